@@ -1,0 +1,220 @@
+// Package gate is the only way in: it authenticates, decides and records in
+// one act, and hands out a Grant without which nothing behind it opens.
+package gate
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"fmt"
+	"sync"
+
+	"castellan/internal/arm"
+	"castellan/internal/audit"
+	"castellan/internal/store"
+)
+
+// Target is what somebody wants to act on: a resource, and perhaps an item in
+// it that has no resource id of its own (a blob's name, a run's id).
+type Target struct {
+	ID   arm.ID
+	Item string
+}
+
+// Decider says whether c may do a on id, and why.
+type Decider func(c arm.Caller, a arm.Action, id arm.ID) (allowed bool, reason string)
+
+// Gate admits callers. The zero Gate admits nobody.
+type Gate struct {
+	decide Decider
+	log    *audit.Log
+}
+
+// New makes a Gate that asks decide and records in log.
+func New(decide Decider, log *audit.Log) *Gate { return &Gate{decide: decide, log: log} }
+
+// Grant is the proof that its holder may do one action on one target, once.
+// The zero Grant opens nothing.
+type Grant struct{ s *state }
+
+type state struct {
+	gate        *Gate
+	caller      arm.Caller
+	action      arm.Action
+	target      Target
+	reason      string
+	correlation string
+
+	mu       sync.Mutex // guards closed and recorded
+	closed   bool
+	recorded bool
+}
+
+// Admit decides whether c may do a on the target and records the decision. On
+// yes the caller must Close the Grant. On no the error says which action on
+// which scope was missing, whether or not the target exists.
+func (g *Gate) Admit(ctx context.Context, c arm.Caller, a arm.Action, on Target) (Grant, error) {
+	if g == nil || g.decide == nil || g.log == nil || c.IsZero() || a.IsZero() || on.ID.IsZero() {
+		return Grant{}, arm.Errorf(arm.Forbidden, "nobody may do this")
+	}
+	if err := g.log.Err(); err != nil {
+		return Grant{}, &arm.Error{Code: arm.Internal, Message: "the request can't be recorded, so it is not carried out", Err: err}
+	}
+	ok, reason := g.judge(c, a, on)
+	s := &state{gate: g, caller: c, action: a, target: on, reason: reason, correlation: newID()}
+	if ok {
+		return Grant{s}, nil
+	}
+	e := s.entry("refused", string(arm.Forbidden))
+	if err := g.log.Record(ctx, e); err != nil {
+		return Grant{}, &arm.Error{Code: arm.Internal, Message: "the request can't be recorded, so it is not carried out", Err: err}
+	}
+	return Grant{}, arm.Errorf(arm.Forbidden,
+		"The client '%s' with object id '%s' does not have authorization to perform action '%s' over scope '%s' or the scope is invalid. If access was recently granted, please refresh your credentials. Correlation id: %s.",
+		name(c), c.Object, a.Name(), on.ID, s.correlation)
+}
+
+func name(c arm.Caller) string {
+	if c.App != "" {
+		return c.App
+	}
+	return c.Name
+}
+
+func (g *Gate) judge(c arm.Caller, a arm.Action, on Target) (bool, string) {
+	if c.Lease == nil {
+		return g.decide(c, a, on.ID)
+	}
+	if !c.Lease.Allows(a, on.ID) {
+		return false, "outside what " + c.Lease.Why + " allows"
+	}
+	if c.Lease.Item != "" && on.Item != c.Lease.Item {
+		return false, c.Lease.Why + " is for another item"
+	}
+	return true, c.Lease.Why
+}
+
+func newID() string {
+	var b [16]byte
+	_, _ = rand.Read(b[:]) // never fails
+	return hex.EncodeToString(b[:])
+}
+
+func (s *state) entry(decision, outcome string) audit.Entry {
+	return audit.Entry{
+		Tenant: s.caller.Tenant, Caller: s.caller.Object, Name: s.caller.Name, App: s.caller.App,
+		Credential: s.caller.Token, Action: s.action.Name(), Target: s.target.ID.String(), Item: s.target.Item,
+		Decision: decision, Reason: s.reason, Outcome: outcome, Correlation: s.correlation,
+	}
+}
+
+// On is the id that the Grant is for, if it is for one of the actions and open.
+func (g Grant) On(actions ...arm.Action) (arm.ID, error) {
+	if g.s == nil {
+		return arm.ID{}, arm.Errorf(arm.Forbidden, "there is no grant")
+	}
+	g.s.mu.Lock()
+	defer g.s.mu.Unlock()
+	if g.s.closed {
+		return arm.ID{}, arm.Errorf(arm.Forbidden, "the grant is closed")
+	}
+	for _, a := range actions {
+		if !a.IsZero() && a.Key() == g.s.action.Key() && a.Data() == g.s.action.Data() {
+			return g.s.target.ID, nil
+		}
+	}
+	return arm.ID{}, arm.Errorf(arm.Forbidden, "the grant is for %s", g.s.action.Name())
+}
+
+// Item is the target's item, or "".
+func (g Grant) Item() string {
+	if g.s == nil {
+		return ""
+	}
+	return g.s.target.Item
+}
+
+// Caller is who holds the Grant, for the record (systemData, owners); never to
+// decide by.
+func (g Grant) Caller() arm.Caller {
+	if g.s == nil {
+		return arm.Caller{}
+	}
+	return g.s.caller
+}
+
+// Correlation is the id under which the decision stands in the audit log.
+func (g Grant) Correlation() string {
+	if g.s == nil {
+		return ""
+	}
+	return g.s.correlation
+}
+
+// Keep writes the audit entry of a change into the change's own transaction:
+// neither exists without the other.
+func (g Grant) Keep(tx *store.Tx) error {
+	if g.s == nil {
+		return arm.Errorf(arm.Forbidden, "there is no grant")
+	}
+	g.s.mu.Lock()
+	defer g.s.mu.Unlock()
+	if g.s.closed {
+		return arm.Errorf(arm.Forbidden, "the grant is closed")
+	}
+	if g.s.recorded {
+		return nil
+	}
+	if err := g.s.gate.log.Append(tx, g.s.entry("allowed", "ok")); err != nil {
+		return fmt.Errorf("recording: %w", err)
+	}
+	return nil
+}
+
+// Kept says that the transaction given to Keep was committed.
+func (g Grant) Kept() {
+	if g.s != nil {
+		g.s.mu.Lock()
+		g.s.recorded = true
+		g.s.mu.Unlock()
+	}
+}
+
+// Change runs fn in a transaction together with the Grant's audit entry.
+func (g Grant) Change(ctx context.Context, db *store.DB, fn func(*store.Tx) error) error {
+	err := db.Do(ctx, func(tx *store.Tx) error {
+		if err := fn(tx); err != nil {
+			return err
+		}
+		return g.Keep(tx)
+	})
+	if err == nil {
+		g.Kept()
+	}
+	return err
+}
+
+// Close ends the Grant and records how it went, unless a change already did.
+// An answer must not be given before Close returned nil.
+func (g Grant) Close(ctx context.Context, err error) error {
+	if g.s == nil {
+		return err
+	}
+	g.s.mu.Lock()
+	defer g.s.mu.Unlock()
+	if g.s.closed {
+		return err
+	}
+	g.s.closed = true
+	if g.s.recorded && err == nil {
+		return nil
+	}
+	outcome := "ok"
+	if err != nil {
+		outcome = string(arm.CodeOf(err))
+	}
+	if rec := g.s.gate.log.Record(context.WithoutCancel(ctx), g.s.entry("allowed", outcome)); rec != nil {
+		return &arm.Error{Code: arm.Internal, Message: "the request can't be recorded", Err: rec}
+	}
+	return err
+}

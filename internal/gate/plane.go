@@ -1,0 +1,252 @@
+package gate
+
+import (
+	"bytes"
+	"net/http"
+	"net/url"
+	"strings"
+
+	"castellan/internal/arm"
+)
+
+// Vars are the values of a pattern's wildcards, decoded, by name.
+type Vars map[string]string
+
+// Locate finds what a request is about. It looks at the path alone.
+type Locate func(r *http.Request, v Vars) (Target, error)
+
+// Verb does what was asked. It gets its target from the Grant.
+type Verb func(w http.ResponseWriter, r *http.Request, g Grant) error
+
+// Route is one door: either it has an action or a reason to be open.
+type Route struct {
+	Method, Pattern string
+	Action          arm.Action
+	Why             string // of a public door
+	locate          Locate
+	verb            Verb
+	open            func(w http.ResponseWriter, r *http.Request, v Vars) error
+	stream          bool
+}
+
+// On is a door that asks for an action. pattern is "METHOD /path/{name}/{rest...}".
+func On(a arm.Action, pattern string, locate Locate, verb Verb) Route {
+	m, p, _ := strings.Cut(pattern, " ")
+	return Route{Method: m, Pattern: p, Action: a, locate: locate, verb: verb}
+}
+
+// Stream is On for answers too large or too long to hold back until the audit
+// entry is written; the entry is written when the answer begins.
+func Stream(a arm.Action, pattern string, locate Locate, verb Verb) Route {
+	r := On(a, pattern, locate, verb)
+	r.stream = true
+	return r
+}
+
+// Public is a door that anybody may open; why says so to a reviewer who does
+// not believe it.
+func Public(why, pattern string, serve func(w http.ResponseWriter, r *http.Request, v Vars) error) Route {
+	m, p, _ := strings.Cut(pattern, " ")
+	return Route{Method: m, Pattern: p, Why: why, open: serve}
+}
+
+// Valid reports whether the route names a permission or a reason, not both.
+func (r Route) Valid() bool {
+	if r.Method == "" || !strings.HasPrefix(r.Pattern, "/") {
+		return false
+	}
+	guarded := !r.Action.IsZero() && r.locate != nil && r.verb != nil
+	public := r.Why != "" && r.open != nil
+	return guarded != public
+}
+
+// Plane is the face of one protocol.
+type Plane struct {
+	Name   string
+	Fold   bool // the path minds no case (ARM)
+	Who    func(r *http.Request) (arm.Caller, error)
+	Refuse func(w http.ResponseWriter, r *http.Request, err error)
+	Routes []Route
+}
+
+// Serve carries one matched request through the gate: authenticate, locate,
+// admit, do, record, answer.
+func (g *Gate) Serve(p *Plane, rt Route, v Vars, w http.ResponseWriter, r *http.Request) {
+	if rt.open != nil {
+		if err := rt.open(w, r, v); err != nil {
+			p.Refuse(w, r, err)
+		}
+		return
+	}
+	who, err := p.Who(r)
+	if err != nil {
+		p.Refuse(w, r, err)
+		return
+	}
+	on, err := rt.locate(r, v)
+	if err != nil {
+		p.Refuse(w, r, err)
+		return
+	}
+	grant, err := g.Admit(r.Context(), who, rt.Action, on)
+	if err != nil {
+		p.Refuse(w, r, err)
+		return
+	}
+	w.Header().Set("x-ms-correlation-request-id", grant.Correlation())
+	if rt.stream {
+		s := &streamed{ResponseWriter: w, r: r, g: grant}
+		if err := grant.Close2(r, rt.verb(s, r, grant), s); err != nil {
+			p.Refuse(w, r, err)
+		}
+		return
+	}
+	held := &heldBack{header: w.Header()}
+	if err := grant.Close(r.Context(), rt.verb(held, r, grant)); err != nil {
+		p.Refuse(w, r, err)
+		return
+	}
+	held.release(w)
+}
+
+// Close2 ends a streamed answer: an error after the first byte can only cut it.
+func (g Grant) Close2(r *http.Request, err error, s *streamed) error {
+	err = g.Close(r.Context(), err)
+	if err != nil && s.begun {
+		panic(http.ErrAbortHandler)
+	}
+	return err
+}
+
+// heldBack keeps an answer until its audit entry is written.
+type heldBack struct {
+	header http.Header
+	status int
+	body   bytes.Buffer
+}
+
+func (h *heldBack) Header() http.Header { return h.header }
+
+func (h *heldBack) WriteHeader(status int) {
+	if h.status == 0 {
+		h.status = status
+	}
+}
+
+func (h *heldBack) Write(b []byte) (int, error) { return h.body.Write(b) }
+
+func (h *heldBack) release(w http.ResponseWriter) {
+	if h.status == 0 {
+		h.status = http.StatusOK
+	}
+	w.WriteHeader(h.status)
+	_, _ = w.Write(h.body.Bytes()) // the client may have gone
+}
+
+// streamed remembers whether the answer began.
+type streamed struct {
+	http.ResponseWriter
+	r     *http.Request
+	g     Grant
+	begun bool
+}
+
+func (s *streamed) WriteHeader(status int) { s.begun = true; s.ResponseWriter.WriteHeader(status) }
+
+func (s *streamed) Write(b []byte) (int, error) { s.begun = true; return s.ResponseWriter.Write(b) }
+
+// Unwrap is for http.ResponseController.
+func (s *streamed) Unwrap() http.ResponseWriter { return s.ResponseWriter }
+
+// Match finds the route for a method and an escaped path. found tells whether
+// any route has the path, whatever its method.
+func (p *Plane) Match(method, escapedPath string) (rt Route, v Vars, found bool, err error) {
+	segs, err := split(escapedPath)
+	if err != nil {
+		return Route{}, nil, false, err
+	}
+	best := -1
+	for i := range p.Routes {
+		vars, ok := p.Routes[i].match(segs, p.Fold)
+		if !ok {
+			continue
+		}
+		found = true
+		if p.Routes[i].Method == method && (best < 0 || more(p.Routes[i].Pattern, p.Routes[best].Pattern)) {
+			best, v = i, vars
+		}
+	}
+	if best < 0 {
+		return Route{}, nil, found, nil
+	}
+	return p.Routes[best], v, true, nil
+}
+
+// more reports whether pattern a is more specific than b: the first segment
+// that differs is fixed in a and a wildcard in b, or a has no rest.
+func more(a, b string) bool {
+	as, bs := strings.Split(a, "/"), strings.Split(b, "/")
+	for i := 0; i < len(as) && i < len(bs); i++ {
+		x, y := rank(as[i]), rank(bs[i])
+		if x != y {
+			return x > y
+		}
+	}
+	return len(as) > len(bs)
+}
+
+func rank(seg string) int {
+	switch {
+	case strings.HasSuffix(seg, "...}"):
+		return 0
+	case strings.HasPrefix(seg, "{"):
+		return 1
+	default:
+		return 2
+	}
+}
+
+// split cuts an escaped path at its literal slashes and decodes each segment
+// once. Dots and empty inner segments are refused, never cleaned away.
+func split(escaped string) ([]string, error) {
+	parts := strings.Split(strings.TrimPrefix(escaped, "/"), "/")
+	for i, s := range parts {
+		d, err := url.PathUnescape(s)
+		if err != nil {
+			return nil, arm.Errorf(arm.InvalidResourceName, "the path has a malformed percent escape")
+		}
+		if d == "." || d == ".." || strings.ContainsRune(d, 0) {
+			return nil, arm.Errorf(arm.InvalidResourceName, "the path has the segment %q", d)
+		}
+		parts[i] = d
+	}
+	return parts, nil
+}
+
+func (r *Route) match(segs []string, fold bool) (Vars, bool) {
+	pat := strings.Split(strings.TrimPrefix(r.Pattern, "/"), "/")
+	v := Vars{}
+	for i, p := range pat {
+		if strings.HasSuffix(p, "...}") {
+			rest := ""
+			if i < len(segs) {
+				rest = strings.Join(segs[i:], "/")
+			}
+			v[p[1:len(p)-4]] = rest
+			return v, rest != "" || p == "{any...}"
+		}
+		if i >= len(segs) {
+			return nil, false
+		}
+		switch {
+		case strings.HasPrefix(p, "{"):
+			if segs[i] == "" {
+				return nil, false
+			}
+			v[p[1:len(p)-1]] = segs[i]
+		case p != segs[i] && !(fold && strings.EqualFold(p, segs[i])):
+			return nil, false
+		}
+	}
+	return v, len(segs) == len(pat)
+}

@@ -1,0 +1,74 @@
+package seal
+
+import (
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/crypto/argon2"
+)
+
+// Argon2id cost for a passphrase (RFC 9106, second recommended option).
+const (
+	argonTime   = 3
+	argonMemory = 64 << 10 // KiB
+	argonLanes  = 4
+)
+
+// FromPassphrase derives a root key from a passphrase and the installation's salt.
+func FromPassphrase(pass, salt []byte) (Key, error) {
+	if len(pass) < 12 {
+		return Key{}, fmt.Errorf("seal: the passphrase has %d characters; it must have at least 12", len(pass))
+	}
+	if len(salt) < 16 {
+		return Key{}, errors.New("seal: the salt is shorter than 16 bytes")
+	}
+	return NewKey(argon2.IDKey(pass, salt, argonTime, argonMemory, argonLanes, KeySize))
+}
+
+// FromFile reads a root key from a file that only its owner may read; if the
+// file is not there and create is set, it makes one.
+func FromFile(path string, create bool) (Key, error) {
+	st, err := os.Stat(path)
+	if errors.Is(err, fs.ErrNotExist) && create {
+		return newFile(path)
+	}
+	if err != nil {
+		return Key{}, fmt.Errorf("reading the root key: %w", err)
+	}
+	if st.Mode().Perm()&0o077 != 0 {
+		return Key{}, fmt.Errorf("seal: the root key %s can be read by others (mode %o); chmod 600 it", path, st.Mode().Perm())
+	}
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return Key{}, fmt.Errorf("reading the root key: %w", err)
+	}
+	raw, err := base64.StdEncoding.DecodeString(strings.TrimSpace(string(text)))
+	if err != nil {
+		return Key{}, fmt.Errorf("seal: the root key %s is not base64", path)
+	}
+	return NewKey(raw)
+}
+
+func newFile(path string) (Key, error) {
+	k := Random()
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return Key{}, fmt.Errorf("making the root key's folder: %w", err)
+	}
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	if err != nil {
+		return Key{}, fmt.Errorf("making the root key: %w", err)
+	}
+	defer f.Close()
+	if _, err := f.WriteString(base64.StdEncoding.EncodeToString(k.raw) + "\n"); err != nil {
+		return Key{}, fmt.Errorf("writing the root key: %w", err)
+	}
+	if err := f.Sync(); err != nil {
+		return Key{}, fmt.Errorf("keeping the root key: %w", err)
+	}
+	return k, nil
+}

@@ -1,0 +1,329 @@
+// Package store keeps bytes under keys, in tables, in transactions.
+//
+// It is one SQLite file in WAL mode with full durability, encrypted page by
+// page; every value is sealed besides, for its table and key, so that a value
+// altered or moved on disk does not open. Writes of many callers share one
+// commit: when Do returns nil, the change is on disk.
+package store
+
+import (
+	"context"
+	"database/sql"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+
+	"castellan/internal/seal"
+
+	"github.com/ncruces/go-sqlite3"
+	"github.com/ncruces/go-sqlite3/driver"
+	_ "github.com/ncruces/go-sqlite3/vfs/adiantum" // the page cipher
+)
+
+// ErrClosed means that the store was closed.
+var ErrClosed = errors.New("store: closed")
+
+// maxBatch is the most writes that share one commit.
+const maxBatch = 256
+
+// DB is an open store.
+type DB struct {
+	read  *sql.DB
+	write *sql.DB
+	key   seal.Key
+	work  chan *job
+	stop  chan struct{}
+	done  sync.WaitGroup
+}
+
+type job struct {
+	fn    func(*Tx) error
+	err   error
+	ready chan struct{}
+}
+
+// Open opens or makes the store in dir, with everything sealed under key.
+func Open(dir string, key seal.Key) (*DB, error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("making the data folder: %w", err)
+	}
+	uri := "file:" + filepath.Join(dir, "castellan.db") + "?vfs=adiantum&hexkey=" + hex.EncodeToString(key.Derive("pages").Bytes())
+	setup := func(c *sqlite3.Conn) error {
+		return c.Exec(`PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA temp_store=memory; PRAGMA busy_timeout=10000; PRAGMA cache_size=-8000`)
+	}
+	w, err := driver.Open(uri+"&_txlock=immediate", setup)
+	if err != nil {
+		return nil, fmt.Errorf("opening the store: %w", err)
+	}
+	w.SetMaxOpenConns(1)
+	if _, err := w.Exec(`CREATE TABLE IF NOT EXISTS kv (t TEXT NOT NULL, k TEXT NOT NULL, v BLOB NOT NULL, PRIMARY KEY (t, k)) WITHOUT ROWID`); err != nil {
+		w.Close()
+		return nil, fmt.Errorf("opening the store (is it the right root key?): %w", err)
+	}
+	r, err := driver.Open(uri, setup)
+	if err != nil {
+		w.Close()
+		return nil, fmt.Errorf("opening the store: %w", err)
+	}
+	r.SetMaxOpenConns(8)
+	db := &DB{read: r, write: w, key: key.Derive("values"), work: make(chan *job, maxBatch), stop: make(chan struct{})}
+	db.done.Add(1)
+	go db.writer()
+	return db, nil
+}
+
+// Close waits for the writes under way and closes the store.
+func (db *DB) Close() error {
+	close(db.stop)
+	db.done.Wait()
+	return errors.Join(db.read.Close(), db.write.Close())
+}
+
+// Do runs fn in a transaction and returns when it is durable. If fn returns an
+// error nothing of it stays. fn must use only its Tx, and be quick: writes of
+// all callers wait for it.
+func (db *DB) Do(ctx context.Context, fn func(*Tx) error) error {
+	j := &job{fn: fn, ready: make(chan struct{})}
+	select {
+	case db.work <- j:
+	case <-db.stop:
+		return ErrClosed
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	select {
+	case <-j.ready: // once taken it is not abandoned: the caller learns what became of it
+		return j.err
+	case <-db.stopped():
+		select {
+		case <-j.ready:
+			return j.err
+		default:
+			return ErrClosed
+		}
+	}
+}
+
+func (db *DB) stopped() <-chan struct{} { return db.stop }
+
+// View runs fn on a snapshot that it can only read.
+func (db *DB) View(ctx context.Context, fn func(*Tx) error) error {
+	tx, err := db.read.BeginTx(ctx, &sql.TxOptions{ReadOnly: true})
+	if err != nil {
+		return fmt.Errorf("reading the store: %w", err)
+	}
+	defer func() { _ = tx.Rollback() }() // nothing was written
+	return fn(&Tx{db: db, tx: tx})
+}
+
+func (db *DB) writer() {
+	defer db.done.Done()
+	for {
+		select {
+		case j := <-db.work:
+			db.batch(db.gather(j))
+		case <-db.stop:
+			for {
+				select {
+				case j := <-db.work:
+					j.err = ErrClosed
+					close(j.ready)
+				default:
+					return
+				}
+			}
+		}
+	}
+}
+
+func (db *DB) gather(first *job) []*job {
+	jobs := []*job{first}
+	for len(jobs) < maxBatch {
+		select {
+		case j := <-db.work:
+			jobs = append(jobs, j)
+		default:
+			return jobs
+		}
+	}
+	return jobs
+}
+
+// batch runs the jobs in one SQLite transaction, each in a savepoint of its own.
+func (db *DB) batch(jobs []*job) {
+	err := db.commit(jobs)
+	for _, j := range jobs {
+		if err != nil && j.err == nil {
+			j.err = err
+		}
+		close(j.ready)
+	}
+}
+
+func (db *DB) commit(jobs []*job) error {
+	tx, err := db.write.Begin()
+	if err != nil {
+		return fmt.Errorf("beginning a write: %w", err)
+	}
+	defer func() { _ = tx.Rollback() }() // a no-op after Commit
+	for _, j := range jobs {
+		if err := db.one(tx, j); err != nil {
+			return err
+		}
+	}
+	if err := tx.Commit(); err != nil {
+		return fmt.Errorf("committing: %w", err)
+	}
+	return nil
+}
+
+func (db *DB) one(tx *sql.Tx, j *job) (err error) {
+	if _, err = tx.Exec("SAVEPOINT one"); err != nil {
+		return fmt.Errorf("beginning a write: %w", err)
+	}
+	func() {
+		defer func() {
+			if p := recover(); p != nil {
+				j.err = fmt.Errorf("store: a write panicked: %v", p)
+			}
+		}()
+		j.err = j.fn(&Tx{db: db, tx: tx, writes: true})
+	}()
+	if j.err != nil {
+		if _, err = tx.Exec("ROLLBACK TO one"); err != nil {
+			return fmt.Errorf("undoing a write: %w", err)
+		}
+	}
+	if _, err = tx.Exec("RELEASE one"); err != nil {
+		return fmt.Errorf("ending a write: %w", err)
+	}
+	return nil
+}
+
+// Tx is a transaction. It must not be kept after its function returns.
+type Tx struct {
+	db     *DB
+	tx     *sql.Tx
+	writes bool
+}
+
+func place(table, key string) string { return table + "\x00" + key }
+
+// Get is the value under key, or nil if there is none.
+func (tx *Tx) Get(table, key string) ([]byte, error) {
+	var v []byte
+	err := tx.tx.QueryRow("SELECT v FROM kv WHERE t=? AND k=?", table, key).Scan(&v)
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("reading %s: %w", table, err)
+	}
+	return tx.open(table, key, v)
+}
+
+func (tx *Tx) open(table, key string, v []byte) ([]byte, error) {
+	plain, err := tx.db.key.Open(v, place(table, key))
+	if err != nil {
+		return nil, fmt.Errorf("a row of %s was altered on disk: %w", table, err)
+	}
+	if plain == nil {
+		plain = []byte{}
+	}
+	return plain, nil
+}
+
+// Put keeps value under key.
+func (tx *Tx) Put(table, key string, value []byte) error {
+	if !tx.writes {
+		return errors.New("store: Put in a View")
+	}
+	_, err := tx.tx.Exec("INSERT OR REPLACE INTO kv (t,k,v) VALUES (?,?,?)", table, key, tx.db.key.Seal(value, place(table, key)))
+	if err != nil {
+		return fmt.Errorf("writing %s: %w", table, err)
+	}
+	return nil
+}
+
+// Delete removes what is under key, if anything is.
+func (tx *Tx) Delete(table, key string) error {
+	if !tx.writes {
+		return errors.New("store: Delete in a View")
+	}
+	if _, err := tx.tx.Exec("DELETE FROM kv WHERE t=? AND k=?", table, key); err != nil {
+		return fmt.Errorf("deleting from %s: %w", table, err)
+	}
+	return nil
+}
+
+// Row is one key and its value.
+type Row struct {
+	Key   string
+	Value []byte
+}
+
+// Scan is up to limit rows whose key begins with prefix and comes after after,
+// in the order of their bytes; limit 0 means all.
+func (tx *Tx) Scan(table, prefix, after string, limit int) ([]Row, error) {
+	if limit == 0 {
+		limit = -1
+	}
+	rows, err := tx.tx.Query("SELECT k,v FROM kv WHERE t=? AND k>=? AND k<? AND k>? ORDER BY k LIMIT ?", table, prefix, prefix+"\U0010ffff", after, limit)
+	if err != nil {
+		return nil, fmt.Errorf("listing %s: %w", table, err)
+	}
+	defer rows.Close()
+	var out []Row
+	for rows.Next() {
+		var r Row
+		var v []byte
+		if err := rows.Scan(&r.Key, &v); err != nil {
+			return nil, fmt.Errorf("listing %s: %w", table, err)
+		}
+		if r.Value, err = tx.open(table, r.Key, v); err != nil {
+			return nil, err
+		}
+		out = append(out, r)
+	}
+	return out, rows.Err()
+}
+
+// GetJSON reads a value that PutJSON wrote; ok is false if there is none.
+func GetJSON[T any](tx *Tx, table, key string) (v T, ok bool, err error) {
+	b, err := tx.Get(table, key)
+	if err != nil || b == nil {
+		return v, false, err
+	}
+	if err := json.Unmarshal(b, &v); err != nil {
+		return v, false, fmt.Errorf("reading a row of %s: %w", table, err)
+	}
+	return v, true, nil
+}
+
+// PutJSON keeps v as JSON.
+func PutJSON(tx *Tx, table, key string, v any) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return fmt.Errorf("writing a row of %s: %w", table, err)
+	}
+	return tx.Put(table, key, b)
+}
+
+// ScanJSON is Scan for values that PutJSON wrote.
+func ScanJSON[T any](tx *Tx, table, prefix, after string, limit int) ([]T, error) {
+	rows, err := tx.Scan(table, prefix, after, limit)
+	if err != nil {
+		return nil, err
+	}
+	out := make([]T, len(rows))
+	for i, r := range rows {
+		if err := json.Unmarshal(r.Value, &out[i]); err != nil {
+			return nil, fmt.Errorf("reading a row of %s: %w", table, err)
+		}
+	}
+	return out, nil
+}
