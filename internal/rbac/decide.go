@@ -1,0 +1,227 @@
+package rbac
+
+import (
+	"hash/maphash"
+	"strings"
+
+	"castellan/internal/arm"
+)
+
+// Decision is an answer and what it rests on. The zero Decision denies.
+type Decision struct {
+	Allowed bool
+	By      string // id of the assignment that allows
+	Role    string // name of the role that it gives
+	Reason  string // for people
+}
+
+// The reasons of decisions.
+const (
+	becauseAssigned     = "a role assignment allows it"
+	becauseNobody       = "nobody is calling"
+	becauseLease        = "the caller's credential carries its own rights, so roles do not count"
+	becauseNothing      = "no action or no resource was named"
+	becauseUnassigned   = "the caller has no role assignment here or above"
+	becauseInsufficient = "none of the caller's roles here or above has the action"
+	becauseConditional  = "the caller's only fitting role assignments have conditions, which are not evaluated"
+)
+
+// decided is a Decision together with everything it depends on.
+type decided struct {
+	gen    uint64
+	who    *identity
+	action actionKey
+	scope  string
+	d      Decision
+}
+
+// Decide says whether c may do a on the resource. An assignment counts when it
+// names the caller or one of the caller's groups by object id, begins at the
+// resource or at a scope that holds it, and gives a role that has the action.
+// It denies callers with a Lease, for whom the credential decides.
+func (e *Engine) Decide(c arm.Caller, a arm.Action, on arm.ID) Decision {
+	if why := refuse(&c, a, on); why != "" {
+		return Decision{Reason: why}
+	}
+	// Reading gen first is what makes a change count for the next Decide.
+	gen := e.gen.Load()
+	k := actionKey{a.Key(), a.Data()}
+	h := e.hash3(c.Object, k, on.Key())
+	s := e.decisions.set(h)
+	for i := range ways {
+		if s.tag[i].Load() != h {
+			continue
+		}
+		if x := s.item[i].Load(); x != nil && x.gen == gen && x.is(&c, k, on.Key()) {
+			return x.d
+		}
+	}
+	return e.decideAnew(h, &c, k, on)
+}
+
+func (x *decided) is(c *arm.Caller, k actionKey, scope string) bool {
+	return x.action == k && x.scope == scope && x.who.is(c.Object, c.Groups)
+}
+
+// refuse is why a question is denied without looking, or "".
+func refuse(c *arm.Caller, a arm.Action, on arm.ID) string {
+	switch {
+	case c.IsZero():
+		return becauseNobody
+	case c.Lease != nil:
+		return becauseLease
+	case a.Key() == "" || on.IsZero():
+		return becauseNothing
+	}
+	return ""
+}
+
+// decideAnew looks at the assignments, and remembers what it found.
+func (e *Engine) decideAnew(h uint64, c *arm.Caller, k actionKey, on arm.ID) Decision {
+	e.mu.RLock()
+	defer e.mu.RUnlock()
+	gen := e.gen.Load() // cannot change under mu
+	v := e.view(gen, c.Object, c.Groups)
+	x := &decided{gen: gen, who: v.who, action: k, scope: on.Key(), d: e.weigh(v, k, on.Key())}
+	e.decisions.put(h, x, func(old *decided) bool { return old.gen != gen })
+	return x.d
+}
+
+// weigh goes up from the scope until a role allows the action.
+func (e *Engine) weigh(v *view, k actionKey, scope string) Decision {
+	var room [16]string
+	mask := e.mask(k)
+	out := Decision{Reason: becauseUnassigned}
+	for _, s := range e.scopes(room[:0], scope) {
+		if v.heads == nil {
+			if e.weighHolders(v, k, s, &out); out.Allowed {
+				return out
+			}
+			continue
+		}
+		at, ok := v.heads[s]
+		for ; ok && at >= 0; at = v.links[at].next {
+			if l := &v.links[at]; e.weighOne(l.x, l.role, mask, k, &out) {
+				return out
+			}
+		}
+	}
+	return out
+}
+
+// weighHolders is weigh at one scope for a caller with very many assignments.
+func (e *Engine) weighHolders(v *view, k actionKey, scope string, out *Decision) {
+	mask := e.mask(k)
+	for _, h := range v.holders {
+		h.each(scope, func(x *entry) {
+			if !out.Allowed {
+				e.weighOne(x, x.effective(), mask, k, out)
+			}
+		})
+	}
+}
+
+// weighOne holds the action against one assignment, and writes down what it finds.
+func (e *Engine) weighOne(x *entry, role int32, mask []uint64, k actionKey, out *Decision) bool {
+	if role >= 0 && has(mask, role) {
+		*out = Decision{Allowed: true, By: x.ID, Role: x.slot.role.name, Reason: becauseAssigned}
+		return true
+	}
+	if role < 0 && has(mask, int32(x.slot.index)) {
+		out.Reason = becauseConditional
+	} else if out.Reason == becauseUnassigned {
+		out.Reason = becauseInsufficient
+	}
+	return false
+}
+
+func has(mask []uint64, i int32) bool {
+	w := int(i >> 6)
+	return w < len(mask) && mask[w]&(1<<(i&63)) != 0
+}
+
+// mask has a bit for every role that allows the action. Callers hold mu.
+func (e *Engine) mask(k actionKey) []uint64 {
+	e.masksMu.RLock()
+	m, ok := e.masks[k]
+	e.masksMu.RUnlock()
+	if ok {
+		return m
+	}
+	m = make([]uint64, len(e.slots)/64+1)
+	for i, s := range e.slots {
+		if s.role != nil && s.role.allows(k) {
+			m[i>>6] |= 1 << (i & 63)
+		}
+	}
+	e.masksMu.Lock()
+	defer e.masksMu.Unlock()
+	if len(e.masks) >= maskCache {
+		clear(e.masks)
+	}
+	e.masks[k] = m
+	return m
+}
+
+// scopes appends the key and all that hold it, as arm.ID.Scopes does, with the
+// management groups between the subscription and the root. Callers hold mu.
+func (e *Engine) scopes(to []string, key string) []string {
+	return scopes(to, key, e.parents)
+}
+
+func scopes(to []string, key string, parents func(string) []string) []string {
+	for key != "/" {
+		to = append(to, key)
+		up := above(key)
+		if up == "/" && parents != nil && hasParents(key) {
+			to = append(to, parents(key)...)
+		}
+		key = up
+	}
+	return append(to, "/")
+}
+
+const managementGroups = "/providers/microsoft.management/managementgroups/"
+
+// hasParents reports whether management groups can hold the key directly.
+func hasParents(key string) bool {
+	return strings.HasPrefix(key, "/subscriptions/") || strings.HasPrefix(key, managementGroups)
+}
+
+// above is the key of the scope that directly holds key: arm.ID.Parent without
+// making anything. A key is segments in pairs; a pair that begins with
+// "providers" names a namespace and belongs to the pair after it.
+func above(key string) string {
+	up := key[:cutPair(key)]
+	if n := cutPair(up); n < len(up) && strings.HasPrefix(up[n:], "/providers/") {
+		up = up[:n]
+	}
+	if up == "" {
+		return "/"
+	}
+	return up
+}
+
+// cutPair is where the last two segments of key begin; 0 if it has no more.
+func cutPair(key string) int {
+	n := strings.LastIndexByte(key, '/')
+	if n <= 0 {
+		return 0
+	}
+	return max(strings.LastIndexByte(key[:n], '/'), 0)
+}
+
+func (e *Engine) hash(s string) uint64 { return maphash.String(e.seed, s) }
+
+// hash3 mixes the parts of a question. Groups are left to the comparison: who
+// comes with other groups under one object id meets a miss.
+func (e *Engine) hash3(object string, k actionKey, scope string) uint64 {
+	const odd = 0x9e3779b97f4a7c15
+	h := e.hash(object)
+	h = (h^h>>29)*odd + e.hash(k.name)
+	h = (h^h>>29)*odd + e.hash(scope)
+	if k.data {
+		h = ^h
+	}
+	return h
+}

@@ -1,0 +1,246 @@
+package rbac
+
+import (
+	"errors"
+	"fmt"
+	"hash/maphash"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+)
+
+// Engine holds roles and assignments in memory and decides by them. Every
+// change holds for the next Decide. An Engine is safe for concurrent use.
+//
+// It fails closed: whatever it cannot understand gives nothing. That goes for
+// an assignment with a condition, a role's permission with a condition, an
+// assignment of a role that is not there, and a zero caller, action or id.
+type Engine struct {
+	seed maphash.Seed
+
+	// gen counts the changes. What was remembered under another gen is not used.
+	gen       atomic.Uint64
+	decisions *table[decided]
+	views     *table[view]
+
+	mu      sync.RWMutex // guards everything below
+	roles   map[string]*roleSlot
+	slots   []*roleSlot
+	given   map[string]*entry  // by assignment id, lower case
+	holders map[string]*holder // by principal, lower case
+	parents func(subscriptionKey string) []string
+
+	masksMu sync.RWMutex // guards masks; taken after mu
+	masks   map[actionKey][]uint64
+}
+
+// roleSlot stands for a role id, whether or not the role is there.
+type roleSlot struct {
+	index int
+	def   Role
+	role  *compiled // nil when the role is not there
+}
+
+// entry is an assignment in the index.
+type entry struct {
+	Assignment
+	slot *roleSlot
+	pos  int // place in its holder's list
+}
+
+// holder is what was given to one principal.
+type holder struct {
+	all []*entry
+	at  map[string][]*entry // by scope key; nil while all is short
+}
+
+// Sizes, in entries.
+const (
+	decisionCache = 1 << 16 // decisions remembered
+	viewCache     = 1 << 12 // callers whose assignments are kept gathered
+	maskCache     = 1 << 14 // actions remembered against all roles
+	shortList     = 16      // assignments that a principal has before they are indexed by scope
+	viewLimit     = 512     // assignments gathered for a caller at most; beyond, the index is asked
+)
+
+// New is an engine with these roles and no assignments.
+func New(roles []Role) *Engine {
+	e := &Engine{
+		seed:      maphash.MakeSeed(),
+		decisions: newTable[decided](decisionCache),
+		views:     newTable[view](viewCache),
+		roles:     map[string]*roleSlot{},
+		given:     map[string]*entry{},
+		holders:   map[string]*holder{},
+		masks:     map[actionKey][]uint64{},
+	}
+	for _, r := range roles {
+		e.PutRole(r)
+	}
+	return e
+}
+
+// SetParents says how to find the management groups above a subscription: f
+// takes the key of a subscription (/subscriptions/ID) or of a management group,
+// and lists the keys of the management groups above it, innermost first. It
+// must not call the engine. Call Moved whenever its answers have changed.
+func (e *Engine) SetParents(f func(subscriptionKey string) []string) {
+	e.change(func() { e.parents = f })
+}
+
+// Moved makes the engine ask for parents anew.
+func (e *Engine) Moved() { e.change(func() {}) }
+
+// PutRole adds a role, or replaces the one with its id.
+func (e *Engine) PutRole(r Role) {
+	c := compileRole(r)
+	e.change(func() {
+		s := e.slot(r.ID)
+		s.def, s.role = r, c
+		clear(e.masks)
+	})
+}
+
+// RemoveRole forgets a role; assignments of it give nothing from then on.
+func (e *Engine) RemoveRole(id string) {
+	e.change(func() {
+		s := e.slot(id)
+		s.def, s.role = Role{}, nil
+		clear(e.masks)
+	})
+}
+
+// Role is the role with this id.
+func (e *Engine) Role(id string) (Role, bool) {
+	e.mu.RLock()
+	defer e.mu.RUnlock()
+	s := e.roles[roleKey(id)]
+	if s == nil || s.role == nil {
+		return Role{}, false
+	}
+	return s.def, true
+}
+
+// Roles lists all roles by id.
+func (e *Engine) Roles() []Role {
+	e.mu.RLock()
+	defer e.mu.RUnlock()
+	var out []Role
+	for _, k := range slices.Sorted(maps.Keys(e.roles)) {
+		if s := e.roles[k]; s.role != nil {
+			out = append(out, s.def)
+		}
+	}
+	return out
+}
+
+// slot finds or makes the slot of a role id. The caller holds mu.
+func (e *Engine) slot(id string) *roleSlot {
+	k := roleKey(id)
+	s := e.roles[k]
+	if s == nil {
+		s = &roleSlot{index: len(e.slots)}
+		e.roles[k] = s
+		e.slots = append(e.slots, s)
+	}
+	return s
+}
+
+// PutAssignment adds an assignment, or replaces the one with its id.
+func (e *Engine) PutAssignment(a Assignment) error {
+	if a.ID == "" || a.RoleID == "" || a.Principal == "" {
+		return errors.New("an assignment needs an id, a role and a principal")
+	}
+	if a.Scope.IsZero() {
+		return fmt.Errorf("the assignment %s has no scope", a.ID)
+	}
+	e.change(func() {
+		e.drop(a.ID)
+		x := &entry{Assignment: a, slot: e.slot(a.RoleID)}
+		e.given[strings.ToLower(a.ID)] = x
+		k := strings.ToLower(a.Principal)
+		if e.holders[k] == nil {
+			e.holders[k] = &holder{}
+		}
+		e.holders[k].add(x)
+	})
+	return nil
+}
+
+// RemoveAssignment forgets the assignment with this id, if there is one.
+func (e *Engine) RemoveAssignment(id string) { e.change(func() { e.drop(id) }) }
+
+// drop takes an assignment out of the index. The caller holds mu.
+func (e *Engine) drop(id string) {
+	id = strings.ToLower(id)
+	x := e.given[id]
+	if x == nil {
+		return
+	}
+	delete(e.given, id)
+	k := strings.ToLower(x.Principal)
+	h := e.holders[k]
+	h.remove(x)
+	if len(h.all) == 0 {
+		delete(e.holders, k)
+	}
+}
+
+// change runs f alone and then makes everybody decide anew.
+func (e *Engine) change(f func()) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	f()
+	e.gen.Add(1)
+}
+
+func (h *holder) add(x *entry) {
+	x.pos = len(h.all)
+	h.all = append(h.all, x)
+	if h.at != nil {
+		k := x.Scope.Key()
+		h.at[k] = append(h.at[k], x)
+		return
+	}
+	if len(h.all) <= shortList {
+		return
+	}
+	h.at = map[string][]*entry{}
+	for _, y := range h.all {
+		k := y.Scope.Key()
+		h.at[k] = append(h.at[k], y)
+	}
+}
+
+func (h *holder) remove(x *entry) {
+	last := len(h.all) - 1
+	h.all[x.pos] = h.all[last]
+	h.all[x.pos].pos = x.pos
+	h.all[last] = nil
+	h.all = h.all[:last]
+	if h.at == nil {
+		return
+	}
+	k := x.Scope.Key()
+	rest := slices.DeleteFunc(h.at[k], func(y *entry) bool { return y == x })
+	if len(rest) == 0 {
+		delete(h.at, k)
+		return
+	}
+	h.at[k] = rest
+}
+
+// each calls f with every assignment of h that begins at the scope.
+func (h *holder) each(scope string, f func(*entry)) {
+	list := h.all
+	if h.at != nil {
+		list = h.at[scope]
+	}
+	for _, x := range list {
+		if x.Scope.Key() == scope {
+			f(x)
+		}
+	}
+}

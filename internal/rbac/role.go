@@ -1,0 +1,96 @@
+// Package rbac decides who may do what where: roles, their assignments, and a pure engine over both.
+package rbac
+
+import (
+	"strings"
+
+	"castellan/internal/arm"
+)
+
+// Role is a named set of permissions, Azure's role definition.
+type Role struct {
+	ID               string // a GUID
+	Name             string // for people; nothing is decided by it
+	Description      string // for people
+	BuiltIn          bool   // came with the program and cannot be changed
+	Permissions      []Permission
+	AssignableScopes []string // where it may be assigned; held by whoever writes assignments
+}
+
+// Permission is one block of a role. What the blocks of a role give adds up;
+// what any of them takes away is taken from all of that role, and from no other.
+type Permission struct {
+	Actions        []string // control-plane patterns given
+	NotActions     []string // and taken away again
+	DataActions    []string // data patterns given
+	NotDataActions []string // and taken away again
+
+	// Condition restricts the block. The engine evaluates none, so a block with
+	// a condition gives nothing; what it takes away, it takes away still.
+	Condition        string
+	ConditionVersion string
+}
+
+// Assignment gives a role to a principal at a scope and everywhere below it.
+type Assignment struct {
+	ID            string   // full resource id of the assignment
+	Scope         arm.ID   // where it begins
+	RoleID        string   // the role's GUID, or a resource id that ends in it
+	Principal     string   // object id; never a name
+	PrincipalType arm.Kind // what the principal is
+
+	// Condition restricts the assignment. The engine evaluates none, so an
+	// assignment with a condition gives nothing.
+	Condition        string
+	ConditionVersion string
+}
+
+// roleKey is the one form in which role ids are compared: the GUID, lower case.
+func roleKey(id string) string {
+	return strings.ToLower(id[strings.LastIndexByte(id, '/')+1:])
+}
+
+// compiled is a role in the form that answers.
+type compiled struct {
+	name          string
+	control, data grants
+}
+
+// grants is what a role gives and takes in one plane.
+type grants struct{ allow, except []pattern }
+
+func compileRole(r Role) *compiled {
+	c := &compiled{name: r.Name}
+	for _, p := range r.Permissions {
+		c.control.except = appendPatterns(c.control.except, p.NotActions)
+		c.data.except = appendPatterns(c.data.except, p.NotDataActions)
+		if p.Condition != "" {
+			continue
+		}
+		c.control.allow = appendPatterns(c.control.allow, p.Actions)
+		c.data.allow = appendPatterns(c.data.allow, p.DataActions)
+	}
+	return c
+}
+
+func appendPatterns(to []pattern, texts []string) []pattern {
+	for _, t := range texts {
+		to = append(to, compile(t))
+	}
+	return to
+}
+
+// allows reports whether the role opens the action of this key in its plane.
+func (c *compiled) allows(k actionKey) bool {
+	g := &c.control
+	if k.data {
+		g = &c.data
+	}
+	return anyCovers(g.allow, k.name) && !anyCovers(g.except, k.name)
+}
+
+// actionKey is an action in the form that is compared.
+type actionKey struct {
+	name string
+	data bool
+}

@@ -1,0 +1,110 @@
+package rbac
+
+import (
+	"slices"
+	"strings"
+)
+
+// identity is all of a caller that decisions hang on, as the caller spelt it.
+type identity struct {
+	object string
+	groups []string
+}
+
+// view is what reaches one caller, gathered over the caller and all groups. It
+// holds for one gen.
+type view struct {
+	gen uint64
+	who *identity // on its own, so that who remembers it does not keep the rest
+
+	heads   map[string]int32 // by scope key: first of a chain in links
+	links   []link
+	holders []*holder // asked instead of heads when the caller has very many
+}
+
+// link is one assignment in a chain; next is -1 at the end.
+type link struct {
+	x    *entry
+	role int32 // the role's slot, or -1 when a condition shuts the assignment
+	next int32
+}
+
+// is reports whether this is the caller. Every id is compared.
+func (w *identity) is(object string, groups []string) bool {
+	return w.object == object && slices.Equal(w.groups, groups)
+}
+
+// view is the caller's view for gen, remembered or made. The caller of it holds mu.
+func (e *Engine) view(gen uint64, object string, groups []string) *view {
+	h := e.hash(object)
+	s := e.views.set(h)
+	for i := range ways {
+		if s.tag[i].Load() != h {
+			continue
+		}
+		if v := s.item[i].Load(); v != nil && v.gen == gen && v.who.is(object, groups) {
+			return v
+		}
+	}
+	v := e.makeView(gen, object, groups)
+	e.views.put(h, v, func(old *view) bool { return old.gen != gen })
+	return v
+}
+
+func (e *Engine) makeView(gen uint64, object string, groups []string) *view {
+	v := &view{gen: gen, who: &identity{object, slices.Clone(groups)}}
+	total := 0
+	for _, h := range e.holdersOf(object, groups) {
+		v.holders = append(v.holders, h)
+		total += len(h.all)
+	}
+	if total > viewLimit {
+		return v
+	}
+	v.heads = make(map[string]int32, total)
+	v.links = make([]link, 0, total)
+	for _, h := range v.holders {
+		for _, x := range h.all {
+			v.add(x)
+		}
+	}
+	v.holders = nil
+	return v
+}
+
+// holdersOf lists what was given to the object and to the groups, each once.
+func (e *Engine) holdersOf(object string, groups []string) []*holder {
+	out := make([]*holder, 0, len(groups)+1)
+	seen := make(map[*holder]bool, len(groups)+1)
+	add := func(id string) {
+		h := e.holders[strings.ToLower(id)]
+		if h == nil || seen[h] {
+			return
+		}
+		seen[h] = true
+		out = append(out, h)
+	}
+	add(object)
+	for _, g := range groups {
+		add(g)
+	}
+	return out
+}
+
+func (v *view) add(x *entry) {
+	k := x.Scope.Key()
+	next, ok := v.heads[k]
+	if !ok {
+		next = -1
+	}
+	v.heads[k] = int32(len(v.links))
+	v.links = append(v.links, link{x, x.effective(), next})
+}
+
+// effective is the slot of the role that x gives, or -1 when x gives nothing.
+func (x *entry) effective() int32 {
+	if x.Condition != "" {
+		return -1
+	}
+	return int32(x.slot.index)
+}
