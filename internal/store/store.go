@@ -36,8 +36,10 @@ type DB struct {
 	write *sql.DB
 	key   seal.Key
 	work  chan *job
-	stop  chan struct{}
-	done  sync.WaitGroup
+	stop  chan struct{} // closed when Close begins
+	dead  chan struct{} // closed when the writer has ended
+	once  sync.Once
+	err   error // what Close found, set once
 }
 
 type job struct {
@@ -70,17 +72,20 @@ func Open(dir string, key seal.Key) (*DB, error) {
 		return nil, fmt.Errorf("opening the store: %w", err)
 	}
 	r.SetMaxOpenConns(8)
-	db := &DB{read: r, write: w, key: key.Derive("values"), work: make(chan *job, maxBatch), stop: make(chan struct{})}
-	db.done.Add(1)
+	db := &DB{read: r, write: w, key: key.Derive("values"), work: make(chan *job, maxBatch), stop: make(chan struct{}), dead: make(chan struct{})}
 	go db.writer()
 	return db, nil
 }
 
-// Close waits for the writes under way and closes the store.
+// Close waits for the writes under way and closes the store; more than once
+// does no more than once.
 func (db *DB) Close() error {
-	close(db.stop)
-	db.done.Wait()
-	return errors.Join(db.read.Close(), db.write.Close())
+	db.once.Do(func() {
+		close(db.stop)
+		<-db.dead
+		db.err = errors.Join(db.read.Close(), db.write.Close())
+	})
+	return db.err
 }
 
 // Do runs fn in a transaction and returns when it is durable. If fn returns an
@@ -98,7 +103,7 @@ func (db *DB) Do(ctx context.Context, fn func(*Tx) error) error {
 	select {
 	case <-j.ready: // once taken it is not abandoned: the caller learns what became of it
 		return j.err
-	case <-db.stopped():
+	case <-db.dead: // nobody will take it any more, unless it was just done
 		select {
 		case <-j.ready:
 			return j.err
@@ -107,8 +112,6 @@ func (db *DB) Do(ctx context.Context, fn func(*Tx) error) error {
 		}
 	}
 }
-
-func (db *DB) stopped() <-chan struct{} { return db.stop }
 
 // View runs fn on a snapshot that it can only read.
 func (db *DB) View(ctx context.Context, fn func(*Tx) error) error {
@@ -121,7 +124,7 @@ func (db *DB) View(ctx context.Context, fn func(*Tx) error) error {
 }
 
 func (db *DB) writer() {
-	defer db.done.Done()
+	defer close(db.dead)
 	for {
 		select {
 		case j := <-db.work:

@@ -1,0 +1,202 @@
+package rbac
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"runtime"
+	"testing"
+	"time"
+
+	"castellan/internal/arm"
+)
+
+const asked = 4096 // questions that a benchmark goes round
+
+type question struct {
+	c  arm.Caller
+	a  arm.Action
+	on arm.ID
+}
+
+// pair is the key of the plain map that everything is measured against: the
+// engine's least work is two string hashes and one look into a map of N.
+type pair struct{ principal, scope string }
+
+// benchWorld is N assignments: 70 % to groups; 1 % at management groups, 19 % at
+// subscriptions, 40 % at resource groups, 40 % at workspaces; 400 roles.
+type benchWorld struct {
+	e         *Engine
+	plain     map[pair]int
+	pairs     []pair
+	questions []question
+	bytes     uint64 // heap of the engine for one assignment
+}
+
+func guid(kind byte, n int) string {
+	return fmt.Sprintf("%c%07x-1111-2222-3333-%012x", kind, n*2654435761&0xfffffff, n)
+}
+
+func benchScope(w world, level, n int) string {
+	subs, groups := max(2, n/200), max(4, n/20)
+	g := w.IntN(groups)
+	s := "/subscriptions/" + guid('5', g%subs)
+	if level > 0 {
+		s += fmt.Sprintf("/resourceGroups/group-%d", g)
+	}
+	if level > 1 {
+		s += fmt.Sprintf("/providers/Microsoft.MachineLearningServices/workspaces/workspace-%d", w.IntN(2))
+	}
+	return s
+}
+
+func benchRole(w world, i int) Role {
+	var p Permission
+	for range 1 + w.IntN(20) {
+		p.Actions = append(p.Actions, fmt.Sprintf("Microsoft.Service%d/type%d/*/%s", w.IntN(10), w.IntN(10), []string{"read", "write", "*"}[w.IntN(3)]))
+	}
+	if w.IntN(10) < 3 {
+		p.NotActions = append(p.NotActions, fmt.Sprintf("Microsoft.Service%d/*/write", w.IntN(10)))
+	}
+	if w.IntN(4) == 0 {
+		p.Actions = append(p.Actions, "*/read")
+	}
+	return Role{ID: guid('e', i), Name: fmt.Sprint("role ", i), Permissions: []Permission{p}}
+}
+
+func heap() uint64 {
+	var m runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&m)
+	return m.HeapAlloc
+}
+
+func makeBenchWorld(b *testing.B, n int) *benchWorld {
+	b.Helper()
+	w := world{rand.New(rand.NewPCG(uint64(n), 9))}
+	users, teams := max(n/5, 20), max(n/20, 20)
+	o := &benchWorld{plain: map[pair]int{}}
+	var roles []Role
+	for i := range 400 {
+		roles = append(roles, benchRole(w, i))
+	}
+	o.e = New(roles)
+	o.e.SetParents(func(string) []string { return []string{mgKey} })
+	given := make([]Assignment, n)
+	for i := range given {
+		given[i] = benchAssignment(w, i, n, users, teams)
+	}
+	before := heap()
+	for _, a := range given {
+		put(b, o.e, a)
+	}
+	o.bytes = (heap() - before) / uint64(n)
+	for i, a := range given {
+		k := pair{a.Principal, a.Scope.Key()}
+		o.plain[k] = i
+		if i < asked {
+			o.pairs = append(o.pairs, k)
+		}
+	}
+	for len(o.pairs) < asked {
+		o.pairs = append(o.pairs, o.pairs[w.IntN(n)])
+	}
+	var actions []arm.Action
+	for i := range 3000 {
+		actions = append(actions, arm.NewAction(fmt.Sprintf("Microsoft.Service%d/type%d/part%d/%s", i%10, i/10%10, i/300, []string{"read", "write", "start/action"}[i/100%3]), ""))
+	}
+	for range asked {
+		o.questions = append(o.questions, benchQuestion(w, n, users, teams, given, actions))
+	}
+	return o
+}
+
+const mgKey = "/providers/microsoft.management/managementgroups/all"
+
+func benchAssignment(w world, i, n, users, teams int) Assignment {
+	a := Assignment{ID: fmt.Sprintf("/providers/Microsoft.Authorization/roleAssignments/%s", guid('a', i)), RoleID: guid('e', w.IntN(400))}
+	if a.Principal = guid('9', w.IntN(teams)); w.IntN(10) >= 7 {
+		a.Principal = guid('0', w.IntN(users))
+	}
+	switch k := w.IntN(100); {
+	case k == 0:
+		a.Scope = arm.MustID(mgKey)
+	case k < 20:
+		a.Scope = arm.MustID(benchScope(w, 0, n))
+	case k < 60:
+		a.Scope = arm.MustID(benchScope(w, 1, n))
+	default:
+		a.Scope = arm.MustID(benchScope(w, 2, n))
+	}
+	return a
+}
+
+// benchQuestion asks below a scope where one of the caller's groups has something.
+func benchQuestion(w world, n, users, teams int, given []Assignment, actions []arm.Action) question {
+	x := given[w.IntN(n)]
+	q := question{c: arm.Caller{Object: guid('0', w.IntN(users))}, a: actions[w.IntN(len(actions))]}
+	for range 9 {
+		q.c.Groups = append(q.c.Groups, guid('9', w.IntN(teams)))
+	}
+	q.c.Groups = append(q.c.Groups, x.Principal)
+	s := x.Scope.String()
+	if s == mgKey {
+		s = benchScope(w, 2, n)
+	}
+	if x.Scope.Group().IsZero() {
+		s += "/resourceGroups/g/providers/Microsoft.MachineLearningServices/workspaces/w"
+	} else if x.Scope.Key() == x.Scope.Group().Key() {
+		s += "/providers/Microsoft.MachineLearningServices/workspaces/w"
+	}
+	q.on = arm.MustID(s + "/jobs/" + fmt.Sprint(w.IntN(1000)))
+	return q
+}
+
+// limit is the time that one look into the plain map takes.
+func (o *benchWorld) limit() time.Duration {
+	const rounds = 1 << 21
+	best, sum := time.Duration(1<<62), 0
+	for range 3 {
+		start := time.Now()
+		for i := range rounds {
+			sum += o.plain[o.pairs[i%asked]]
+		}
+		best = min(best, time.Since(start))
+	}
+	runtime.KeepAlive(sum)
+	return best * 1000 / rounds // in thousandths of a nanosecond
+}
+
+// BenchmarkDecide compares a decision with one look into a map of the same N:
+// remembered; not remembered, for a caller whose assignments are gathered; and
+// for a caller who was never seen since the last change.
+func BenchmarkDecide(b *testing.B) {
+	for _, n := range []int{1e3, 1e4, 1e5, 1e6} {
+		o := makeBenchWorld(b, n)
+		limit := float64(o.limit()) / 1000
+		run := func(name string, decisions *table[decided], views *table[view]) {
+			b.Run(fmt.Sprintf("%s/%d", name, n), func(b *testing.B) {
+				o.e.decisions, o.e.views = decisions, views
+				allowed := 0
+				for _, q := range o.questions {
+					if o.e.Decide(q.c, q.a, q.on).Allowed {
+						allowed++
+					}
+				}
+				b.ReportAllocs()
+				b.ResetTimer()
+				for i := range b.N {
+					q := &o.questions[i%asked]
+					o.e.Decide(q.c, q.a, q.on)
+				}
+				b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/limit, "x-limit")
+				b.ReportMetric(limit, "limit-ns")
+				b.ReportMetric(100*float64(allowed)/asked, "%allowed")
+				b.ReportMetric(float64(o.bytes), "B/assignment")
+			})
+		}
+		// A table of one place remembers next to nothing of the questions.
+		run("remembered", newTable[decided](decisionCache), newTable[view](viewCache))
+		run("known", newTable[decided](ways), newTable[view](viewCache*4))
+		run("unknown", newTable[decided](ways), newTable[view](ways))
+	}
+}
