@@ -1,0 +1,230 @@
+// Package resource serves kinds of resources: one value per kind, all doors follow.
+package resource
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"strings"
+	"time"
+
+	"castellan/internal/arm"
+	"castellan/internal/gate"
+	"castellan/internal/store"
+)
+
+// Doc is a resource as it is kept.
+type Doc struct {
+	ID         arm.ID            `json:"id"`
+	Name       string            `json:"name"`
+	Type       string            `json:"type"`
+	Location   string            `json:"location,omitempty"`
+	Tags       map[string]string `json:"tags,omitempty"`
+	Kind       string            `json:"kind,omitempty"`
+	SKU        map[string]any    `json:"sku,omitempty"`
+	Identity   *Identity         `json:"identity,omitempty"`
+	Properties json.RawMessage   `json:"properties"`
+	Etag       string            `json:"etag,omitempty"`
+	System     *System           `json:"systemData,omitempty"`
+
+	// Inner is what the kind keeps beside the properties; no answer shows it.
+	Inner json.RawMessage `json:"-"`
+	// Instance tells this resource from another that had its id before or after.
+	Instance string `json:"-"`
+}
+
+// Identity is the managed identities of a resource (Azure's identity object).
+type Identity struct {
+	Type      string                  `json:"type"`
+	Principal string                  `json:"principalId,omitempty" arm:"readonly"`
+	Tenant    string                  `json:"tenantId,omitempty" arm:"readonly"`
+	Users     map[string]UserAssigned `json:"userAssignedIdentities,omitempty"`
+}
+
+// UserAssigned is one user-assigned identity, as a resource that has it shows it.
+type UserAssigned struct {
+	Principal string `json:"principalId,omitempty" arm:"readonly"`
+	Client    string `json:"clientId,omitempty" arm:"readonly"`
+}
+
+// Has reports whether the identity object asks for a system-assigned identity.
+func (i *Identity) Has() bool {
+	return i != nil && strings.Contains(strings.ToLower(i.Type), "systemassigned")
+}
+
+// System says who made and changed a resource, and when (Azure's systemData).
+type System struct {
+	CreatedBy      string    `json:"createdBy"`
+	CreatedByType  string    `json:"createdByType"`
+	CreatedAt      time.Time `json:"createdAt"`
+	ModifiedBy     string    `json:"lastModifiedBy"`
+	ModifiedByType string    `json:"lastModifiedByType"`
+	ModifiedAt     time.Time `json:"lastModifiedAt"`
+}
+
+// body is what a client may send of a resource.
+type body struct {
+	ID         string            `json:"id"`
+	Name       string            `json:"name"`
+	Type       string            `json:"type"`
+	Location   string            `json:"location"`
+	Tags       map[string]string `json:"tags"`
+	Kind       string            `json:"kind"`
+	SKU        map[string]any    `json:"sku"`
+	Identity   *Identity         `json:"identity"`
+	Properties any               `json:"properties"`
+	Etag       string            `json:"etag" arm:"readonly"`
+	System     any               `json:"systemData" arm:"readonly"`
+}
+
+// Change is a resource about to be written, with what was before.
+type Change struct {
+	Doc    *Doc
+	Old    *Doc // nil if the resource is new
+	Caller arm.Caller
+}
+
+// Linked is another resource that a change points to, and what the caller must
+// be allowed to do there.
+type Linked struct {
+	Action arm.Action
+	ID     arm.ID
+	Field  string
+}
+
+// Post is an operation by POST on one resource, such as listKeys.
+type Post struct {
+	Name   string // the path's last segment
+	Action arm.Action
+	Do     func(ctx context.Context, g gate.Grant, d *Doc, body []byte) (status int, answer any, err error)
+}
+
+// Kind is one kind of resource. Its zero fields mean: nothing special.
+type Kind struct {
+	Type    string     // such as Microsoft.KeyVault/vaults
+	Doc     string     // a phrase for people: "a key vault"
+	Parent  *Kind      // Group, Subscription or another kind; nil for an extension of any scope
+	Props   func() any // a pointer to a fresh properties struct, with the defaults filled in
+	Global  bool       // no location
+	Created int        // status of a PUT that made it; 0 means 201
+	Check   func(Change) error
+	Links   func(*Doc) ([]Linked, error)
+	Save    func(tx *store.Tx, c Change) error // in the change's own transaction
+	Remove  func(tx *store.Tx, d *Doc) error   // in the deletion's own transaction
+	Settled func(d *Doc)                       // after a change or deletion was committed
+	Show    func(d *Doc, props map[string]any) // adds what is computed, for an answer
+	Posts   []Post
+
+	read, write, remove arm.Action
+}
+
+// Read is the action that sees resources of the kind.
+func (k *Kind) Read() arm.Action { return k.read }
+
+// Write is the action that makes and changes them.
+func (k *Kind) Write() arm.Action { return k.write }
+
+// Delete is the action that deletes them.
+func (k *Kind) Delete() arm.Action { return k.remove }
+
+// name is the kind's last type segment, such as vaults.
+func (k *Kind) name() string { return k.Type[strings.LastIndexByte(k.Type, '/')+1:] }
+
+// actions gives the kind its actions, once.
+func (k *Kind) actions() {
+	if !k.read.IsZero() {
+		return
+	}
+	k.read = arm.NewAction(k.Type+"/read", "see "+k.Doc)
+	k.write = arm.NewAction(k.Type+"/write", "make or change "+k.Doc)
+	k.remove = arm.NewAction(k.Type+"/delete", "delete "+k.Doc)
+}
+
+// The scopes that other kinds lie in.
+var (
+	Subscription = &Kind{Type: "Microsoft.Resources/subscriptions", Doc: "a subscription", Global: true}
+	Group        = &Kind{Type: "Microsoft.Resources/subscriptions/resourceGroups", Doc: "a resource group", Parent: Subscription}
+)
+
+// decode reads what a client sent for id over base, which holds the defaults
+// (PUT) or what is (PATCH).
+func (k *Kind) decode(data []byte, id arm.ID, base *Doc) error {
+	var b body
+	if err := arm.Decode(data, &b); err != nil {
+		return err
+	}
+	if err := agree(b, id, k.Type); err != nil {
+		return err
+	}
+	if base.Location == "" {
+		base.Location = b.Location
+	} else if b.Location != "" && place(b.Location) != place(base.Location) {
+		return arm.Errorf("InvalidResourceLocation", "the resource is in %s; its location can't be changed to %s", base.Location, b.Location)
+	}
+	if b.Tags != nil {
+		base.Tags = b.Tags
+	}
+	if b.Kind != "" {
+		base.Kind = b.Kind
+	}
+	if b.SKU != nil {
+		base.SKU = b.SKU
+	}
+	if b.Identity != nil {
+		merge(base, b.Identity)
+	}
+	return k.decodeProps(b.Properties, base)
+}
+
+// merge keeps what the platform set in an identity: a client can't.
+func merge(base *Doc, sent *Identity) {
+	if base.Identity != nil {
+		sent.Principal, sent.Tenant = base.Identity.Principal, base.Identity.Tenant
+	}
+	base.Identity = sent
+}
+
+func (k *Kind) decodeProps(tree any, base *Doc) error {
+	props := k.props()
+	if len(base.Properties) > 0 {
+		if err := json.Unmarshal(base.Properties, props); err != nil {
+			return fmt.Errorf("reading the properties of %s: %w", base.ID, err)
+		}
+	}
+	if tree != nil {
+		if _, ok := tree.(map[string]any); !ok {
+			return arm.Errorf(arm.InvalidRequest, "properties must be an object")
+		}
+		if err := arm.DecodeTree(tree, props); err != nil {
+			return err
+		}
+	}
+	b, err := json.Marshal(props)
+	if err != nil {
+		return fmt.Errorf("writing the properties of %s: %w", base.ID, err)
+	}
+	base.Properties = b
+	return nil
+}
+
+func (k *Kind) props() any {
+	if k.Props == nil {
+		return &struct {
+			State string `json:"provisioningState,omitempty" arm:"readonly"`
+		}{}
+	}
+	return k.Props()
+}
+
+// place is a location without the freedom people take with it.
+func place(s string) string { return strings.ToLower(strings.ReplaceAll(s, " ", "")) }
+
+// agree holds what the body says of itself against the path.
+func agree(b body, id arm.ID, typ string) error {
+	for _, c := range []struct{ field, got, want string }{{"id", b.ID, id.String()}, {"name", b.Name, id.Name()}, {"type", b.Type, typ}} {
+		if c.got != "" && !strings.EqualFold(c.got, c.want) {
+			return arm.Errorf(arm.InvalidRequest, "the body's %s is %q; the request's is %q", c.field, c.got, c.want)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,545 @@
+package resource
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/base64"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"io"
+	"net/http"
+	"regexp"
+	"strings"
+	"time"
+
+	"castellan/internal/arm"
+	"castellan/internal/gate"
+	"castellan/internal/store"
+)
+
+const (
+	maxBody = 4 << 20 // bytes of a request body; ARM takes no more either
+	page    = 200     // resources in one answer of a list
+)
+
+// Server serves kinds.
+type Server struct {
+	DB   *store.DB
+	Gate *gate.Gate
+	Now  func() time.Time
+	Base string // https://host, before nextLink's path
+}
+
+// Routes are all doors of one kind.
+func (s *Server) Routes(k *Kind) []gate.Route {
+	k.actions()
+	item, list := paths(k)
+	h := handler{s, k}
+	out := []gate.Route{
+		gate.On(k.read, "GET "+item, h.locate, h.get),
+		gate.On(k.read, "HEAD "+item, h.locate, h.get),
+		gate.On(k.write, "PUT "+item, h.locate, h.put),
+		gate.On(k.write, "PATCH "+item, h.locate, h.patch),
+		gate.On(k.remove, "DELETE "+item, h.locate, h.delete),
+	}
+	for _, l := range list {
+		out = append(out, gate.On(k.read, "GET "+l, h.locateList, h.list))
+	}
+	for _, p := range k.Posts {
+		out = append(out, gate.On(p.Action, "POST "+item+"/"+p.Name, h.locatePost, h.post(p)))
+	}
+	return out
+}
+
+// paths are where one resource of the kind lies and where lists of it are had.
+func paths(k *Kind) (item string, lists []string) {
+	switch {
+	case k == Subscription:
+		return "/subscriptions/{sub}", []string{"/subscriptions"}
+	case k == Group:
+		return "/subscriptions/{sub}/resourcegroups/{group}", []string{"/subscriptions/{sub}/resourcegroups"}
+	}
+	parent, _ := paths(k.Parent)
+	if k.Parent == Group || k.Parent == Subscription {
+		below := "/providers/" + k.Type
+		lists = []string{parent + below}
+		if k.Parent == Group {
+			lists = append(lists, "/subscriptions/{sub}"+below)
+		}
+		return parent + below + "/{" + k.name() + "}", lists
+	}
+	return parent + "/" + k.name() + "/{" + k.name() + "}", []string{parent + "/" + k.name()}
+}
+
+type handler struct {
+	s *Server
+	k *Kind
+}
+
+func (h handler) locate(r *http.Request, _ gate.Vars) (gate.Target, error) { return locatePath(r, 0) }
+
+func (h handler) locateList(r *http.Request, _ gate.Vars) (gate.Target, error) {
+	if h.k == Subscription {
+		return gate.Target{ID: arm.Root}, nil
+	}
+	cut := 1
+	if h.k.Parent == Group || h.k.Parent == Subscription {
+		if cut = 3; h.k == Group {
+			cut = 1
+		}
+	}
+	return locatePath(r, cut)
+}
+
+func (h handler) locatePost(r *http.Request, _ gate.Vars) (gate.Target, error) {
+	return locatePath(r, 1)
+}
+
+// locatePath is the id that the request's path spells, less its last cut
+// segments, once the request names an api-version.
+func locatePath(r *http.Request, cut int) (gate.Target, error) {
+	if err := version(r); err != nil {
+		return gate.Target{}, err
+	}
+	p := r.URL.EscapedPath()
+	for range cut {
+		p = p[:strings.LastIndexByte(p, '/')]
+	}
+	id, err := arm.ParseID(p)
+	return gate.Target{ID: id}, err
+}
+
+var versionForm = regexp.MustCompile(`^20[0-9]{2}-[01][0-9]-[0-3][0-9](-(preview|alpha|beta|privatepreview))?$`)
+
+// version wants exactly one api-version of the form that ARM's have.
+func version(r *http.Request) error {
+	if strings.Contains(r.URL.RawQuery, ";") {
+		return arm.Errorf(arm.InvalidAPIVersion, "the query has a semicolon")
+	}
+	switch v := r.URL.Query()["api-version"]; {
+	case len(v) == 0:
+		return arm.Errorf(arm.MissingAPIVersion, "the api-version query parameter (?api-version=) is required for all requests")
+	case len(v) > 1 || !versionForm.MatchString(v[0]):
+		return arm.Errorf(arm.InvalidAPIVersion, "the api-version %q is invalid; it must be one date such as 2024-04-01, perhaps with -preview", strings.Join(v, ", "))
+	}
+	return nil
+}
+
+func (h handler) get(w http.ResponseWriter, r *http.Request, g gate.Grant) error {
+	id, err := g.On(h.k.read)
+	if err != nil {
+		return err
+	}
+	var d *Doc
+	if err := h.s.DB.View(r.Context(), func(tx *store.Tx) (err error) {
+		d, err = h.find(tx, id)
+		return err
+	}); err != nil {
+		return err
+	}
+	if r.Method == http.MethodHead {
+		w.WriteHeader(http.StatusNoContent)
+		return nil
+	}
+	return h.answer(w, http.StatusOK, d)
+}
+
+// find is the resource, or the error that says what is missing.
+func (h handler) find(tx *store.Tx, id arm.ID) (*Doc, error) {
+	d, err := Load(tx, id)
+	if err != nil || d != nil {
+		return d, err
+	}
+	if err := h.parent(tx, id); err != nil {
+		return nil, err
+	}
+	return nil, missing(h.k, id)
+}
+
+func missing(k *Kind, id arm.ID) error {
+	switch k {
+	case Group:
+		return arm.Errorf(arm.GroupNotFound, "Resource group '%s' could not be found.", id.Name())
+	case Subscription:
+		return arm.Errorf(arm.SubscriptionNotFound, "The subscription '%s' could not be found.", id.Name())
+	}
+	return arm.Errorf(arm.NotFound, "The Resource '%s/%s' under resource group '%s' was not found.", k.Type, id.Name(), id.Group().Name())
+}
+
+// parent says whether what must hold id exists.
+func (h handler) parent(tx *store.Tx, id arm.ID) error {
+	for k, p := h.k.Parent, id.Parent(); k != nil; k, p = k.Parent, p.Parent() {
+		d, err := Load(tx, p)
+		if err != nil {
+			return err
+		}
+		if d == nil {
+			return missing(k, p)
+		}
+	}
+	return nil
+}
+
+func (h handler) list(w http.ResponseWriter, r *http.Request, g gate.Grant) error {
+	scope, err := g.On(h.k.read)
+	if err != nil {
+		return err
+	}
+	after, err := skip(r.URL.Query().Get("$skiptoken"))
+	if err != nil {
+		return err
+	}
+	var found []*Doc
+	if err := h.s.DB.View(r.Context(), func(tx *store.Tx) (err error) {
+		if scope != arm.Root {
+			if err := h.exists(tx, scope); err != nil {
+				return err
+			}
+		}
+		found, err = List(tx, h.k.Type, scope, after, page+1)
+		return err
+	}); err != nil {
+		return err
+	}
+	out := map[string]any{}
+	if len(found) > page {
+		found = found[:page]
+		q := r.URL.Query()
+		q.Set("$skiptoken", base64.RawURLEncoding.EncodeToString([]byte(found[page-1].ID.Key())))
+		out["nextLink"] = h.s.Base + r.URL.EscapedPath() + "?" + q.Encode()
+	}
+	items := make([]any, len(found))
+	for i, d := range found {
+		if items[i], err = h.view(d); err != nil {
+			return err
+		}
+	}
+	out["value"] = items
+	return writeJSON(w, http.StatusOK, out)
+}
+
+func skip(token string) (string, error) {
+	b, err := base64.RawURLEncoding.DecodeString(token)
+	if err != nil || len(b) > 4096 {
+		return "", arm.Errorf(arm.BadRequest, "the $skiptoken is not one that a nextLink gave")
+	}
+	return string(b), nil
+}
+
+func (h handler) exists(tx *store.Tx, scope arm.ID) error {
+	d, err := Load(tx, scope)
+	if err != nil || d != nil {
+		return err
+	}
+	kinds := map[bool]*Kind{true: Group, false: Subscription}
+	if !scope.Group().IsZero() && scope.Key() != scope.Group().Key() {
+		return missing(h.k.Parent, scope)
+	}
+	return missing(kinds[!scope.Group().IsZero()], scope)
+}
+
+func (h handler) put(w http.ResponseWriter, r *http.Request, g gate.Grant) error {
+	return h.change(w, r, g, false)
+}
+
+func (h handler) patch(w http.ResponseWriter, r *http.Request, g gate.Grant) error {
+	return h.change(w, r, g, true)
+}
+
+// change is PUT and PATCH: decode, check, look at what it links to, then write
+// the resource and the audit entry in one transaction.
+func (h handler) change(w http.ResponseWriter, r *http.Request, g gate.Grant, patch bool) error {
+	id, err := g.On(h.k.write)
+	if err != nil {
+		return err
+	}
+	data, err := readBody(w, r)
+	if err != nil {
+		return err
+	}
+	if err := h.linked(r.Context(), g, id, data, patch); err != nil {
+		return err
+	}
+	var c Change
+	err = g.Change(r.Context(), h.s.DB, func(tx *store.Tx) error {
+		if c, err = h.prepare(tx, g, id, data, patch); err != nil {
+			return err
+		}
+		if err := precondition(r, c.Old); err != nil {
+			return err
+		}
+		return h.keep(tx, c)
+	})
+	if err != nil {
+		return err
+	}
+	if h.k.Settled != nil {
+		h.k.Settled(c.Doc)
+	}
+	status := http.StatusOK
+	if c.Old == nil {
+		if status = h.k.Created; status == 0 {
+			status = http.StatusCreated
+		}
+	}
+	return h.answer(w, status, c.Doc)
+}
+
+func (h handler) keep(tx *store.Tx, c Change) error {
+	if h.k.Save != nil {
+		if err := h.k.Save(tx, c); err != nil {
+			return err
+		}
+	}
+	return Save(tx, c.Doc)
+}
+
+// prepare is the change that data asks for, checked, against what is in tx.
+func (h handler) prepare(tx *store.Tx, g gate.Grant, id arm.ID, data []byte, patch bool) (Change, error) {
+	if err := h.parent(tx, id); err != nil {
+		return Change{}, err
+	}
+	old, err := Load(tx, id)
+	if err != nil {
+		return Change{}, err
+	}
+	if patch && old == nil {
+		return Change{}, missing(h.k, id)
+	}
+	d := h.base(id, old, patch)
+	if err := h.k.decode(data, id, d); err != nil {
+		return Change{}, err
+	}
+	if !h.k.Global && h.k.Parent == Group && d.Location == "" {
+		return Change{}, arm.Errorf("LocationRequired", "The location property is required for this definition.")
+	}
+	h.stamp(d, g.Caller())
+	c := Change{Doc: d, Old: old, Caller: g.Caller()}
+	if h.k.Check != nil {
+		err = h.k.Check(c)
+	}
+	return c, err
+}
+
+// base is what data is read over.
+func (h handler) base(id arm.ID, old *Doc, patch bool) *Doc {
+	if old == nil {
+		return &Doc{ID: id, Name: id.Name(), Type: h.k.Type, Instance: random()}
+	}
+	d := *old
+	if !patch {
+		d.Properties, d.Tags, d.SKU, d.Kind = nil, nil, nil, ""
+	}
+	return &d
+}
+
+func (h handler) stamp(d *Doc, by arm.Caller) {
+	now, typ, who := h.s.Now().UTC(), "Application", by.App
+	if by.Kind == arm.User {
+		typ, who = "User", by.Name
+	}
+	sys := System{CreatedBy: who, CreatedByType: typ, CreatedAt: now}
+	if d.System != nil {
+		sys = *d.System
+	}
+	sys.ModifiedBy, sys.ModifiedByType, sys.ModifiedAt = who, typ, now
+	d.System, d.Etag = &sys, `"`+random()+`"`
+}
+
+// linked asks the gate for every resource that the change newly points to.
+func (h handler) linked(ctx context.Context, g gate.Grant, id arm.ID, data []byte, patch bool) error {
+	if h.k.Links == nil {
+		return nil
+	}
+	var links, had []Linked
+	err := h.s.DB.View(ctx, func(tx *store.Tx) error {
+		c, err := h.prepare(tx, g, id, data, patch)
+		if err != nil {
+			return err
+		}
+		if c.Old != nil {
+			if had, err = h.k.Links(c.Old); err != nil {
+				return err
+			}
+		}
+		links, err = h.k.Links(c.Doc)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	for _, l := range links {
+		if holds(had, l) {
+			continue
+		}
+		lg, err := h.s.Gate.Admit(ctx, g.Caller(), l.Action, gate.Target{ID: l.ID})
+		if arm.CodeOf(err) == arm.Forbidden {
+			return arm.Errorf(arm.LinkedForbidden, "The client with object id '%s' has permission to perform action '%s' on scope '%s'; however, it does not have permission to perform action '%s' on the linked scope '%s' (%s).",
+				g.Caller().Object, h.k.write.Name(), id, l.Action.Name(), l.ID, l.Field)
+		}
+		if err != nil {
+			return err
+		}
+		if err := lg.Close(ctx, nil); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func holds(had []Linked, l Linked) bool {
+	for _, x := range had {
+		if x.ID.Key() == l.ID.Key() && x.Action.Key() == l.Action.Key() {
+			return true
+		}
+	}
+	return false
+}
+
+// precondition is If-Match and If-None-Match (RFC 9110 section 13).
+func precondition(r *http.Request, old *Doc) error {
+	if m := r.Header.Get("If-Match"); m != "" && (old == nil || m != "*" && m != old.Etag) {
+		return arm.Errorf(arm.PreconditionFailed, "the resource's etag is not %s", m)
+	}
+	if m := r.Header.Get("If-None-Match"); m != "" && old != nil && (m == "*" || m == old.Etag) {
+		return arm.Errorf(arm.PreconditionFailed, "the resource exists, and If-None-Match is %s", m)
+	}
+	return nil
+}
+
+func (h handler) delete(w http.ResponseWriter, r *http.Request, g gate.Grant) error {
+	id, err := g.On(h.k.remove)
+	if err != nil {
+		return err
+	}
+	var gone []*Doc
+	err = g.Change(r.Context(), h.s.DB, func(tx *store.Tx) error {
+		d, err := Load(tx, id)
+		if err != nil || d == nil {
+			return err
+		}
+		if err := precondition(r, d); err != nil {
+			return err
+		}
+		if gone, err = Below(tx, id); err != nil {
+			return err
+		}
+		if h.k == Group && len(gone) > 0 {
+			return arm.Errorf("ResourceGroupNotEmpty", "the resource group still holds %d resources, such as %s; delete them first", len(gone), gone[0].ID)
+		}
+		gone = append(gone, d)
+		return h.removeAll(tx, gone)
+	})
+	if err != nil {
+		return err
+	}
+	status := http.StatusOK
+	if len(gone) == 0 {
+		status = http.StatusNoContent
+	} else if h.k.Settled != nil {
+		h.k.Settled(gone[len(gone)-1])
+	}
+	w.WriteHeader(status)
+	return nil
+}
+
+func (h handler) removeAll(tx *store.Tx, gone []*Doc) error {
+	for _, d := range gone {
+		if h.k.Remove != nil {
+			if err := h.k.Remove(tx, d); err != nil {
+				return err
+			}
+		}
+		if err := Remove(tx, d); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (h handler) post(p Post) gate.Verb {
+	return func(w http.ResponseWriter, r *http.Request, g gate.Grant) error {
+		id, err := g.On(p.Action)
+		if err != nil {
+			return err
+		}
+		data, err := readBody(w, r)
+		if err != nil {
+			return err
+		}
+		var d *Doc
+		if err := h.s.DB.View(r.Context(), func(tx *store.Tx) (err error) {
+			d, err = h.find(tx, id)
+			return err
+		}); err != nil {
+			return err
+		}
+		status, answer, err := p.Do(r.Context(), g, d, data)
+		if err != nil {
+			return err
+		}
+		if answer == nil {
+			w.WriteHeader(status)
+			return nil
+		}
+		return writeJSON(w, status, answer)
+	}
+}
+
+func readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
+	data, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
+	var big *http.MaxBytesError
+	if errors.As(err, &big) {
+		return nil, arm.Errorf(arm.TooLarge, "the request body is larger than %d bytes", maxBody)
+	}
+	if err != nil {
+		return nil, &arm.Error{Code: arm.BadRequest, Message: "the request body could not be read", Err: err}
+	}
+	return data, nil
+}
+
+// view is d as an answer shows it.
+func (h handler) view(d *Doc) (any, error) {
+	if h.k.Show == nil {
+		return d, nil
+	}
+	props := map[string]any{}
+	if err := json.Unmarshal(d.Properties, &props); err != nil {
+		return nil, err
+	}
+	h.k.Show(d, props)
+	b, err := json.Marshal(props)
+	if err != nil {
+		return nil, err
+	}
+	out := *d
+	out.Properties = b
+	return &out, nil
+}
+
+func (h handler) answer(w http.ResponseWriter, status int, d *Doc) error {
+	v, err := h.view(d)
+	if err != nil {
+		return err
+	}
+	w.Header().Set("ETag", d.Etag)
+	return writeJSON(w, status, v)
+}
+
+func writeJSON(w http.ResponseWriter, status int, v any) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json; charset=utf-8")
+	w.WriteHeader(status)
+	_, err = w.Write(b)
+	return err
+}
+
+func random() string {
+	var b [16]byte
+	_, _ = rand.Read(b[:]) // never fails
+	return hex.EncodeToString(b[:])
+}
