@@ -104,8 +104,12 @@ func makeBenchWorld(b *testing.B, n int) *benchWorld {
 	for i := range 3000 {
 		actions = append(actions, arm.NewAction(fmt.Sprintf("Microsoft.Service%d/type%d/part%d/%s", i%10, i/10%10, i/300, []string{"read", "write", "start/action"}[i/100%3]), ""))
 	}
+	callers, byGroup := benchCallers(w, users, teams), map[string][]arm.ID{}
+	for _, a := range given {
+		byGroup[a.Principal] = append(byGroup[a.Principal], a.Scope)
+	}
 	for range asked {
-		o.questions = append(o.questions, benchQuestion(w, n, users, teams, given, actions))
+		o.questions = append(o.questions, benchQuestion(w, n, callers, byGroup, actions))
 	}
 	return o
 }
@@ -130,24 +134,36 @@ func benchAssignment(w world, i, n, users, teams int) Assignment {
 	return a
 }
 
-// benchQuestion asks below a scope where one of the caller's groups has something.
-func benchQuestion(w world, n, users, teams int, given []Assignment, actions []arm.Action) question {
-	x := given[w.IntN(n)]
-	q := question{c: arm.Caller{Object: guid('0', w.IntN(users))}, a: actions[w.IntN(len(actions))]}
-	for range 9 {
-		q.c.Groups = append(q.c.Groups, guid('9', w.IntN(teams)))
+// benchCallers are users with ten groups each, which they always come with.
+func benchCallers(w world, users, teams int) []arm.Caller {
+	out := make([]arm.Caller, min(users, asked))
+	for i := range out {
+		out[i].Object = guid('0', i)
+		for range 10 {
+			out[i].Groups = append(out[i].Groups, guid('9', w.IntN(teams)))
+		}
 	}
-	q.c.Groups = append(q.c.Groups, x.Principal)
-	s := x.Scope.String()
-	if s == mgKey {
-		s = benchScope(w, 2, n)
+	return out
+}
+
+// benchQuestion asks below a scope, mostly one where the caller has something.
+func benchQuestion(w world, n int, callers []arm.Caller, byGroup map[string][]arm.ID, actions []arm.Action) question {
+	q := question{c: callers[w.IntN(len(callers))], a: actions[w.IntN(len(actions))]}
+	s := benchScope(w, 1+w.IntN(2), n)
+	if mine := byGroup[q.c.Groups[w.IntN(10)]]; len(mine) > 0 && w.IntN(10) > 0 {
+		s = mine[w.IntN(len(mine))].String()
 	}
-	if x.Scope.Group().IsZero() {
-		s += "/resourceGroups/g/providers/Microsoft.MachineLearningServices/workspaces/w"
-	} else if x.Scope.Key() == x.Scope.Group().Key() {
-		s += "/providers/Microsoft.MachineLearningServices/workspaces/w"
+	id := arm.MustID(s)
+	if id.Key() == mgKey {
+		id = arm.MustID(benchScope(w, 2, n))
 	}
-	q.on = arm.MustID(s + "/jobs/" + fmt.Sprint(w.IntN(1000)))
+	if id.Group().IsZero() {
+		id = arm.MustID(id.String() + "/resourceGroups/g")
+	}
+	if id.Key() == id.Group().Key() {
+		id = id.Child("Microsoft.MachineLearningServices/workspaces", "w")
+	}
+	q.on = arm.MustID(id.Child("jobs", fmt.Sprint(w.IntN(1000))).String())
 	return q
 }
 

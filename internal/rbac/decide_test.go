@@ -25,10 +25,13 @@ const (
 	team   = "cccccccc-0000-0000-0000-00000000000c"
 )
 
+// known is BuiltIn, read once; tests must not change it.
+var known = sync.OnceValue(BuiltIn)
+
 // builtInID is the id of the built-in role of this name.
 func builtInID(t testing.TB, name string) string {
 	t.Helper()
-	for _, r := range BuiltIn() {
+	for _, r := range known() {
 		if r.Name == name {
 			return r.ID
 		}
@@ -40,7 +43,7 @@ func builtInID(t testing.TB, name string) string {
 // engineWith has the built-in roles and these assignments: principal, role name, scope.
 func engineWith(t testing.TB, given ...[3]string) *Engine {
 	t.Helper()
-	e := New(BuiltIn())
+	e := New(known())
 	e.SetParents(func(key string) []string {
 		switch key {
 		case strings.ToLower(sub):

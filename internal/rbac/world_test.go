@@ -25,11 +25,15 @@ func (n *naive) allows(c arm.Caller, a arm.Action, on arm.ID) (ids []string) {
 			reach[up] = true
 		}
 	}
+	open := map[string]bool{}
+	for _, r := range n.roles {
+		open[r.ID] = n.roleAllows(r.ID, a)
+	}
 	for _, x := range n.given {
 		mine := slices.ContainsFunc(append([]string{c.Object}, c.Groups...), func(id string) bool {
 			return strings.EqualFold(id, x.Principal)
 		})
-		if mine && reach[x.Scope.Key()] && x.Condition == "" && n.roleAllows(x.RoleID, a) {
+		if mine && reach[x.Scope.Key()] && x.Condition == "" && open[x.RoleID] {
 			ids = append(ids, x.ID)
 		}
 	}
