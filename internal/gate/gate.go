@@ -28,6 +28,9 @@ type Decider func(c arm.Caller, a arm.Action, id arm.ID) (allowed bool, reason s
 type Gate struct {
 	decide Decider
 	log    *audit.Log
+	// Inside reports whether c has any right at id or below it: such a caller
+	// is shown that the subscription id is there. nil shows it to nobody.
+	Inside func(c arm.Caller, id arm.ID) bool
 }
 
 // New makes a Gate that asks decide and records in log.
@@ -44,6 +47,7 @@ type state struct {
 	target      Target
 	reason      string
 	correlation string
+	filtered    bool // the caller may not see the whole list
 
 	mu       sync.Mutex // guards closed and recorded
 	closed   bool
@@ -72,6 +76,46 @@ func (g *Gate) Admit(ctx context.Context, c arm.Caller, a arm.Action, on Target)
 	return Grant{}, arm.Errorf(arm.Forbidden,
 		"The client '%s' with object id '%s' does not have authorization to perform action '%s' over scope '%s' or the scope is invalid. If access was recently granted, please refresh your credentials. Correlation id: %s.",
 		name(c), c.Object, a.Name(), on.ID, s.correlation)
+}
+
+// admitEach admits any caller to a list; without the right to all of it the
+// Grant only sees the rows that the caller may see.
+func (g *Gate) admitEach(ctx context.Context, c arm.Caller, a arm.Action, on Target) (Grant, error) {
+	if g == nil || g.decide == nil || g.log == nil || c.IsZero() || a.IsZero() || on.ID.IsZero() {
+		return Grant{}, arm.Errorf(arm.Forbidden, "nobody may do this")
+	}
+	if err := g.log.Err(); err != nil {
+		return Grant{}, &arm.Error{Code: arm.Internal, Message: "the request can't be recorded, so it is not carried out", Err: err}
+	}
+	ok, reason := g.judge(c, a, on)
+	if !ok {
+		reason = "only the rows that the caller may see: " + reason
+	}
+	return Grant{&state{gate: g, caller: c, action: a, target: on, reason: reason, correlation: newID(), filtered: !ok}}, nil
+}
+
+// Sees reports whether the holder of the Grant may do a on id, a row of the
+// list that the Grant is for.
+func (g Grant) Sees(a arm.Action, id arm.ID) bool {
+	if g.s == nil || a.IsZero() || id.IsZero() {
+		return false
+	}
+	g.s.mu.Lock()
+	closed := g.s.closed
+	g.s.mu.Unlock()
+	if closed {
+		return false
+	}
+	if !g.s.filtered && a.Key() == g.s.action.Key() && id.Within(g.s.target.ID) {
+		return true
+	}
+	ok, _ := g.s.gate.judge(g.s.caller, a, Target{ID: id})
+	return ok
+}
+
+// SeesBelow reports whether the holder of the Grant has any right inside id.
+func (g Grant) SeesBelow(id arm.ID) bool {
+	return g.s != nil && g.s.caller.Lease == nil && g.s.gate.Inside != nil && g.s.gate.Inside(g.s.caller, id)
 }
 
 func name(c arm.Caller) string {

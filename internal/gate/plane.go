@@ -27,6 +27,7 @@ type Route struct {
 	verb            Verb
 	open            func(w http.ResponseWriter, r *http.Request, v Vars) error
 	stream          bool
+	each            bool
 }
 
 // On is a door that asks for an action. pattern is "METHOD /path/{name}/{rest...}".
@@ -42,6 +43,18 @@ func Stream(a arm.Action, pattern string, locate Locate, verb Verb) Route {
 	r.stream = true
 	return r
 }
+
+// Each is a door to a list of which everybody sees the rows that they may see,
+// perhaps none: a grants the whole list, and without it the verb must ask
+// Grant.Sees for every row.
+func Each(a arm.Action, pattern string, locate Locate, verb Verb) Route {
+	r := On(a, pattern, locate, verb)
+	r.each = true
+	return r
+}
+
+// Filtered reports whether the door is an Each.
+func (r Route) Filtered() bool { return r.each }
 
 // Public is a door that anybody may open; why says so to a reviewer who does
 // not believe it.
@@ -63,7 +76,8 @@ func (r Route) Valid() bool {
 // Plane is the face of one protocol.
 type Plane struct {
 	Name   string
-	Fold   bool // the path minds no case (ARM)
+	Fold   bool                   // the path minds no case (ARM)
+	Host   func(host string) bool // which hosts the plane answers on, without port; nil: any
 	Who    func(r *http.Request) (arm.Caller, error)
 	Refuse func(w http.ResponseWriter, r *http.Request, err error)
 	Routes []Route
@@ -88,7 +102,11 @@ func (g *Gate) Serve(p *Plane, rt Route, v Vars, w http.ResponseWriter, r *http.
 		p.Refuse(w, r, err)
 		return
 	}
-	grant, err := g.Admit(r.Context(), who, rt.Action, on)
+	admit := g.Admit
+	if rt.each {
+		admit = g.admitEach
+	}
+	grant, err := admit(r.Context(), who, rt.Action, on)
 	if err != nil {
 		p.Refuse(w, r, err)
 		return
@@ -223,30 +241,41 @@ func split(escaped string) ([]string, error) {
 	return parts, nil
 }
 
+// match fills the pattern's wildcards with segs. {x...} takes any number of
+// segments; at the end of a pattern it wants at least one, but for {any...}.
 func (r *Route) match(segs []string, fold bool) (Vars, bool) {
 	pat := strings.Split(strings.TrimPrefix(r.Pattern, "/"), "/")
 	v := Vars{}
 	for i, p := range pat {
 		if strings.HasSuffix(p, "...}") {
-			rest := ""
-			if i < len(segs) {
-				rest = strings.Join(segs[i:], "/")
-			}
-			v[p[1:len(p)-4]] = rest
-			return v, rest != "" || p == "{any...}"
-		}
-		if i >= len(segs) {
-			return nil, false
-		}
-		switch {
-		case strings.HasPrefix(p, "{"):
-			if segs[i] == "" {
+			tail := pat[i+1:]
+			end := len(segs) - len(tail)
+			if end < i || !matchFixed(tail, segs[end:], fold, v) {
 				return nil, false
 			}
-			v[p[1:len(p)-1]] = segs[i]
-		case p != segs[i] && !(fold && strings.EqualFold(p, segs[i])):
+			rest := strings.Join(segs[i:end], "/")
+			v[p[1:len(p)-4]] = rest
+			return v, rest != "" || p == "{any...}" || len(tail) > 0
+		}
+		if i >= len(segs) || !matchFixed(pat[i:i+1], segs[i:i+1], fold, v) {
 			return nil, false
 		}
 	}
 	return v, len(segs) == len(pat)
+}
+
+// matchFixed holds segments against as many pattern segments.
+func matchFixed(pat, segs []string, fold bool, v Vars) bool {
+	for i, p := range pat {
+		switch {
+		case strings.HasPrefix(p, "{"):
+			if segs[i] == "" {
+				return false
+			}
+			v[p[1:len(p)-1]] = segs[i]
+		case p != segs[i] && !(fold && strings.EqualFold(p, segs[i])):
+			return false
+		}
+	}
+	return true
 }

@@ -59,6 +59,25 @@ func (e *Engine) Above(on arm.ID) Filter {
 	return func(a Assignment) bool { return keys[a.Scope.Key()] }
 }
 
+// Inside reports whether the caller has an assignment that reaches the scope or
+// begins somewhere inside it.
+func (e *Engine) Inside(c arm.Caller, scope arm.ID) bool {
+	if c.IsZero() || c.Lease != nil || scope.IsZero() {
+		return false
+	}
+	e.mu.RLock()
+	defer e.mu.RUnlock()
+	above := e.scopes(nil, scope.Key())
+	for _, h := range e.holdersOf(c.Object, c.Groups) {
+		for _, x := range h.all {
+			if x.effective() >= 0 && (x.Scope.Within(scope) || slices.Contains(above, x.Scope.Key())) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
 // Assignments lists what passes all filters, by id; everything without a filter.
 func (e *Engine) Assignments(keep ...Filter) []Assignment {
 	e.mu.RLock()

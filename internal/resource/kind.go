@@ -33,25 +33,6 @@ type Doc struct {
 	Instance string `json:"-"`
 }
 
-// Identity is the managed identities of a resource (Azure's identity object).
-type Identity struct {
-	Type      string                  `json:"type"`
-	Principal string                  `json:"principalId,omitempty" arm:"readonly"`
-	Tenant    string                  `json:"tenantId,omitempty" arm:"readonly"`
-	Users     map[string]UserAssigned `json:"userAssignedIdentities,omitempty"`
-}
-
-// UserAssigned is one user-assigned identity, as a resource that has it shows it.
-type UserAssigned struct {
-	Principal string `json:"principalId,omitempty" arm:"readonly"`
-	Client    string `json:"clientId,omitempty" arm:"readonly"`
-}
-
-// Has reports whether the identity object asks for a system-assigned identity.
-func (i *Identity) Has() bool {
-	return i != nil && strings.Contains(strings.ToLower(i.Type), "systemassigned")
-}
-
 // System says who made and changed a resource, and when (Azure's systemData).
 type System struct {
 	CreatedBy      string    `json:"createdBy"`
@@ -79,9 +60,10 @@ type body struct {
 
 // Change is a resource about to be written, with what was before.
 type Change struct {
-	Doc    *Doc
-	Old    *Doc // nil if the resource is new
-	Caller arm.Caller
+	Doc       *Doc
+	Old       *Doc // nil if the resource is new
+	Caller    arm.Caller
+	Operation string // id of the operation that applies the change, once there is one
 }
 
 // Linked is another resource that a change points to, and what the caller must
@@ -107,6 +89,7 @@ type Kind struct {
 	Props   func() any // a pointer to a fresh properties struct, with the defaults filled in
 	Global  bool       // no location
 	Created int        // status of a PUT that made it; 0 means 201
+	Updated int        // status of a PUT or PATCH that changed it; 0 means 200
 	Check   func(Change) error
 	Links   func(*Doc) ([]Linked, error)
 	Save    func(tx *store.Tx, c Change) error // in the change's own transaction
@@ -114,6 +97,21 @@ type Kind struct {
 	Settled func(d *Doc)                       // after a change or deletion was committed
 	Show    func(d *Doc, props map[string]any) // adds what is computed, for an answer
 	Posts   []Post
+	// Shape is the whole answer, for kinds that Azure shows in a form of their own.
+	Shape func(s arm.Site, d *Doc) any
+
+	// Apply makes the world follow d, after the PUT or PATCH was answered and
+	// until it returns nil; provisioningState tells how far it is. It must be
+	// safe to repeat. An *arm.Error other than Internal ends the operation as
+	// Failed; anything else is tried again.
+	Apply func(ctx context.Context, d *Doc) error
+	// Identity names the system-assigned identity of d; nil means that the
+	// kind takes no managed identities.
+	Identity func(d *Doc) string
+	// Each is set for kinds of which lists show the rows that the caller may see.
+	Each bool
+	// NoPut, NoPatch and NoDelete shut those doors.
+	NoPut, NoPatch, NoDelete bool
 
 	read, write, remove arm.Action
 }
@@ -142,9 +140,15 @@ func (k *Kind) actions() {
 
 // The scopes that other kinds lie in.
 var (
-	Subscription = &Kind{Type: "Microsoft.Resources/subscriptions", Doc: "a subscription", Global: true}
-	Group        = &Kind{Type: "Microsoft.Resources/subscriptions/resourceGroups", Doc: "a resource group", Parent: Subscription}
+	Subscription = &Kind{Type: "Microsoft.Resources/subscriptions", Doc: "a subscription", Global: true, Each: true, NoPut: true, NoDelete: true, Shape: shapeSubscription}
+	Group        = &Kind{Type: "Microsoft.Resources/subscriptions/resourceGroups", Doc: "a resource group", Parent: Subscription, Each: true, Props: groupProps}
 )
+
+func groupProps() any {
+	return &struct {
+		State string `json:"provisioningState" arm:"readonly"`
+	}{"Succeeded"}
+}
 
 // decode reads what a client sent for id over base, which holds the defaults
 // (PUT) or what is (PATCH).
@@ -171,17 +175,14 @@ func (k *Kind) decode(data []byte, id arm.ID, base *Doc) error {
 		base.SKU = b.SKU
 	}
 	if b.Identity != nil {
-		merge(base, b.Identity)
+		if k.Identity == nil && !strings.EqualFold(b.Identity.Type, "None") {
+			return arm.Errorf(arm.InvalidRequest, "%s can't have managed identities", k.Doc)
+		}
+		if err := merge(base, b.Identity); err != nil {
+			return err
+		}
 	}
 	return k.decodeProps(b.Properties, base)
-}
-
-// merge keeps what the platform set in an identity: a client can't.
-func merge(base *Doc, sent *Identity) {
-	if base.Identity != nil {
-		sent.Principal, sent.Tenant = base.Identity.Principal, base.Identity.Tenant
-	}
-	base.Identity = sent
 }
 
 func (k *Kind) decodeProps(tree any, base *Doc) error {

@@ -51,7 +51,7 @@ func server(t *testing.T) *httptest.Server {
 	g := gate.New(func(_ arm.Caller, a arm.Action, id arm.ID) (bool, string) {
 		return !strings.Contains(id.Key(), "private"), "test"
 	}, log)
-	s := &Server{DB: db, Gate: g, Now: time.Now, Base: "https://test"}
+	s := &Server{DB: db, Gate: g, Now: time.Now, Site: arm.Site{Suffix: "test", Location: "local"}}
 	p := &gate.Plane{Name: "arm", Fold: true,
 		Who: func(*http.Request) (arm.Caller, error) { return arm.Caller{Object: "ann"}, nil },
 		Refuse: func(w http.ResponseWriter, _ *http.Request, err error) {
@@ -73,7 +73,11 @@ func server(t *testing.T) *httptest.Server {
 		g.Serve(p, rt, v, w, r)
 	}))
 	t.Cleanup(func() { srv.Close(); _ = log.Close(); db.Close() })
-	do(t, srv, "PUT", "/subscriptions/s", `{}`, 201)
+	if err := db.Do(t.Context(), func(tx *store.Tx) error {
+		return Save(tx, &Doc{ID: arm.MustID("/subscriptions/s"), Name: "s", Type: Subscription.Type})
+	}); err != nil {
+		t.Fatal(err)
+	}
 	do(t, srv, "PUT", "/subscriptions/s/resourceGroups/rg", `{"location":"here"}`, 201)
 	return srv
 }
@@ -129,9 +133,11 @@ func TestLifeOfAResource(t *testing.T) {
 	if got := do(t, srv, "GET", "/subscriptions/s/providers/Test.Things/things", "", 200); !strings.Contains(got, at) {
 		t.Errorf("list = %s", got)
 	}
-	do(t, srv, "DELETE", at[:strings.Index(at, "/providers")], "", 400)
 	do(t, srv, "DELETE", at, "", 200)
 	do(t, srv, "DELETE", at, "", 204)
+	do(t, srv, "PUT", at, `{"location":"here"}`, 201)
+	do(t, srv, "DELETE", at[:strings.Index(at, "/providers")], "", 200)
+	do(t, srv, "GET", at, "", 404)
 }
 
 // What is wrong is refused and leaves nothing behind (ARM-02 to ARM-12).

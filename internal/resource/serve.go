@@ -10,6 +10,7 @@ import (
 	"io"
 	"net/http"
 	"regexp"
+	"strconv"
 	"strings"
 	"time"
 
@@ -28,23 +29,56 @@ type Server struct {
 	DB   *store.DB
 	Gate *gate.Gate
 	Now  func() time.Time
-	Base string // https://host, before nextLink's path
+	Site arm.Site
+	// Identities makes managed identities; without it no resource has one.
+	Identities Identities
+	// OnRemove are run for every resource that is deleted, in the deletion's
+	// own transaction.
+	OnRemove []func(tx *store.Tx, d *Doc) error
+	// Wake is called when there is a new operation to run.
+	Wake func()
+
+	kinds []*Kind
+}
+
+// Kinds are all kinds that have routes, in the order in which they got them.
+func (s *Server) Kinds() []*Kind { return s.kinds }
+
+// Kind is the kind of a type, or nil.
+func (s *Server) Kind(typ string) *Kind {
+	for _, k := range s.kinds {
+		if strings.EqualFold(k.Type, typ) {
+			return k
+		}
+	}
+	return nil
 }
 
 // Routes are all doors of one kind.
 func (s *Server) Routes(k *Kind) []gate.Route {
 	k.actions()
+	s.kinds = append(s.kinds, k)
 	item, list := paths(k)
 	h := handler{s, k}
 	out := []gate.Route{
 		gate.On(k.read, "GET "+item, h.locate, h.get),
 		gate.On(k.read, "HEAD "+item, h.locate, h.get),
-		gate.On(k.write, "PUT "+item, h.locate, h.put),
-		gate.On(k.write, "PATCH "+item, h.locate, h.patch),
-		gate.On(k.remove, "DELETE "+item, h.locate, h.delete),
+	}
+	if !k.NoPut {
+		out = append(out, gate.On(k.write, "PUT "+item, h.locate, h.put))
+	}
+	if !k.NoPatch {
+		out = append(out, gate.On(k.write, "PATCH "+item, h.locate, h.patch))
+	}
+	if !k.NoDelete {
+		out = append(out, gate.On(k.remove, "DELETE "+item, h.locate, h.delete))
+	}
+	lists := gate.On
+	if k.Each || k.Parent == Group {
+		lists = gate.Each
 	}
 	for _, l := range list {
-		out = append(out, gate.On(k.read, "GET "+l, h.locateList, h.list))
+		out = append(out, lists(k.read, "GET "+l, h.locateList, h.list))
 	}
 	for _, p := range k.Posts {
 		out = append(out, gate.On(p.Action, "POST "+item+"/"+p.Name, h.locatePost, h.post(p)))
@@ -190,6 +224,10 @@ func (h handler) list(w http.ResponseWriter, r *http.Request, g gate.Grant) erro
 	if err != nil {
 		return err
 	}
+	size, err := pageSize(r)
+	if err != nil {
+		return err
+	}
 	var found []*Doc
 	if err := h.s.DB.View(r.Context(), func(tx *store.Tx) (err error) {
 		if scope != arm.Root {
@@ -197,17 +235,17 @@ func (h handler) list(w http.ResponseWriter, r *http.Request, g gate.Grant) erro
 				return err
 			}
 		}
-		found, err = List(tx, h.k.Type, scope, after, page+1)
+		found, err = h.visible(tx, g, scope, after, size+1)
 		return err
 	}); err != nil {
 		return err
 	}
 	out := map[string]any{}
-	if len(found) > page {
-		found = found[:page]
+	if len(found) > size {
+		found = found[:size]
 		q := r.URL.Query()
-		q.Set("$skiptoken", base64.RawURLEncoding.EncodeToString([]byte(found[page-1].ID.Key())))
-		out["nextLink"] = h.s.Base + r.URL.EscapedPath() + "?" + q.Encode()
+		q.Set("$skiptoken", base64.RawURLEncoding.EncodeToString([]byte(found[size-1].ID.Key())))
+		out["nextLink"] = h.s.Site.Base() + r.URL.EscapedPath() + "?" + q.Encode()
 	}
 	items := make([]any, len(found))
 	for i, d := range found {
@@ -217,6 +255,42 @@ func (h handler) list(w http.ResponseWriter, r *http.Request, g gate.Grant) erro
 	}
 	out["value"] = items
 	return writeJSON(w, http.StatusOK, out)
+}
+
+// pageSize is $top, where the request has one, but at most a page.
+func pageSize(r *http.Request) (int, error) {
+	top := r.URL.Query().Get("$top")
+	if top == "" {
+		return page, nil
+	}
+	n, err := strconv.Atoi(top)
+	if err != nil || n < 1 {
+		return 0, arm.Errorf(arm.BadRequest, "$top is %q; it must be a whole number above 0", top)
+	}
+	return min(n, page), nil
+}
+
+// visible is up to limit resources of the list that the Grant sees.
+func (h handler) visible(tx *store.Tx, g gate.Grant, scope arm.ID, after string, limit int) ([]*Doc, error) {
+	var out []*Doc
+	for {
+		found, err := List(tx, h.k.Type, scope, after, page)
+		if err != nil {
+			return nil, err
+		}
+		for _, d := range found {
+			if g.Sees(h.k.read, d.ID) || h.k == Subscription && g.SeesBelow(d.ID) {
+				out = append(out, d)
+			}
+			if len(out) == limit {
+				return out, nil
+			}
+		}
+		if len(found) < page {
+			return out, nil
+		}
+		after = found[len(found)-1].ID.Key()
+	}
 }
 
 func skip(token string) (string, error) {
@@ -269,7 +343,7 @@ func (h handler) change(w http.ResponseWriter, r *http.Request, g gate.Grant, pa
 		if err := precondition(r, c.Old); err != nil {
 			return err
 		}
-		return h.keep(tx, c)
+		return h.s.keep(tx, h.k, &c)
 	})
 	if err != nil {
 		return err
@@ -277,20 +351,41 @@ func (h handler) change(w http.ResponseWriter, r *http.Request, g gate.Grant, pa
 	if h.k.Settled != nil {
 		h.k.Settled(c.Doc)
 	}
-	status := http.StatusOK
-	if c.Old == nil {
-		if status = h.k.Created; status == 0 {
-			status = http.StatusCreated
-		}
+	if c.Operation != "" {
+		h.s.announce(w, c.Doc, c.Operation)
 	}
-	return h.answer(w, status, c.Doc)
+	return h.answer(w, h.k.status(c), c.Doc)
 }
 
-func (h handler) keep(tx *store.Tx, c Change) error {
-	if h.k.Save != nil {
-		if err := h.k.Save(tx, c); err != nil {
+// status is what a successful PUT or PATCH is answered with.
+func (k *Kind) status(c Change) int {
+	switch {
+	case c.Old == nil && k.Created != 0:
+		return k.Created
+	case c.Old == nil:
+		return http.StatusCreated
+	case k.Updated != 0:
+		return k.Updated
+	}
+	return http.StatusOK
+}
+
+// keep writes the change, and the operation that will make the world follow it.
+func (s *Server) keep(tx *store.Tx, k *Kind, c *Change) error {
+	if err := s.identify(tx, k, c); err != nil {
+		return err
+	}
+	if k.Save != nil {
+		if err := k.Save(tx, *c); err != nil {
 			return err
 		}
+	}
+	if k.Apply != nil {
+		op, err := s.begin(tx, c)
+		if err != nil {
+			return err
+		}
+		c.Operation = op
 	}
 	return Save(tx, c.Doc)
 }
@@ -344,12 +439,12 @@ func (h handler) stamp(d *Doc, by arm.Caller) {
 		sys = *d.System
 	}
 	sys.ModifiedBy, sys.ModifiedByType, sys.ModifiedAt = who, typ, now
-	d.System, d.Etag = &sys, `"`+random()+`"`
+	d.System, d.Etag = &sys, etag()
 }
 
 // linked asks the gate for every resource that the change newly points to.
 func (h handler) linked(ctx context.Context, g gate.Grant, id arm.ID, data []byte, patch bool) error {
-	if h.k.Links == nil {
+	if h.k.Links == nil && h.k.Identity == nil {
 		return nil
 	}
 	var links, had []Linked
@@ -359,11 +454,11 @@ func (h handler) linked(ctx context.Context, g gate.Grant, id arm.ID, data []byt
 			return err
 		}
 		if c.Old != nil {
-			if had, err = h.k.Links(c.Old); err != nil {
+			if had, err = h.k.links(c.Old); err != nil {
 				return err
 			}
 		}
-		links, err = h.k.Links(c.Doc)
+		links, err = h.k.links(c.Doc)
 		return err
 	})
 	if err != nil {
@@ -425,11 +520,8 @@ func (h handler) delete(w http.ResponseWriter, r *http.Request, g gate.Grant) er
 		if gone, err = Below(tx, id); err != nil {
 			return err
 		}
-		if h.k == Group && len(gone) > 0 {
-			return arm.Errorf("ResourceGroupNotEmpty", "the resource group still holds %d resources, such as %s; delete them first", len(gone), gone[0].ID)
-		}
 		gone = append(gone, d)
-		return h.removeAll(tx, gone)
+		return h.s.removeAll(tx, gone)
 	})
 	if err != nil {
 		return err
@@ -444,10 +536,21 @@ func (h handler) delete(w http.ResponseWriter, r *http.Request, g gate.Grant) er
 	return nil
 }
 
-func (h handler) removeAll(tx *store.Tx, gone []*Doc) error {
+// removeAll forgets the resources, the last first: what lies below before what holds it.
+func (s *Server) removeAll(tx *store.Tx, gone []*Doc) error {
 	for _, d := range gone {
-		if h.k.Remove != nil {
-			if err := h.k.Remove(tx, d); err != nil {
+		if k := s.Kind(d.Type); k != nil && k.Remove != nil {
+			if err := k.Remove(tx, d); err != nil {
+				return err
+			}
+		}
+		if d.Identity != nil && d.Identity.Principal != "" && s.Identities != nil {
+			if err := s.Identities.Drop(tx, d.ID); err != nil {
+				return err
+			}
+		}
+		for _, f := range s.OnRemove {
+			if err := f(tx, d); err != nil {
 				return err
 			}
 		}
@@ -501,6 +604,9 @@ func readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 
 // view is d as an answer shows it.
 func (h handler) view(d *Doc) (any, error) {
+	if h.k.Shape != nil {
+		return h.k.Shape(h.s.Site, d), nil
+	}
 	if h.k.Show == nil {
 		return d, nil
 	}
@@ -537,6 +643,8 @@ func writeJSON(w http.ResponseWriter, status int, v any) error {
 	_, err = w.Write(b)
 	return err
 }
+
+func etag() string { return `"` + random() + `"` }
 
 func random() string {
 	var b [16]byte

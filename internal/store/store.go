@@ -44,6 +44,7 @@ type DB struct {
 
 type job struct {
 	fn    func(*Tx) error
+	after []func() // what fn asked for once its change is durable
 	err   error
 	ready chan struct{}
 }
@@ -163,6 +164,11 @@ func (db *DB) batch(jobs []*job) {
 		if err != nil && j.err == nil {
 			j.err = err
 		}
+		if j.err == nil {
+			for _, f := range j.after {
+				f()
+			}
+		}
 		close(j.ready)
 	}
 }
@@ -194,7 +200,7 @@ func (db *DB) one(tx *sql.Tx, j *job) (err error) {
 				j.err = fmt.Errorf("store: a write panicked: %v", p)
 			}
 		}()
-		j.err = j.fn(&Tx{db: db, tx: tx, writes: true})
+		j.err = j.fn(&Tx{db: db, tx: tx, job: j})
 	}()
 	if j.err != nil {
 		if _, err = tx.Exec("ROLLBACK TO one"); err != nil {
@@ -209,9 +215,18 @@ func (db *DB) one(tx *sql.Tx, j *job) (err error) {
 
 // Tx is a transaction. It must not be kept after its function returns.
 type Tx struct {
-	db     *DB
-	tx     *sql.Tx
-	writes bool
+	db  *DB
+	tx  *sql.Tx
+	job *job // nil in a View
+}
+
+// After has fn called once the transaction is durable and before Do returns,
+// in the order of the transactions; what is remembered in memory follows the
+// store by it. fn must be quick and must not use the store.
+func (tx *Tx) After(fn func()) {
+	if tx.job != nil {
+		tx.job.after = append(tx.job.after, fn)
+	}
 }
 
 func place(table, key string) string { return table + "\x00" + key }
@@ -242,7 +257,7 @@ func (tx *Tx) open(table, key string, v []byte) ([]byte, error) {
 
 // Put keeps value under key.
 func (tx *Tx) Put(table, key string, value []byte) error {
-	if !tx.writes {
+	if tx.job == nil {
 		return errors.New("store: Put in a View")
 	}
 	_, err := tx.tx.Exec("INSERT OR REPLACE INTO kv (t,k,v) VALUES (?,?,?)", table, key, tx.db.key.Seal(value, place(table, key)))
@@ -254,7 +269,7 @@ func (tx *Tx) Put(table, key string, value []byte) error {
 
 // Delete removes what is under key, if anything is.
 func (tx *Tx) Delete(table, key string) error {
-	if !tx.writes {
+	if tx.job == nil {
 		return errors.New("store: Delete in a View")
 	}
 	if _, err := tx.tx.Exec("DELETE FROM kv WHERE t=? AND k=?", table, key); err != nil {
