@@ -53,13 +53,18 @@ func (s *Server) begin(tx *store.Tx, c *Change) (string, error) {
 		ID: random(), Resource: c.Doc.ID, Instance: c.Doc.Instance, Etag: c.Doc.Etag,
 		Tenant: c.Caller.Tenant, Caller: c.Caller.Object, Status: InProgress, Started: s.Now().UTC(),
 	}
-	if err := store.PutJSON(tx, operations, op.ID, op); err != nil {
-		return "", err
-	}
 	if s.Wake != nil {
 		tx.After(s.Wake)
 	}
-	return op.ID, tx.Put(openOperations, op.ID, nil)
+	return op.ID, Keep(tx, op)
+}
+
+// Keep writes an operation that is not over.
+func Keep(tx *store.Tx, op Operation) error {
+	if err := store.PutJSON(tx, operations, op.ID, op); err != nil {
+		return err
+	}
+	return tx.Put(openOperations, op.ID, nil)
 }
 
 // StateOf is the resource's provisioningState.
