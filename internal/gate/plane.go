@@ -200,6 +200,18 @@ func (p *Plane) Match(method, escapedPath string) (rt Route, v Vars, found bool,
 	return p.Routes[best], v, true, nil
 }
 
+// Begins reports whether the path of one of the plane's doors begins with the
+// fixed segment seg.
+func (p *Plane) Begins(seg string) bool {
+	for _, rt := range p.Routes {
+		first, _, _ := strings.Cut(rt.Pattern[1:], "/")
+		if first == seg || p.Fold && strings.EqualFold(first, seg) {
+			return true
+		}
+	}
+	return false
+}
+
 // more reports whether pattern a is more specific than b: the first segment
 // that differs is fixed in a and a wildcard in b, or a has no rest.
 func more(a, b string) bool {
