@@ -132,3 +132,19 @@ func (e *Engine) Considered(c arm.Caller, a arm.Action, on arm.ID) []Assignment 
 	}
 	return out
 }
+
+// Held lists what was given to the principal itself, by id.
+func (e *Engine) Held(principal string) []Assignment {
+	e.mu.RLock()
+	defer e.mu.RUnlock()
+	h := e.holders[strings.ToLower(principal)]
+	if h == nil {
+		return nil
+	}
+	out := make([]Assignment, len(h.all))
+	for i, x := range h.all {
+		out[i] = x.Assignment
+	}
+	slices.SortFunc(out, func(a, b Assignment) int { return cmp.Compare(a.ID, b.ID) })
+	return out
+}

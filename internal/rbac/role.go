@@ -94,3 +94,8 @@ type actionKey struct {
 	name string
 	data bool
 }
+
+// Allows reports whether the role, on its own, allows the action.
+func (r Role) Allows(a arm.Action) bool {
+	return !a.IsZero() && compileRole(r).allows(actionKey{a.Key(), a.Data()})
+}

@@ -1,0 +1,130 @@
+// Package governance keeps role assignments and role definitions as resources.
+//
+// The store has the truth; the rbac.Engine follows it after every commit and is
+// filled from it by Load, so that a crash leaves no difference between the two.
+package governance
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"castellan/internal/arm"
+	"castellan/internal/gate"
+	"castellan/internal/rbac"
+	"castellan/internal/store"
+)
+
+// Directory is what governance needs to know of principals. It is asked in the
+// transaction of the assignment, so a principal made in it is there already.
+type Directory interface {
+	// Principal is the kind of the principal with this object id, whatever the
+	// id's letter case; ok is false if the tenant has none.
+	Principal(tx *store.Tx, tenant, id string) (kind arm.Kind, ok bool, err error)
+	// Groups are the object ids of all groups that the principal is in, also by
+	// nesting; none for a principal that is not there.
+	Groups(tx *store.Tx, tenant, id string) ([]string, error)
+}
+
+// Config is what a Service is made of. All but Exists must be there.
+type Config struct {
+	DB        *store.DB
+	Gate      *gate.Gate
+	Engine    *rbac.Engine // made with rbac.BuiltIn
+	Directory Directory
+	Site      arm.Site
+	Now       func() time.Time
+	// Exists says whether id is a scope that package resource does not keep,
+	// such as a blob container; without it there are no such scopes.
+	Exists func(tx *store.Tx, id arm.ID) (bool, error)
+}
+
+// Service keeps who has which role where.
+type Service struct {
+	Config
+	root    arm.ID               // the tenant's root management group
+	builtIn map[string]rbac.Role // by GUID
+	named   map[string]string    // GUID of a built-in role, by its name in lower case
+}
+
+// The actions that governance asks for.
+var (
+	ReadAssignment   = arm.NewAction("Microsoft.Authorization/roleAssignments/read", "see who has which role")
+	WriteAssignment  = arm.NewAction("Microsoft.Authorization/roleAssignments/write", "give somebody a role")
+	DeleteAssignment = arm.NewAction("Microsoft.Authorization/roleAssignments/delete", "take a role from somebody")
+	ReadDefinition   = arm.NewAction("Microsoft.Authorization/roleDefinitions/read", "see what a role allows")
+	WriteDefinition  = arm.NewAction("Microsoft.Authorization/roleDefinitions/write", "make or change a custom role")
+	DeleteDefinition = arm.NewAction("Microsoft.Authorization/roleDefinitions/delete", "delete a custom role")
+	ReadPermissions  = arm.NewAction("Microsoft.Authorization/permissions/read", "see what all of a caller's roles allow at a scope")
+	ReadGroup        = arm.NewAction("Microsoft.Management/managementGroups/read", "see a management group")
+)
+
+// New is a Service over what c names. Load must have succeeded before the first
+// request, since the engine denies what it has not been told.
+func New(c Config) (*Service, error) {
+	if c.DB == nil || c.Gate == nil || c.Engine == nil || c.Directory == nil || c.Now == nil || c.Site.Tenant == "" {
+		return nil, errors.New("governance: DB, Gate, Engine, Directory, Now and Site.Tenant must be set")
+	}
+	root, err := arm.ParseID("/providers/" + groupType + "/" + c.Site.Tenant)
+	if err != nil {
+		return nil, err
+	}
+	s := &Service{Config: c, root: root, builtIn: map[string]rbac.Role{}, named: map[string]string{}}
+	for _, r := range rbac.BuiltIn() {
+		s.builtIn[key(r.ID)] = r
+		s.named[key(r.Name)] = key(r.ID)
+	}
+	c.Engine.SetParents(s.parents)
+	return s, nil
+}
+
+// Load tells the engine of everything that the store keeps.
+func (s *Service) Load(ctx context.Context) error {
+	return s.DB.View(ctx, func(tx *store.Tx) error {
+		defs, err := store.ScanJSON[definition](tx, definitions, "", "", 0)
+		if err != nil {
+			return err
+		}
+		for _, d := range defs {
+			s.Engine.PutRole(d.Role)
+		}
+		all, err := store.ScanJSON[assignment](tx, assignments, "", "", 0)
+		if err != nil {
+			return err
+		}
+		for i := range all {
+			if err := s.Engine.PutAssignment(all[i].forEngine()); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// Routes are the doors of Resource Manager that governance serves.
+func (s *Service) Routes() []gate.Route {
+	const at = "/{scope...}/providers/Microsoft.Authorization/"
+	const root = "/providers/Microsoft.Authorization/"
+	return []gate.Route{
+		gate.On(ReadAssignment, "GET "+at+"roleAssignments", locateScope, s.listAssignments),
+		gate.On(ReadAssignment, "GET "+at+"roleAssignments/{assignment}", locateItem, s.getAssignment),
+		gate.On(WriteAssignment, "PUT "+at+"roleAssignments/{assignment}", locateItem, s.putAssignment),
+		gate.On(DeleteAssignment, "DELETE "+at+"roleAssignments/{assignment}", locateItem, s.deleteAssignment),
+
+		gate.On(ReadDefinition, "GET "+at+"roleDefinitions", locateScope, s.listDefinitions),
+		gate.On(ReadDefinition, "GET "+at+"roleDefinitions/{definition}", locateItem, s.getDefinition),
+		gate.On(WriteDefinition, "PUT "+at+"roleDefinitions/{definition}", locateItem, s.putDefinition),
+		gate.On(DeleteDefinition, "DELETE "+at+"roleDefinitions/{definition}", locateItem, s.deleteDefinition),
+
+		// At the root everybody sees the built-in roles, which come with the
+		// program, and of the custom ones those that they may see.
+		gate.Each(ReadDefinition, "GET "+root+"roleDefinitions", locateScope, s.listDefinitions),
+		gate.Each(ReadDefinition, "GET "+root+"roleDefinitions/{definition}", locateItem, s.getDefinition),
+
+		// Everybody sees their own permissions, perhaps none.
+		gate.Each(ReadPermissions, "GET "+at+"permissions", locateScope, s.listPermissions),
+
+		gate.Each(ReadGroup, "GET /providers/"+groupType, locateGroups, s.listGroups),
+		gate.On(ReadGroup, "GET /providers/"+groupType+"/{group}", locateItem, s.getGroup),
+	}
+}

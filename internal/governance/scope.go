@@ -1,0 +1,143 @@
+package governance
+
+import (
+	"net/http"
+	"regexp"
+	"strings"
+
+	"castellan/internal/arm"
+	"castellan/internal/gate"
+	"castellan/internal/resource"
+	"castellan/internal/store"
+)
+
+// The types of what governance serves.
+const (
+	assignmentType = "Microsoft.Authorization/roleAssignments"
+	definitionType = "Microsoft.Authorization/roleDefinitions"
+	groupType      = "Microsoft.Management/managementGroups"
+)
+
+// guidForm is the form of the names of assignments and definitions.
+var guidForm = regexp.MustCompile(`^[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}$`)
+
+// key is the form in which GUIDs and role names are compared.
+func key(s string) string { return strings.ToLower(s) }
+
+// locateItem is the assignment, definition or management group of the path.
+func locateItem(r *http.Request, _ gate.Vars) (gate.Target, error) { return locate(r, 0) }
+
+// locateScope is the scope in front of /providers/Microsoft.Authorization/LIST.
+func locateScope(r *http.Request, _ gate.Vars) (gate.Target, error) { return locate(r, 3) }
+
+func locateGroups(r *http.Request, _ gate.Vars) (gate.Target, error) {
+	return gate.Target{ID: arm.Root}, resource.Version(r)
+}
+
+// locate is the id that the path spells less its last cut segments. Clients
+// that put a scope with its leading slash into /{scope}/... send two of them;
+// they count as one.
+func locate(r *http.Request, cut int) (gate.Target, error) {
+	if err := resource.Version(r); err != nil {
+		return gate.Target{}, err
+	}
+	p := r.URL.EscapedPath()
+	if strings.HasPrefix(p, "//") {
+		p = p[1:]
+	}
+	for range cut {
+		p = p[:strings.LastIndexByte(p, '/')]
+	}
+	if p == "" {
+		return gate.Target{ID: arm.Root}, nil
+	}
+	id, err := arm.ParseID(p)
+	return gate.Target{ID: id}, err
+}
+
+// scope is id as it was first written, or the error that says what of it does
+// not exist.
+func (s *Service) scope(tx *store.Tx, id arm.ID) (arm.ID, error) {
+	switch {
+	case id == arm.Root:
+		return id, nil
+	case id.Key() == s.root.Key():
+		return s.root, nil
+	}
+	d, err := resource.Load(tx, id)
+	if err != nil {
+		return arm.ID{}, err
+	}
+	if d != nil {
+		return d.ID, nil
+	}
+	if s.Exists != nil {
+		if ok, err := s.Exists(tx, id); ok || err != nil {
+			return id, err
+		}
+	}
+	return arm.ID{}, missing(tx, id)
+}
+
+// missing says which part of id, the outermost first, does not exist.
+func missing(tx *store.Tx, id arm.ID) error {
+	sub := id.Subscription()
+	if sub == "" {
+		return arm.Errorf(arm.NotFound, "The scope '%s' was not found.", id)
+	}
+	d, err := resource.Load(tx, subscription(id))
+	if err != nil {
+		return err
+	}
+	if d == nil {
+		return arm.Errorf(arm.SubscriptionNotFound, "The subscription '%s' could not be found.", sub)
+	}
+	group := id.Group()
+	if group.IsZero() {
+		return arm.Errorf(arm.NotFound, "The Resource '%s' was not found.", id)
+	}
+	if d, err = resource.Load(tx, group); err != nil {
+		return err
+	}
+	if d == nil {
+		return arm.Errorf(arm.GroupNotFound, "Resource group '%s' could not be found.", group.Name())
+	}
+	return arm.Errorf(arm.NotFound, "The Resource '%s/%s' under resource group '%s' was not found.", id.Type(), id.Name(), group.Name())
+}
+
+// subscription is the subscription that holds id, or the zero ID.
+func subscription(id arm.ID) arm.ID {
+	if id.Subscription() == "" {
+		return arm.ID{}
+	}
+	return arm.MustID("/subscriptions/" + id.Subscription())
+}
+
+// isSubscription reports whether id is a subscription itself.
+func isSubscription(id arm.ID) bool { return !id.IsZero() && id.Key() == subscription(id).Key() }
+
+// parents are the keys of the management groups above a subscription: all
+// subscriptions lie in the tenant's root group.
+func (s *Service) parents(k string) []string {
+	if strings.HasPrefix(k, "/subscriptions/") {
+		return []string{s.root.Key()}
+	}
+	return nil
+}
+
+// within reports whether id is holder or lies below it.
+func (s *Service) within(id, holder arm.ID) bool {
+	if holder.Key() == s.root.Key() && id.Subscription() != "" {
+		return true
+	}
+	return id.Within(holder)
+}
+
+// above are the keys of the scopes that hold id, without id.
+func (s *Service) above(id arm.ID) []string {
+	keys := id.Scopes()[1:]
+	if id.Subscription() == "" {
+		return keys
+	}
+	return append(keys, s.root.Key())
+}
