@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"net/url"
 	"strings"
 	"time"
 
@@ -63,6 +64,7 @@ type Change struct {
 	Doc       *Doc
 	Old       *Doc // nil if the resource is new
 	Caller    arm.Caller
+	Seen      any    // what the kind's Needs found; nil before that
 	Operation string // id of the operation that applies the change, once there is one
 }
 
@@ -108,6 +110,16 @@ type Kind struct {
 	// Identity names the system-assigned identity of d; nil means that the
 	// kind takes no managed identities.
 	Identity func(d *Doc) string
+	// Needs looks at what a change can't be judged without and no transaction
+	// may wait for, such as a file. It changes nothing; it runs once the caller's
+	// rights are clear, before the transaction, and Save finds in Change.Seen
+	// what it returned.
+	Needs func(ctx context.Context, c Change) (any, error)
+	// Filter reads a list's query; what it returns says which rows are meant.
+	Filter func(q url.Values) (func(d *Doc) bool, error)
+	// Implied is set for kinds that come into being with their first child,
+	// whose Save must make them.
+	Implied bool
 	// Each is set for kinds of which lists show the rows that the caller may see.
 	Each bool
 	// NoPut, NoPatch and NoDelete shut those doors.

@@ -208,7 +208,7 @@ func (h handler) parent(tx *store.Tx, id arm.ID) error {
 		if err != nil {
 			return err
 		}
-		if d == nil {
+		if d == nil && !k.Implied {
 			return missing(k, p)
 		}
 	}
@@ -228,6 +228,12 @@ func (h handler) list(w http.ResponseWriter, r *http.Request, g gate.Grant) erro
 	if err != nil {
 		return err
 	}
+	meant := func(*Doc) bool { return true }
+	if h.k.Filter != nil {
+		if meant, err = h.k.Filter(r.URL.Query()); err != nil {
+			return err
+		}
+	}
 	var found []*Doc
 	if err := h.s.DB.View(r.Context(), func(tx *store.Tx) (err error) {
 		if scope != arm.Root {
@@ -235,7 +241,7 @@ func (h handler) list(w http.ResponseWriter, r *http.Request, g gate.Grant) erro
 				return err
 			}
 		}
-		found, err = h.visible(tx, g, scope, after, size+1)
+		found, err = h.visible(tx, g, scope, after, size+1, meant)
 		return err
 	}); err != nil {
 		return err
@@ -271,7 +277,7 @@ func pageSize(r *http.Request) (int, error) {
 }
 
 // visible is up to limit resources of the list that the Grant sees.
-func (h handler) visible(tx *store.Tx, g gate.Grant, scope arm.ID, after string, limit int) ([]*Doc, error) {
+func (h handler) visible(tx *store.Tx, g gate.Grant, scope arm.ID, after string, limit int, meant func(*Doc) bool) ([]*Doc, error) {
 	var out []*Doc
 	for {
 		found, err := List(tx, h.k.Type, scope, after, page)
@@ -279,7 +285,7 @@ func (h handler) visible(tx *store.Tx, g gate.Grant, scope arm.ID, after string,
 			return nil, err
 		}
 		for _, d := range found {
-			if g.Sees(h.k.read, d.ID) || h.k == Subscription && g.SeesBelow(d.ID) {
+			if meant(d) && (g.Sees(h.k.read, d.ID) || h.k == Subscription && g.SeesBelow(d.ID)) {
 				out = append(out, d)
 			}
 			if len(out) == limit {
@@ -335,11 +341,16 @@ func (h handler) change(w http.ResponseWriter, r *http.Request, g gate.Grant, pa
 	if err := h.linked(r.Context(), g, id, data, patch); err != nil {
 		return err
 	}
+	seen, err := h.needs(r.Context(), g, id, data, patch)
+	if err != nil {
+		return err
+	}
 	var c Change
 	err = g.Change(r.Context(), h.s.DB, func(tx *store.Tx) error {
 		if c, err = h.prepare(tx, g, id, data, patch); err != nil {
 			return err
 		}
+		c.Seen = seen
 		if err := precondition(r, c.Old); err != nil {
 			return err
 		}
@@ -355,6 +366,21 @@ func (h handler) change(w http.ResponseWriter, r *http.Request, g gate.Grant, pa
 		h.s.announce(w, c.Doc, c.Operation)
 	}
 	return h.answer(w, h.k.status(c), c.Doc)
+}
+
+// needs is what the kind wants to have seen before the transaction.
+func (h handler) needs(ctx context.Context, g gate.Grant, id arm.ID, data []byte, patch bool) (any, error) {
+	if h.k.Needs == nil {
+		return nil, nil
+	}
+	var c Change
+	if err := h.s.DB.View(ctx, func(tx *store.Tx) (err error) {
+		c, err = h.prepare(tx, g, id, data, patch)
+		return err
+	}); err != nil {
+		return nil, err
+	}
+	return h.k.Needs(ctx, c)
 }
 
 // status is what a successful PUT or PATCH is answered with.
