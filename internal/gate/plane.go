@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"sync"
 
 	"castellan/internal/arm"
 )
@@ -80,7 +81,12 @@ type Plane struct {
 	Host   func(host string) bool // which hosts the plane answers on, without port; nil: any
 	Who    func(r *http.Request) (arm.Caller, error)
 	Refuse func(w http.ResponseWriter, r *http.Request, err error)
-	Routes []Route
+	Routes []Route // all of them, before the first request
+
+	once     sync.Once // guards the making of what follows
+	patterns [][]string
+	fixed    map[int][]int // routes by how many segments their paths have
+	open     []int         // routes whose paths have any number of segments
 }
 
 // Serve carries one matched request through the gate: authenticate, locate,
@@ -183,21 +189,39 @@ func (p *Plane) Match(method, escapedPath string) (rt Route, v Vars, found bool,
 	if err != nil {
 		return Route{}, nil, false, err
 	}
+	p.once.Do(p.compile)
 	best := -1
-	for i := range p.Routes {
-		vars, ok := p.Routes[i].match(segs, p.Fold)
-		if !ok {
-			continue
-		}
-		found = true
-		if p.Routes[i].Method == method && (best < 0 || more(p.Routes[i].Pattern, p.Routes[best].Pattern)) {
-			best, v = i, vars
+	for _, list := range [2][]int{p.fixed[len(segs)], p.open} {
+		for _, i := range list {
+			if !match(p.patterns[i], segs, p.Fold) {
+				continue
+			}
+			found = true
+			if p.Routes[i].Method == method && (best < 0 || more(p.patterns[i], p.patterns[best])) {
+				best = i
+			}
 		}
 	}
 	if best < 0 {
 		return Route{}, nil, found, nil
 	}
-	return p.Routes[best], v, true, nil
+	return p.Routes[best], fill(p.patterns[best], segs), true, nil
+}
+
+// compile cuts the patterns into segments, and sorts those that fit one length
+// of path from those that fit many.
+func (p *Plane) compile() {
+	p.fixed = map[int][]int{}
+	p.patterns = make([][]string, len(p.Routes))
+	for i, rt := range p.Routes {
+		pat := strings.Split(strings.TrimPrefix(rt.Pattern, "/"), "/")
+		p.patterns[i] = pat
+		if strings.Contains(rt.Pattern, "...}") {
+			p.open = append(p.open, i)
+			continue
+		}
+		p.fixed[len(pat)] = append(p.fixed[len(pat)], i)
+	}
 }
 
 // Begins reports whether the path of one of the plane's doors begins with the
@@ -214,15 +238,14 @@ func (p *Plane) Begins(seg string) bool {
 
 // more reports whether pattern a is more specific than b: the first segment
 // that differs is fixed in a and a wildcard in b, or a has no rest.
-func more(a, b string) bool {
-	as, bs := strings.Split(a, "/"), strings.Split(b, "/")
-	for i := 0; i < len(as) && i < len(bs); i++ {
-		x, y := rank(as[i]), rank(bs[i])
+func more(a, b []string) bool {
+	for i := 0; i < len(a) && i < len(b); i++ {
+		x, y := rank(a[i]), rank(b[i])
 		if x != y {
 			return x > y
 		}
 	}
-	return len(as) > len(bs)
+	return len(a) > len(b)
 }
 
 func rank(seg string) int {
@@ -253,41 +276,57 @@ func split(escaped string) ([]string, error) {
 	return parts, nil
 }
 
-// match fills the pattern's wildcards with segs. {x...} takes any number of
+// match reports whether segs have the form of pat. {x...} takes any number of
 // segments; at the end of a pattern it wants at least one, but for {any...}.
-func (r *Route) match(segs []string, fold bool) (Vars, bool) {
-	pat := strings.Split(strings.TrimPrefix(r.Pattern, "/"), "/")
-	v := Vars{}
+func match(pat, segs []string, fold bool) bool {
 	for i, p := range pat {
 		if strings.HasSuffix(p, "...}") {
 			tail := pat[i+1:]
 			end := len(segs) - len(tail)
-			if end < i || !matchFixed(tail, segs[end:], fold, v) {
-				return nil, false
+			if end < i || !matchFixed(tail, segs[end:], fold) {
+				return false
 			}
-			rest := strings.Join(segs[i:end], "/")
-			v[p[1:len(p)-4]] = rest
-			return v, rest != "" || p == "{any...}" || len(tail) > 0
+			return p == "{any...}" || len(tail) > 0 || end > i && (end > i+1 || segs[i] != "")
 		}
-		if i >= len(segs) || !matchFixed(pat[i:i+1], segs[i:i+1], fold, v) {
-			return nil, false
+		if i >= len(segs) || !matchFixed(pat[i:i+1], segs[i:i+1], fold) {
+			return false
 		}
 	}
-	return v, len(segs) == len(pat)
+	return len(segs) == len(pat)
 }
 
 // matchFixed holds segments against as many pattern segments.
-func matchFixed(pat, segs []string, fold bool, v Vars) bool {
+func matchFixed(pat, segs []string, fold bool) bool {
 	for i, p := range pat {
-		switch {
-		case strings.HasPrefix(p, "{"):
+		if strings.HasPrefix(p, "{") {
 			if segs[i] == "" {
 				return false
 			}
-			v[p[1:len(p)-1]] = segs[i]
-		case p != segs[i] && !(fold && strings.EqualFold(p, segs[i])):
+		} else if p != segs[i] && !(fold && strings.EqualFold(p, segs[i])) {
 			return false
 		}
 	}
 	return true
+}
+
+// fill is what the wildcards of pat stand for in segs, which match it.
+func fill(pat, segs []string) Vars {
+	v := Vars{}
+	for i, p := range pat {
+		switch {
+		case strings.HasSuffix(p, "...}"):
+			tail := pat[i+1:]
+			end := len(segs) - len(tail)
+			v[p[1:len(p)-4]] = strings.Join(segs[i:end], "/")
+			for j, q := range tail {
+				if strings.HasPrefix(q, "{") {
+					v[q[1:len(q)-1]] = segs[end+j]
+				}
+			}
+			return v
+		case strings.HasPrefix(p, "{"):
+			v[p[1:len(p)-1]] = segs[i]
+		}
+	}
+	return v
 }
