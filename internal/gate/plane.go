@@ -31,7 +31,8 @@ type Route struct {
 	each            bool
 }
 
-// On is a door that asks for an action. pattern is "METHOD /path/{name}/{rest...}".
+// On is a door that asks for an action. pattern is "METHOD /path/{name}/{rest...}",
+// on planes with a Query perhaps with "?key=value" behind it.
 func On(a arm.Action, pattern string, locate Locate, verb Verb) Route {
 	m, p, _ := strings.Cut(pattern, " ")
 	return Route{Method: m, Pattern: p, Action: a, locate: locate, verb: verb}
@@ -82,9 +83,13 @@ type Plane struct {
 	Who    func(r *http.Request) (arm.Caller, error)
 	Refuse func(w http.ResponseWriter, r *http.Request, err error)
 	Routes []Route // all of them, before the first request
+	// Query is what of a request's query tells doors apart, in one spelling; a
+	// pattern names it behind a question mark. Without it none does.
+	Query func(r *http.Request) string
 
 	once     sync.Once // guards the making of what follows
 	patterns [][]string
+	queries  []string
 	fixed    map[int][]int // routes by how many segments their paths have
 	open     []int         // routes whose paths have any number of segments
 }
@@ -182,9 +187,23 @@ func (s *streamed) Write(b []byte) (int, error) { s.begun = true; return s.Respo
 // Unwrap is for http.ResponseController.
 func (s *streamed) Unwrap() http.ResponseWriter { return s.ResponseWriter }
 
-// Match finds the route for a method and an escaped path. found tells whether
-// any route has the path, whatever its method.
+// Find finds the route of a request. found tells whether any route has the
+// path, whatever its method.
+func (p *Plane) Find(r *http.Request) (rt Route, v Vars, found bool, err error) {
+	query := ""
+	if p.Query != nil {
+		query = p.Query(r)
+	}
+	return p.find(r.Method, r.URL.EscapedPath(), query)
+}
+
+// Match is Find for a method and an escaped path, with nothing in the query
+// that tells doors apart.
 func (p *Plane) Match(method, escapedPath string) (rt Route, v Vars, found bool, err error) {
+	return p.find(method, escapedPath, "")
+}
+
+func (p *Plane) find(method, escapedPath, query string) (rt Route, v Vars, found bool, err error) {
 	segs, err := split(escapedPath)
 	if err != nil {
 		return Route{}, nil, false, err
@@ -193,7 +212,7 @@ func (p *Plane) Match(method, escapedPath string) (rt Route, v Vars, found bool,
 	best := -1
 	for _, list := range [2][]int{p.fixed[len(segs)], p.open} {
 		for _, i := range list {
-			if !match(p.patterns[i], segs, p.Fold) {
+			if p.queries[i] != query || !match(p.patterns[i], segs, p.Fold) {
 				continue
 			}
 			found = true
@@ -213,10 +232,12 @@ func (p *Plane) Match(method, escapedPath string) (rt Route, v Vars, found bool,
 func (p *Plane) compile() {
 	p.fixed = map[int][]int{}
 	p.patterns = make([][]string, len(p.Routes))
+	p.queries = make([]string, len(p.Routes))
 	for i, rt := range p.Routes {
-		pat := strings.Split(strings.TrimPrefix(rt.Pattern, "/"), "/")
-		p.patterns[i] = pat
-		if strings.Contains(rt.Pattern, "...}") {
+		path, query, _ := strings.Cut(rt.Pattern, "?")
+		pat := strings.Split(strings.TrimPrefix(path, "/"), "/")
+		p.patterns[i], p.queries[i] = pat, query
+		if strings.Contains(path, "...}") {
 			p.open = append(p.open, i)
 			continue
 		}

@@ -120,7 +120,7 @@ func (h *Handler) route(r *http.Request) (*gate.Plane, gate.Route, gate.Vars, er
 		if !near && p.Begins(seg) {
 			first, near = p, true
 		}
-		rt, v, found, err := p.Match(r.Method, r.URL.EscapedPath())
+		rt, v, found, err := p.Find(r)
 		if err != nil {
 			return p, gate.Route{}, nil, err
 		}
