@@ -1,0 +1,163 @@
+package compute
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"castellan/internal/node"
+)
+
+// Config is what a Service needs. Dir is the one field without a default.
+type Config struct {
+	Dir   string                     // scratch folder of this installation alone; what lies in it at the start is wiped
+	Tools []string                   // folders of the host that every task may read
+	Names func() []string            // host names of the platform, asked at each start; nil means none
+	CA    func() []byte              // PEM of the platform's authority; nil means none
+	Edge  func(l net.Listener) error // serves the platform's TLS edge until l is closed; nil means tasks do not reach it
+	Proxy func(l net.Listener) error // serves a CONNECT proxy to the edge alone until l is closed; nil means none
+	Slots int                        // tasks that run at once; 0 means 16
+}
+
+// firstUser is the host user of the first slot in tier root: far above those
+// of people, services and other programs' containers.
+const firstUser = 2_000_000_000
+
+// Service runs tasks.
+type Service struct {
+	cfg      Config
+	standing node.Standing
+	slots    chan int
+}
+
+// Ended is how a task ended. When it is handed out nothing of the task runs.
+type Ended struct {
+	Code     int
+	TimedOut bool
+	Canceled bool
+	Reason   string            // "" if the command ended by itself, else why, for people
+	Tier     string            // the isolation that was really used
+	Details  map[string]string // which limits the kernel held, and the like
+}
+
+// New finds out what this machine holds and wipes what a crash left behind.
+func New(ctx context.Context, cfg Config) (*Service, error) {
+	dir, err := filepath.Abs(cfg.Dir)
+	if err != nil || cfg.Dir == "" {
+		return nil, fmt.Errorf("compute: Config.Dir is %q; it must be a folder", cfg.Dir)
+	}
+	cfg.Dir = dir
+	if cfg.Slots == 0 {
+		cfg.Slots = 16
+	}
+	if err := errors.Join(node.Wipe(dir), os.MkdirAll(dir, 0o700)); err != nil {
+		return nil, fmt.Errorf("compute: wiping %s: %w", dir, err)
+	}
+	s := &Service{cfg: cfg, standing: node.Probe(ctx), slots: make(chan int, cfg.Slots)}
+	for i := range cfg.Slots {
+		s.slots <- i
+	}
+	return s, nil
+}
+
+// Standing is what this machine holds.
+func (s *Service) Standing() node.Standing { return s.standing }
+
+// Dir is the scratch folder that tasks' folders must lie in.
+func (s *Service) Dir() string { return s.cfg.Dir }
+
+// Inside is where a task will see a path of the host below its Dir.
+func (s *Service) Inside(path string) string {
+	return Place{Dir: s.cfg.Dir, Tier: s.standing.Tier}.Inside(path)
+}
+
+// Address stands for a listener's host:port in values of Env.
+func (s *Service) Address(listener string) string { return node.Place(listener) }
+
+// Run runs a task to its end, or kills it when ctx is done. begun is called
+// once, when its command has been started. An error means that it could not be
+// started.
+func (s *Service) Run(ctx context.Context, t Task, begun func(tier string)) (Ended, error) {
+	if why := s.standing.Refusal(); why != "" {
+		return Ended{}, errors.New(why)
+	}
+	var slot int
+	select {
+	case slot = <-s.slots:
+	case <-ctx.Done():
+		return Ended{}, ctx.Err()
+	}
+	defer func() { s.slots <- slot }()
+	plan, err := Plan(t, s.place(slot))
+	if err != nil {
+		return Ended{}, err
+	}
+	if s.standing.Tier == node.Landlock && s.cfg.Proxy != nil {
+		plan.Env = append(plan.Env, "HTTPS_PROXY=http://"+node.Place(ProxyListener))
+	}
+	p, err := node.Start(ctx, plan)
+	if err != nil {
+		return Ended{}, err
+	}
+	if begun != nil {
+		begun(plan.Tier.String())
+	}
+	var served sync.WaitGroup
+	for name, l := range p.Listeners() {
+		served.Go(func() { s.serve(name, l, t.Listeners[name]) })
+	}
+	exit := p.Wait() // and the listeners are closed
+	served.Wait()
+	return ended(exit, plan.Tier), nil
+}
+
+func (s *Service) place(slot int) Place {
+	pl := Place{Dir: s.cfg.Dir, Tier: s.standing.Tier, User: firstUser + slot, Edge: s.cfg.Edge != nil, Proxy: s.cfg.Proxy != nil,
+		Tools: s.cfg.Tools, Grace: 2 * time.Second}
+	if s.cfg.Names != nil {
+		pl.Names = s.cfg.Names()
+	}
+	if s.cfg.CA != nil {
+		pl.CA = s.cfg.CA()
+	}
+	return pl
+}
+
+// serve serves one listener until it is closed; that is how each of them ends.
+func (s *Service) serve(name string, l net.Listener, h http.Handler) {
+	switch {
+	case h != nil:
+		srv := &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 30 * time.Second, WriteTimeout: 60 * time.Second, MaxHeaderBytes: 32 << 10}
+		srv.Serve(l)
+		srv.Close()
+	case name == EdgeListener:
+		s.cfg.Edge(l)
+	case name == ProxyListener:
+		s.cfg.Proxy(l)
+	}
+}
+
+func ended(x node.Exit, tier node.Tier) Ended {
+	e := Ended{Code: x.Code, TimedOut: x.Reason == node.TimedOut, Canceled: x.Reason == node.Canceled, Tier: tier.String(),
+		Details: map[string]string{"enforced": strings.Join(x.Enforced, ","), "advisory": strings.Join(x.Advisory, ",")}}
+	if x.LogCut {
+		e.Details["log"] = "cut"
+	}
+	switch {
+	case x.Reason == node.Exited:
+	case x.Detail != "":
+		e.Reason = string(x.Reason) + ": " + x.Detail
+	case x.Signal != "":
+		e.Reason = string(x.Reason) + " " + x.Signal
+	default:
+		e.Reason = string(x.Reason)
+	}
+	return e
+}
