@@ -1,0 +1,130 @@
+//go:build unfinished
+
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+
+	"castellan/internal/app"
+
+	"github.com/spf13/cobra"
+)
+
+// upFlags are the flags of castellan up.
+type upFlags struct {
+	cfg           app.Config
+	listen, proxy string
+	json          bool
+}
+
+func up() *cobra.Command {
+	var f upFlags
+	c := &cobra.Command{
+		Use:   "up",
+		Short: "Serve the platform from a data folder",
+		Long: `Serve the platform from a data folder, which is made at the first start
+together with a directory, a subscription, a certificate authority, the root key
+and one administrator, whose sign-in is printed once.
+
+The root key encrypts all that the data folder holds. It lies in a file beside
+the folder unless --root-key or --passphrase-file says otherwise: keep it apart
+from the folder's backups, and keep it, for without it the folder is noise.`,
+		Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error { return f.run(c.Context(), c.OutOrStdout()) },
+	}
+	fl := c.Flags()
+	fl.StringVar(&f.cfg.Data, "data", "", "data folder (default $XDG_DATA_HOME/castellan)")
+	fl.StringVar(&f.listen, "listen", "127.0.0.1:8443", "address to serve TLS on")
+	fl.StringVar(&f.proxy, "proxy", "", "address of the CONNECT proxy for clients (default: the host of --listen, port 8444, or a free port if --listen has port 0)")
+	fl.StringVar(&f.cfg.Suffix, "suffix", "castellan.localhost", "base of all host names; fixed at the first start")
+	fl.StringVar(&f.cfg.Location, "location", "local", "name of the one region; fixed at the first start")
+	fl.StringVar(&f.cfg.RootKeyFile, "root-key", "", "file of the root key, made if it is not there (default: the data folder's path with .root-key added)")
+	fl.StringVar(&f.cfg.PassphraseFile, "passphrase-file", "", "file with a passphrase that the root key is made of, instead of --root-key")
+	fl.BoolVar(&f.json, "json", false, "print one JSON object a line; the first, when ready, says how to reach the server")
+	return c
+}
+
+func (f upFlags) run(ctx context.Context, out io.Writer) (err error) {
+	f.cfg.Log = slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelInfo}))
+	if f.json {
+		f.cfg.Log = slog.New(slog.NewJSONHandler(os.Stderr, nil))
+	}
+	if f.proxy, err = f.proxyAddress(); err != nil {
+		return err
+	}
+	a, err := app.New(ctx, f.cfg)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, a.Close()) }()
+	e, err := app.Listen(a, f.listen, f.proxy)
+	if err != nil {
+		return err
+	}
+	a.Run(ctx)
+	ready, err := e.Ready()
+	if err != nil {
+		return err
+	}
+	done := make(chan error, 1)
+	go func() { done <- e.Serve(ctx) }()
+	if err := f.tell(out, ready); err != nil {
+		return err
+	}
+	return <-done
+}
+
+func (f upFlags) proxyAddress() (string, error) {
+	if f.proxy != "" {
+		return f.proxy, nil
+	}
+	host, port, err := net.SplitHostPort(f.listen)
+	if err != nil {
+		return "", fmt.Errorf("--listen is %q; it must be HOST:PORT, such as 127.0.0.1:8443", f.listen)
+	}
+	if port == "0" {
+		return net.JoinHostPort(host, "0"), nil
+	}
+	return net.JoinHostPort(host, "8444"), nil
+}
+
+func (f upFlags) tell(out io.Writer, r app.Ready) error {
+	if f.json {
+		return json.NewEncoder(out).Encode(r)
+	}
+	fmt.Fprintf(out, `Castellan is ready.
+
+  Resource Manager, sign-in, ML   %s
+  Microsoft Graph                 %s
+  tenant                          %s
+  subscription                    %s
+  certificate authority           %s
+
+Clients reach it through its proxy, with no DNS and no root:
+
+  export HTTPS_PROXY=%s
+
+What each client needs besides: castellan setup clients --data %s
+`, r.ARM, r.Graph, r.TenantID, r.SubscriptionID, r.CAFile, r.Proxy, f.dataFolder(r))
+	if r.Admin != nil {
+		fmt.Fprintf(out, `
+This is told once. Keep it now:
+
+  administrator        %s
+  one-time password    %s    (to be changed at the first sign-in, at %s/%s/oauth2/v2.0/authorize by any client)
+  for scripts          client id %s
+                       client secret %s
+`, r.Admin.UserName, r.Admin.Password, r.Login, r.TenantID, r.Admin.ClientID, r.Admin.ClientSecret)
+	}
+	_, err := fmt.Fprintln(out, "\nStop with Ctrl-C.")
+	return err
+}
+
+func (f upFlags) dataFolder(r app.Ready) string { return r.CAFile[:len(r.CAFile)-len("/ca.pem")] }

@@ -1,0 +1,310 @@
+//go:build unfinished
+
+// Package app puts the platform together; the only package that knows all others.
+package app
+
+import (
+	"context"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"castellan/internal/arm"
+	"castellan/internal/audit"
+	"castellan/internal/gate"
+	"castellan/internal/governance"
+	"castellan/internal/identity"
+	"castellan/internal/ops"
+	"castellan/internal/rbac"
+	"castellan/internal/resource"
+	"castellan/internal/seal"
+	"castellan/internal/server"
+	"castellan/internal/store"
+	"castellan/internal/vault"
+)
+
+// Config is how an installation is run. Its zero value runs.
+type Config struct {
+	Data           string // data folder; default $XDG_DATA_HOME/castellan
+	Suffix         string // base of all host names; default castellan.localhost; fixed at the first start
+	Location       string // name of the one region; default local; fixed at the first start
+	RootKeyFile    string // file of the root key, made if it is not there; default: the data folder's path with .root-key added
+	PassphraseFile string // file with a passphrase that the root key is made of, instead of RootKeyFile
+	Log            *slog.Logger
+	Now            func() time.Time
+}
+
+// DataFolder is the absolute path of a data folder, of the usual one if dir is "".
+func DataFolder(dir string) (string, error) {
+	if dir != "" {
+		return filepath.Abs(dir)
+	}
+	base := os.Getenv("XDG_DATA_HOME")
+	if base == "" {
+		home, err := os.UserHomeDir()
+		if err != nil {
+			return "", fmt.Errorf("finding the data folder: %w; name one with --data", err)
+		}
+		base = filepath.Join(home, ".local", "share")
+	}
+	return filepath.Abs(filepath.Join(base, "castellan"))
+}
+
+func (c Config) withDefaults() (_ Config, err error) {
+	if c.Data, err = DataFolder(c.Data); err != nil {
+		return c, err
+	}
+	if c.Suffix == "" {
+		c.Suffix = "castellan.localhost"
+	}
+	c.Suffix = strings.ToLower(c.Suffix)
+	if strings.Count(c.Suffix, ".") < 1 || arm.CheckSegment(c.Suffix) != nil || strings.ContainsAny(c.Suffix, ":/_") {
+		return c, fmt.Errorf("the suffix %q must be a host name of at least two labels, such as castellan.localhost", c.Suffix)
+	}
+	if c.Location == "" {
+		c.Location = "local"
+	}
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	return c, nil
+}
+
+func (c Config) keyFile() string {
+	if c.RootKeyFile != "" {
+		return c.RootKeyFile
+	}
+	return c.Data + ".root-key"
+}
+
+// Admin is what the first start tells once, and nobody ever again.
+type Admin struct {
+	ClientID     string // an application with Owner on the subscription, for scripts
+	ClientSecret arm.Secret
+	UserName     string     // a person with Owner on the subscription
+	Password     arm.Secret // to be changed at the first sign-in
+}
+
+// App is a running platform.
+type App struct {
+	Config
+	Site    arm.Site
+	Admin   *Admin // set by the first start alone
+	Handler *server.Handler
+	CA      *server.Authority
+	Planes  []*gate.Plane
+	Audit   *audit.Log
+
+	db        *store.DB
+	unlock    func() error
+	gate      *gate.Gate
+	engine    *rbac.Engine
+	resources *resource.Server
+	runner    *ops.Runner
+	identity  *identity.Service
+	roles     *governance.Service
+	vault     *vault.Service
+
+	stop context.CancelFunc
+	work sync.WaitGroup
+}
+
+// New opens the data folder, or makes it, and puts everything together. Nothing
+// runs in the background until Run.
+func New(ctx context.Context, cfg Config) (_ *App, err error) {
+	if cfg, err = cfg.withDefaults(); err != nil {
+		return nil, err
+	}
+	unlock, err := lockFolder(cfg.Data)
+	if err != nil {
+		return nil, err
+	}
+	a := &App{Config: cfg, unlock: unlock}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, a.close())
+		}
+	}()
+	key, err := rootKey(cfg)
+	if err != nil {
+		return nil, err
+	}
+	db, in, fresh, err := openStore(ctx, cfg, key)
+	if a.db = db; err != nil {
+		return nil, err
+	}
+	a.Site = in.site()
+	if a.CA, err = server.OpenAuthority(in.CACert, in.CAKey, a.Site, cfg.Now); err != nil {
+		return nil, err
+	}
+	a.Audit = audit.New(db, cfg.Now)
+	a.engine = rbac.New(rbac.BuiltIn())
+	a.gate = gate.New(a.decide, a.Audit)
+	a.gate.Inside = a.engine.Inside
+	a.resources = &resource.Server{DB: db, Gate: a.gate, Now: cfg.Now, Site: a.Site}
+	a.runner = &ops.Runner{Server: a.resources, Log: cfg.Log}
+	a.resources.Wake = a.runner.Wake
+	if err := a.services(key); err != nil {
+		return nil, err
+	}
+	if err := a.roles.Load(ctx); err != nil {
+		return nil, fmt.Errorf("reading the role assignments: %w", err)
+	}
+	if fresh {
+		if err := a.found(ctx, in); err != nil {
+			return nil, fmt.Errorf("making the installation: %w", err)
+		}
+	}
+	a.Planes = a.planes()
+	a.Handler, err = server.New(a.Site, a.gate, a.Planes, cfg.Log)
+	return a, err
+}
+
+// services makes the services, those first that others need.
+func (a *App) services(key seal.Key) (err error) {
+	a.identity, err = identity.New(identity.Config{DB: a.db, Log: a.Audit, Gate: a.gate, Root: key, Site: a.Site, Now: a.Now})
+	if err != nil {
+		return err
+	}
+	a.roles, err = governance.New(governance.Config{DB: a.db, Gate: a.gate, Engine: a.engine, Directory: directory{a}, Site: a.Site, Now: a.Now})
+	if err != nil {
+		return err
+	}
+	a.resources.Identities = a.identity
+	a.resources.OnRemove = append(a.resources.OnRemove, a.roles.DropScope)
+	a.identity.OnPrincipalGone(a.roles.DropPrincipal)
+	a.vault, err = vault.New(vault.Config{DB: a.db, Root: key, Site: a.Site, Now: a.Now, Who: a.identity.Bearer(a.Site.VaultAudiences()...), May: a.may})
+	return err
+}
+
+// decide asks whoever decides about id: the directory, a vault with access
+// policies, and for everything else the roles.
+func (a *App) decide(c arm.Caller, act arm.Action, id arm.ID) (bool, string) {
+	if handled, ok, why := a.identity.Decide(c, act, id); handled {
+		return ok, why
+	}
+	if handled, ok, why := a.vault.Decide(c, act, id); handled {
+		return ok, why
+	}
+	d := a.engine.Decide(c, act, id)
+	if d.Allowed {
+		return true, d.Role + " by " + d.By
+	}
+	return false, d.Reason
+}
+
+func (a *App) may(c arm.Caller, act arm.Action, id arm.ID) bool {
+	return a.engine.Decide(c, act, id).Allowed
+}
+
+// planes are the faces of all protocols. The order decides who answers for a
+// path on the shared host that nobody has.
+func (a *App) planes() []*gate.Plane {
+	shared := func(h string) bool { return h == a.Site.Host() }
+	control := &gate.Plane{
+		Name: "arm", Fold: true, Host: shared,
+		Who:    a.identity.Bearer(a.Site.ARMAudiences()...),
+		Refuse: server.Challenging(a.identity.Challenge),
+	}
+	kinds := []*resource.Kind{resource.Subscription, resource.Group}
+	kinds = append(kinds, a.identity.Kinds()...)
+	kinds = append(kinds, a.vault.Kinds()...)
+	for _, k := range kinds {
+		control.Routes = append(control.Routes, a.resources.Routes(k)...)
+	}
+	for _, more := range [][]gate.Route{
+		server.Metadata(a.Site), a.resources.OperationRoutes(), a.resources.CatalogRoutes(), a.roles.Routes(), a.vault.Routes(),
+	} {
+		control.Routes = append(control.Routes, more...)
+	}
+	return []*gate.Plane{control, a.identity.Login(), a.identity.Graph()}
+}
+
+// found makes what an installation begins with: its directory, its
+// subscription, and an administrator and an application that own it.
+func (a *App) found(ctx context.Context, in installation) error {
+	first, err := a.identity.Bootstrap(ctx, identity.Founding{Tenant: in.Tenant, Domain: in.Suffix})
+	if err != nil {
+		return err
+	}
+	a.Admin = &Admin{ClientID: first.ClientID, ClientSecret: first.ClientSecret, UserName: first.UserName, Password: first.Password}
+	sub := arm.MustID("/subscriptions/" + in.Subscription)
+	by := a.system("setup", nil)
+	return a.db.Do(ctx, func(tx *store.Tx) error {
+		d := &resource.Doc{ID: sub, Name: in.Subscription, Type: resource.Subscription.Type, Instance: uuid(), Etag: `"1"`, Properties: []byte(`{"displayName":"Castellan"}`)}
+		if err := resource.Save(tx, d); err != nil {
+			return err
+		}
+		for who, kind := range map[string]arm.Kind{first.UserObject: arm.User, first.ClientObject: arm.ServicePrincipal} {
+			r := rbac.Assignment{Scope: sub, RoleID: ownerRole, Principal: who, PrincipalType: kind}
+			if err := a.roles.Assign(tx, r, by); err != nil {
+				return err
+			}
+			if err := a.Audit.Append(tx, audit.Entry{
+				Tenant: in.Tenant, Caller: by.Object, Name: by.Name, Credential: by.Token, Action: governance.WriteAssignment.Name(),
+				Target: sub.String(), Item: who, Decision: "allowed", Reason: "the first start makes the first owners", Outcome: "ok",
+			}); err != nil {
+				return err
+			}
+		}
+		in.Founded = true
+		return store.PutJSON(tx, installations, "it", in)
+	})
+}
+
+// Run does the work in the background until ctx is done or Close.
+func (a *App) Run(ctx context.Context) {
+	ctx, a.stop = context.WithCancel(ctx)
+	for name, run := range a.workers() {
+		a.work.Add(1)
+		go func() {
+			defer a.work.Done()
+			if err := run(ctx); err != nil && ctx.Err() == nil {
+				a.Log.Error("a worker ended", "worker", name, "error", err)
+			}
+		}()
+	}
+}
+
+func (a *App) workers() map[string]func(context.Context) error {
+	return map[string]func(context.Context) error{"operations": a.runner.Run}
+}
+
+// Close ends the work in the background and closes the data folder.
+func (a *App) Close() error {
+	if a.stop != nil {
+		a.stop()
+	}
+	a.work.Wait()
+	return a.close()
+}
+
+// roots are the installation's own root certificate alone.
+func (a *App) roots() *x509.CertPool {
+	pool := x509.NewCertPool()
+	pool.AppendCertsFromPEM(a.CA.PEM())
+	return pool
+}
+
+func (a *App) close() error {
+	var errs []error
+	if a.Audit != nil {
+		errs = append(errs, a.Audit.Close())
+	}
+	if a.db != nil {
+		errs = append(errs, a.db.Close())
+	}
+	if a.unlock != nil {
+		errs = append(errs, a.unlock())
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,112 @@
+//go:build unfinished
+
+package identity
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"sync"
+	"time"
+
+	"castellan/internal/store"
+)
+
+const (
+	lockTable    = "identity_locks"
+	lockAfter    = 10 // failures
+	lockFor      = time.Minute
+	lockForMost  = time.Hour
+	forgetAfter  = 24 * time.Hour
+	mostUnknowns = 10_000 // names of nobody that are counted at once
+)
+
+// lock counts failures of one name. The name is kept as a hash: people type
+// passwords where names belong.
+type lock struct {
+	Failures int
+	Last     time.Time
+	Until    time.Time
+}
+
+// lockout shuts a name after lockAfter failures, for longer each time. Names
+// of nobody are counted as all others, so that counting tells nothing. It
+// outlives a restart for principals, whom it protects, and not for nobody.
+type lockout struct {
+	mu    sync.Mutex // guards known and unknown
+	known map[string]lock
+	other map[string]lock
+}
+
+func (l *lockout) load(tx *store.Tx) error {
+	rows, err := tx.Scan(lockTable, "", "", 0)
+	for _, r := range rows {
+		v, _, err := store.GetJSON[lock](tx, lockTable, r.Key)
+		if err != nil {
+			return err
+		}
+		l.known[r.Key] = v
+	}
+	return err
+}
+
+func lockKey(name string) string {
+	sum := sha256.Sum256([]byte("lock|" + fold(name)))
+	return hex.EncodeToString(sum[:])
+}
+
+// shut reports whether name is shut at now.
+func (l *lockout) shut(name string, now time.Time) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	k := lockKey(name)
+	v, ok := l.known[k]
+	if !ok {
+		v = l.other[k]
+	}
+	return now.Before(v.Until)
+}
+
+// fail counts a failure of a name; principal says whether anybody has it.
+func (l *lockout) fail(ctx context.Context, db *store.DB, name string, principal bool, now time.Time) error {
+	k := lockKey(name)
+	v := l.count(k, principal, now)
+	if !principal {
+		return nil
+	}
+	return db.Do(ctx, func(tx *store.Tx) error { return store.PutJSON(tx, lockTable, k, v) })
+}
+
+func (l *lockout) count(k string, principal bool, now time.Time) lock {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	m := l.known
+	if !principal {
+		if m = l.other; len(m) >= mostUnknowns {
+			clear(m)
+		}
+	}
+	v := m[k]
+	if now.Sub(v.Last) > forgetAfter {
+		v = lock{}
+	}
+	v.Failures, v.Last = v.Failures+1, now
+	if v.Failures >= lockAfter {
+		v.Until = now.Add(min(lockFor<<min(v.Failures-lockAfter, 10), lockForMost))
+	}
+	m[k] = v
+	return v
+}
+
+// pass forgets the failures of a name after a success.
+func (l *lockout) pass(ctx context.Context, db *store.DB, name string) error {
+	k := lockKey(name)
+	l.mu.Lock()
+	_, counted := l.known[k]
+	delete(l.known, k)
+	l.mu.Unlock()
+	if !counted {
+		return nil
+	}
+	return db.Do(ctx, func(tx *store.Tx) error { return tx.Delete(lockTable, k) })
+}

@@ -1,0 +1,154 @@
+//go:build unfinished
+
+package ml
+
+import (
+	"context"
+	"io"
+	"net/http"
+	"time"
+
+	"castellan/internal/arm"
+)
+
+// Access is by what blobs are reached: as somebody whose roles decide, or, if
+// one is set, by the key or the signature that a datastore keeps.
+type Access struct {
+	As  arm.Caller
+	Key arm.Secret // an account key, in base64
+	SAS arm.Secret // the query of a shared access signature, without the question mark
+}
+
+// Blob is one blob in a list.
+type Blob struct {
+	Name string
+	Size int64
+}
+
+// Blobs is the blob data plane. Every method is decided by RBAC for the caller
+// given, and audited under its name; errors have arm's codes, and what does not
+// exist is arm.NotFound. A caller given here has no Groups and no App: whoever
+// implements this may fill them in.
+type Blobs interface {
+	// Ensure makes a container, if it is not there.
+	Ensure(ctx context.Context, by Access, account arm.ID, container string) error
+	// List is all blobs whose name begins with prefix, in the order of their
+	// names. It fails if there are more than limit.
+	List(ctx context.Context, by Access, account arm.ID, container, prefix string, limit int) ([]Blob, error)
+	// Open reads one blob as it is now.
+	Open(ctx context.Context, by Access, account arm.ID, container, blob string) (io.ReadCloser, error)
+	// Write writes one blob wholly, durable when it returns.
+	Write(ctx context.Context, by Access, account arm.ID, container, blob string, content io.Reader, size int64) error
+}
+
+// Accounts gives out what opens a storage account.
+type Accounts interface {
+	// Key is one of the account's keys, in base64, listed as the caller.
+	Key(ctx context.Context, as arm.Caller, account arm.ID) (arm.Secret, error)
+	// Sign makes a shared access signature for one container: the query without
+	// a question mark. permissions is as Azure spells it, such as racwl. It can
+	// do no more than the caller may at the time.
+	Sign(ctx context.Context, as arm.Caller, account arm.ID, container, permissions string, until time.Time) (arm.Secret, error)
+}
+
+// Roles gives roles to identities. The caller is the package's worker, whose
+// lease names the scope and roleAssignments/write or /delete on it.
+type Roles interface {
+	// Assign gives principal a built-in role, by its GUID, at scope. made is
+	// false if it had it there already; then nothing changes.
+	Assign(ctx context.Context, as arm.Caller, principal, role string, scope arm.ID) (made bool, err error)
+	// Unassign takes it away, if it is there.
+	Unassign(ctx context.Context, as arm.Caller, principal, role string, scope arm.ID) error
+}
+
+// Vaults is for key vaults that go by access policies, not by roles.
+type Vaults interface {
+	// Allow gives principal every permission on keys, secrets and certificates
+	// but purge. The worker's lease names vaults/accessPolicies/write on the vault.
+	// It is safe to repeat; made is false if nothing had to change.
+	Allow(ctx context.Context, as arm.Caller, vault arm.ID, principal string) (made bool, err error)
+}
+
+// Run is what run history begins with.
+type Run struct {
+	ID          string // the job's name
+	Experiment  string // its name; made if it is not there
+	DisplayName string
+	User        arm.Caller // who submitted the job
+	Tags        map[string]string
+	Properties  map[string]string
+	Started     time.Time // when it was submitted
+}
+
+// Update changes a run. Zero fields leave what is.
+type Update struct {
+	Status     Status
+	Started    time.Time // when its command began
+	Ended      time.Time
+	Error      string // why it failed, for people
+	Tags       map[string]string
+	Properties map[string]string
+}
+
+// Runs is run history. The caller is the package's worker with a lease on the
+// workspace, or the run's token itself.
+type Runs interface {
+	// Create begins a run, if it is not there, and tells its experiment's id.
+	Create(ctx context.Context, as arm.Caller, workspace arm.ID, r Run) (experiment string, err error)
+	// Update changes a run; a status that is over is never left again.
+	Update(ctx context.Context, as arm.Caller, workspace arm.ID, run string, u Update) error
+	// Append adds to one of the run's artifacts, made by the first call; what was
+	// appended can be read while the run goes on.
+	Append(ctx context.Context, as arm.Caller, workspace arm.ID, run, path string, data []byte) error
+	// Put keeps one artifact of the run wholly.
+	Put(ctx context.Context, as arm.Caller, workspace arm.ID, run, path string, content io.Reader, size int64) error
+}
+
+// Task is one command to run in a sandbox of its own.
+type Task struct {
+	Name     string   // of the sandbox: lower case letters, digits and -, not longer than 63
+	Dir      string   // folder on the host, made for this task alone: the task may write to all of it but ReadOnly
+	ReadOnly []string // folders below Dir, by their host paths
+	Work     string   // working directory, by its host path, in Dir
+	Command  []string // Command[0] is an absolute path of the sandbox
+	Env      []string // NAME=value; all that the command gets
+	CPUs     float64
+	MemoryMB int
+	Timeout  time.Duration // 0 means none
+	// Listeners are served inside the sandbox on its loopback interface, each by
+	// its name, and by nobody else's sandbox. Address(name) in a value of Env
+	// stands for the host:port that it got.
+	Listeners map[string]http.Handler
+	// Log gets standard output and error as they come. Its errors are ignored.
+	Log io.Writer
+}
+
+// Ended is how a task ended. When it is handed out nothing of the task runs.
+type Ended struct {
+	Code     int // exit code
+	TimedOut bool
+	Canceled bool
+	Reason   string            // "" if the command ended by itself, else why, for people
+	Tier     string            // the isolation that was really used
+	Details  map[string]string // which limits the kernel held, and the like; kept with the run
+}
+
+// Sandboxes runs tasks.
+type Sandboxes interface {
+	// Run runs a task to its end, or kills it when ctx is done. begun is called
+	// once, when its command has been started. An error means that it could not
+	// be started, or that nothing is known of how it ended.
+	Run(ctx context.Context, t Task, begun func(tier string)) (Ended, error)
+	// Inside is where a task will see a path of the host below its Dir.
+	Inside(path string) string
+	// Address stands for a listener's host:port in values of Env.
+	Address(listener string) string
+}
+
+// Tokens mints access tokens of managed identities, for jobs.
+type Tokens interface {
+	// Managed is a token for one audience as the system-assigned identity of a
+	// resource (a cluster's id) or a user-assigned identity (its id). An audience
+	// that is not on the platform's list is arm.BadRequest.
+	Managed(ctx context.Context, as arm.Caller, of arm.ID, audience string) (token arm.Secret, client string, expires time.Time, err error)
+}

@@ -1,0 +1,18 @@
+package server
+
+import (
+	"net/http"
+
+	"castellan/internal/gate"
+)
+
+// Challenging is RefuseARM which also tells whoever is not signed in where to
+// do so; challenge is the WWW-Authenticate value, without an error.
+func Challenging(challenge func() string) func(http.ResponseWriter, *http.Request, error) {
+	return func(w http.ResponseWriter, r *http.Request, err error) {
+		if gate.Status(err) == http.StatusUnauthorized {
+			w.Header().Set("WWW-Authenticate", challenge()+`, error="invalid_token", error_description="The access token is missing, expired, or not for this service."`)
+		}
+		gate.RefuseARM(w, r, err)
+	}
+}
