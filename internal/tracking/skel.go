@@ -7,8 +7,10 @@ import (
 	"castellan/internal/resource"
 )
 
-func (s *Service) refuse(w http.ResponseWriter, r *http.Request, err error) { gate.RefuseARM(w, r, err) }
-func (s *Service) routes() []gate.Route                                     { return nil }
+func (s *Service) refuse(w http.ResponseWriter, r *http.Request, err error) {
+	gate.RefuseARM(w, r, err)
+}
+func (s *Service) routes() []gate.Route { return nil }
 func (s *Service) modelKind() *resource.Kind {
 	return &resource.Kind{Type: namespace + "/workspaces/models", Doc: "a model", Parent: s.Workspace, Global: true, Implied: true}
 }
