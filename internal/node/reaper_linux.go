@@ -81,7 +81,10 @@ func (r *reaper) run() (err error) {
 	}
 	end := r.wait(pid)
 	if !r.s.Plan.Tier.Namespaced() {
-		r.killAll()
+		// This thread is as shut as the command and does not see /proc; others do.
+		all := make(chan struct{})
+		go func() { r.killAll(); close(all) }()
+		<-all
 	}
 	return r.ctl.send(report{Exit: &end})
 }

@@ -1,5 +1,3 @@
-//go:build unfinished
-
 package node
 
 import (
@@ -21,6 +19,9 @@ import (
 func tiers(t *testing.T) (out []Tier) {
 	t.Helper()
 	for _, x := range []Tier{Root, Userns, Landlock} {
+		if x == Userns && os.Geteuid() == 0 {
+			continue // the run as an ordinary user tries it
+		}
 		p, err := start(context.Background(), Plan{Name: "try", Tier: x, User: 65534, Argv: []string{"/nothing"}, Dir: "/"}, true)
 		if err != nil {
 			t.Logf("tier %s is not here: %v", x, err)
@@ -81,7 +82,7 @@ func TestNothingEscapes(t *testing.T) {
 		"cat " + secret, "cat /etc/shadow", "cat /proc/1/environ", "ls /proc/1/fd/", "cat /proc/1/maps", "echo x >> /proc/1/exe",
 		"mount -t tmpfs x /tmp", "unshare -U true", "unshare -n true", "nsenter -t 1 -m true", "chroot / true", "mknod d b 8 0", "mknod d c 1 1",
 		"echo x > /etc/hosts", "echo x > /usr/x", "echo 1 > /proc/sys/kernel/sysrq", "echo x > /proc/sysrq-trigger",
-		"echo h > /proc/sys/kernel/core_pattern", "ls /root/", "ls /home/", "ls /sys/kernel/", "cat /proc/kcore", "cat /proc/kmsg", "dmesg",
+		"echo h > /proc/sys/kernel/core_pattern", "ls /root/", "ls /home/", "ls /sys/kernel/", "grep -q . /proc/kcore", "grep -q . /proc/kmsg", "dmesg",
 		"chown 0 .", "kill -9 1 && ! kill -0 1", "test -e /proc/self/fd/3", "hostname evil",
 		"bash -c 'exec 3<>/dev/tcp/127.0.0.1/" + port + "'", "bash -c 'exec 3<>/dev/udp/8.8.8.8/53 && echo x >&3'",
 		"ln -s /proc/self/exe e && echo x >> e", "cat /var/run/docker.sock", "cat /dev/vda", "cat /dev/mem", "echo x > /dev/console",
