@@ -245,7 +245,7 @@ func (s *Service) check(tx *store.Tx, a *assignment) error {
 	if err != nil {
 		return err
 	}
-	if !ok || r.ID == "" {
+	if !ok || !s.assignable(r, a.Scope) {
 		return arm.Errorf("RoleDefinitionDoesNotExist", "The specified role definition with ID '%s' does not exist, or can't be assigned at the scope '%s'.", a.Role, a.Scope)
 	}
 	kind, ok, err := s.Directory.Principal(tx, s.Site.Tenant, a.Principal)

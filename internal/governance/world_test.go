@@ -1,5 +1,3 @@
-//go:build unfinished
-
 package governance
 
 import (
@@ -58,6 +56,8 @@ type world struct {
 	plane  *gate.Plane
 	people *people
 	ids    map[string]string // role ids by name
+
+	decided func(a arm.Action, id arm.ID) // called after every decision; may be nil
 }
 
 // people is a directory in memory; a principal is gone when its kind is "".
@@ -114,6 +114,9 @@ func (w *world) open() {
 	w.engine = rbac.New(rbac.BuiltIn())
 	w.gate = gate.New(func(c arm.Caller, a arm.Action, id arm.ID) (bool, string) {
 		d := w.engine.Decide(c, a, id)
+		if w.decided != nil {
+			w.decided(a, id)
+		}
 		return d.Allowed, d.Reason
 	}, w.log)
 	site := arm.Site{Suffix: "test", Tenant: "77777777-7777-7777-7777-777777777777", Location: "local"}

@@ -4,6 +4,7 @@ import (
 	"math/rand/v2"
 	"regexp"
 	"strings"
+	"sync"
 	"testing"
 )
 
@@ -53,6 +54,17 @@ func plainCovers(pattern, action string) bool {
 	if pattern == "" || action == "" {
 		return false
 	}
+	re, ok := plainForms.Load(pattern)
+	if !ok {
+		re, _ = plainForms.LoadOrStore(pattern, plainForm(pattern))
+	}
+	return re.(*regexp.Regexp).MatchString(action)
+}
+
+// plainForms are the expressions made so far, by pattern.
+var plainForms sync.Map
+
+func plainForm(pattern string) *regexp.Regexp {
 	var b strings.Builder
 	for i := 0; i < len(pattern); i++ {
 		switch {
@@ -65,7 +77,7 @@ func plainCovers(pattern, action string) bool {
 			b.WriteString(regexp.QuoteMeta(pattern[i : i+1]))
 		}
 	}
-	return regexp.MustCompile(`(?is)\A` + b.String() + `\z`).MatchString(action)
+	return regexp.MustCompile(`(?is)\A` + b.String() + `\z`)
 }
 
 // The quick matcher agrees with the plain one on everything short.

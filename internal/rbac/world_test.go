@@ -29,10 +29,9 @@ func (n *naive) allows(c arm.Caller, a arm.Action, on arm.ID) (ids []string) {
 	for _, r := range n.roles {
 		open[r.ID] = n.roleAllows(r.ID, a)
 	}
+	who := append([]string{c.Object}, c.Groups...)
 	for _, x := range n.given {
-		mine := slices.ContainsFunc(append([]string{c.Object}, c.Groups...), func(id string) bool {
-			return strings.EqualFold(id, x.Principal)
-		})
+		mine := slices.ContainsFunc(who, func(id string) bool { return strings.EqualFold(id, x.Principal) })
 		if mine && reach[x.Scope.Key()] && x.Condition == "" && open[x.RoleID] {
 			ids = append(ids, x.ID)
 		}
