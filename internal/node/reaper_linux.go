@@ -29,7 +29,9 @@ type reaper struct {
 }
 
 func runReaper() int {
-	runtime.LockOSThread()
+	// Handlers, other than ignoring, are not inherited by the command. This comes
+	// before the thread is locked: from a locked one it takes milliseconds.
+	signal.Notify(make(chan os.Signal, 1))
 	r := &reaper{ctl: control{controlFD}}
 	if err := r.run(); err != nil {
 		r.ctl.send(report{Error: err.Error()}) // the server also sees the exit code
@@ -42,6 +44,7 @@ func (r *reaper) run() (err error) {
 	if r.s, err = readSpec(); err != nil {
 		return err
 	}
+	runtime.LockOSThread() // what follows limits this thread and the command it starts
 	// Nothing of the command may look into this process, which knows the spec.
 	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
 		return step("shutting the reaper", err)
@@ -52,8 +55,6 @@ func (r *reaper) run() (err error) {
 	if err := unix.CloseRange(specFD, ^uint(0)>>33, unix.CLOSE_RANGE_CLOEXEC); err != nil {
 		return step("marking descriptors", err)
 	}
-	// Handlers, other than ignoring, are not inherited by the command.
-	signal.Notify(make(chan os.Signal, 1))
 	if err := r.shut(); err != nil {
 		return err
 	}

@@ -3,6 +3,7 @@
 package node
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -35,7 +36,8 @@ type spec struct {
 	ABI     int  // Landlock's
 	Ports   []int
 	Probe   bool   // build everything and run nothing
-	HostCAs []byte // PEM, read by the server
+	HostCAs []byte `json:"-"` // PEM, read by the server; it follows the rest as it is
+	Rest    int    // bytes of HostCAs
 	Watch   bool   // the kernel does not hold the memory limit: watch it
 }
 
@@ -57,10 +59,12 @@ type ended struct {
 // specFile puts s into a sealed anonymous file: it may hold tokens, which are
 // thus never on disk and gone with the last descriptor.
 func specFile(s spec) (*os.File, error) {
+	s.Rest = len(s.HostCAs)
 	b, err := json.Marshal(s)
 	if err != nil {
 		return nil, err
 	}
+	b = append(b, s.HostCAs...)
 	fd, err := unix.MemfdCreate("castellan-spec", unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING)
 	if err != nil {
 		return nil, fmt.Errorf("memfd_create: %w", err)
@@ -89,7 +93,19 @@ func readSpec() (s spec, err error) {
 	if err != nil {
 		return s, err
 	}
-	return s, json.NewDecoder(io.NewSectionReader(f, 0, st.Size())).Decode(&s)
+	b := make([]byte, st.Size())
+	if _, err := f.ReadAt(b, 0); err != nil {
+		return s, err
+	}
+	d := json.NewDecoder(bytes.NewReader(b))
+	if err := d.Decode(&s); err != nil {
+		return s, err
+	}
+	if at := int(d.InputOffset()); at+s.Rest == len(b) {
+		s.HostCAs = b[at:]
+		return s, nil
+	}
+	return s, errors.New("the spec is cut")
 }
 
 // control is the sandbox's end of the socket to the server; it is used through
