@@ -57,14 +57,41 @@ func New(ctx context.Context, cfg Config) (*Service, error) {
 	if cfg.Slots == 0 {
 		cfg.Slots = 16
 	}
-	if err := errors.Join(node.Wipe(dir), os.MkdirAll(dir, 0o700)); err != nil {
-		return nil, fmt.Errorf("compute: wiping %s: %w", dir, err)
+	if err := clear(dir); err != nil {
+		return nil, fmt.Errorf("compute: %w", err)
 	}
 	s := &Service{cfg: cfg, standing: node.Probe(ctx), slots: make(chan int, cfg.Slots)}
 	for i := range cfg.Slots {
 		s.slots <- i
 	}
 	return s, nil
+}
+
+// marker is a file that says that a folder is for scratch and may be wiped.
+const marker = ".castellan-scratch"
+
+// clear empties the scratch folder. A folder with something in it that no
+// Service has marked as its own is left alone: it is a mistake to name it.
+func clear(dir string) error {
+	entries, err := os.ReadDir(dir)
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	if _, err := os.Lstat(filepath.Join(dir, marker)); err != nil && len(entries) > 0 {
+		return fmt.Errorf("the folder %s is not empty and no scratch folder of Castellan; name another", dir)
+	}
+	for _, e := range entries {
+		if e.Name() == marker {
+			continue
+		}
+		if err := node.Wipe(filepath.Join(dir, e.Name())); err != nil {
+			return fmt.Errorf("wiping %s: %w", dir, err)
+		}
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(dir, marker), nil, 0o600)
 }
 
 // Standing is what this machine holds.

@@ -254,10 +254,10 @@ func (f *Folder) Digest(b Bounds) (string, error) {
 
 // Wipe removes dir and all in it, also folders that a command has shut.
 func Wipe(dir string) error {
-	root, err := os.OpenRoot(dir)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
+	if st, err := os.Lstat(dir); err != nil || !st.IsDir() {
+		return os.RemoveAll(dir) // what is no directory goes as it is
 	}
+	root, err := os.OpenRoot(dir)
 	if err != nil {
 		// Shut by its owner; a link is not followed by RemoveAll.
 		if cerr := os.Chmod(dir, 0o700); cerr == nil {
