@@ -64,8 +64,9 @@ type Change struct {
 	Doc       *Doc
 	Old       *Doc // nil if the resource is new
 	Caller    arm.Caller
-	Seen      any    // what the kind's Needs found; nil before that
-	Operation string // id of the operation that applies the change, once there is one
+	Query     url.Values // the request's, for the kind's Needs alone
+	Seen      any        // what the kind's Needs found; nil before that
+	Operation string     // id of the operation that applies the change, once there is one
 }
 
 // Linked is another resource that a change points to, and what the caller must

@@ -236,7 +236,7 @@ func (h handler) list(w http.ResponseWriter, r *http.Request, g gate.Grant) erro
 	}
 	var found []*Doc
 	if err := h.s.DB.View(r.Context(), func(tx *store.Tx) (err error) {
-		if scope != arm.Root {
+		if scope != arm.Root && (h.k.Parent == nil || !h.k.Parent.Implied) {
 			if err := h.exists(tx, scope); err != nil {
 				return err
 			}
@@ -341,7 +341,7 @@ func (h handler) change(w http.ResponseWriter, r *http.Request, g gate.Grant, pa
 	if err := h.linked(r.Context(), g, id, data, patch); err != nil {
 		return err
 	}
-	seen, err := h.needs(r.Context(), g, id, data, patch)
+	seen, err := h.needs(r, g, id, data, patch)
 	if err != nil {
 		return err
 	}
@@ -369,18 +369,19 @@ func (h handler) change(w http.ResponseWriter, r *http.Request, g gate.Grant, pa
 }
 
 // needs is what the kind wants to have seen before the transaction.
-func (h handler) needs(ctx context.Context, g gate.Grant, id arm.ID, data []byte, patch bool) (any, error) {
+func (h handler) needs(r *http.Request, g gate.Grant, id arm.ID, data []byte, patch bool) (any, error) {
 	if h.k.Needs == nil {
 		return nil, nil
 	}
 	var c Change
-	if err := h.s.DB.View(ctx, func(tx *store.Tx) (err error) {
+	if err := h.s.DB.View(r.Context(), func(tx *store.Tx) (err error) {
 		c, err = h.prepare(tx, g, id, data, patch)
 		return err
 	}); err != nil {
 		return nil, err
 	}
-	return h.k.Needs(ctx, c)
+	c.Query = r.URL.Query()
+	return h.k.Needs(r.Context(), c)
 }
 
 // status is what a successful PUT or PATCH is answered with.
