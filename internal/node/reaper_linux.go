@@ -71,6 +71,13 @@ func (r *reaper) run() (err error) {
 	if err != nil {
 		return step("starting "+r.s.Plan.Argv[0], err)
 	}
+	if r.s.Watch { // on the command alone: this process must not starve while it watches
+		n := uint64(r.s.Plan.Limits.Memory)
+		if err := unix.Prlimit(pid, unix.RLIMIT_DATA, &unix.Rlimit{Cur: n, Max: n}, nil); err != nil && err != unix.ESRCH {
+			syscall.Kill(pid, syscall.SIGKILL)
+			return step("limiting memory", err)
+		}
+	}
 	// The kernel, short of memory, shall take the command and not this process.
 	os.WriteFile(fmt.Sprintf("/proc/%d/oom_score_adj", pid), []byte("500"), 0) // a wish
 	if err := r.ctl.send(report{Started: true}); err != nil {
@@ -97,16 +104,10 @@ func (r *reaper) shut() error {
 		unix.RLIMIT_CORE: 0, unix.RLIMIT_NOFILE: uint64(l.Open), unix.RLIMIT_FSIZE: uint64(l.Disk),
 		unix.RLIMIT_MEMLOCK: 64 << 10, unix.RLIMIT_MSGQUEUE: 1 << 20,
 	}
-	if r.s.Watch {
-		limits[unix.RLIMIT_DATA] = uint64(l.Memory)
-	}
 	if r.s.Users || r.s.Plan.Tier == Root {
 		limits[unix.RLIMIT_NPROC] = uint64(l.Pids)
 	}
 	for what, max := range limits {
-		if what == unix.RLIMIT_DATA {
-			continue // after this process has its memory
-		}
 		if err := lower(what, max); err != nil {
 			return step("lowering limit "+strconv.Itoa(what), err)
 		}
@@ -117,13 +118,7 @@ func (r *reaper) shut() error {
 			return err
 		}
 	}
-	if err := filterThread(!r.s.Plan.Tier.Namespaced()); err != nil {
-		return err
-	}
-	if max, ok := limits[unix.RLIMIT_DATA]; ok {
-		return step("lowering the data limit", lower(unix.RLIMIT_DATA, max+64<<20))
-	}
-	return nil
+	return filterThread(!r.s.Plan.Tier.Namespaced())
 }
 
 // lower sets a limit, or leaves a lower one that is there.
