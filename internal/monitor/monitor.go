@@ -1,0 +1,51 @@
+// Package monitor keeps the records of monitoring resources that clients make beside a workspace.
+//
+// Nothing is collected yet: a component has no connection string and no
+// instrumentation key, so that no client takes it for one that does.
+package monitor
+
+import (
+	"castellan/internal/arm"
+	"castellan/internal/resource"
+)
+
+// Workspace is the properties of a Log Analytics workspace
+// (Microsoft.OperationalInsights/workspaces, API version 2020-08-01).
+type Workspace struct {
+	State           string         `json:"provisioningState" arm:"readonly"`
+	ApplicationType string         `json:"Application_Type,omitempty"`
+	Retention       int            `json:"retentionInDays,omitempty"`
+	SKU             map[string]any `json:"sku,omitempty"`
+	Ingestion       string         `json:"publicNetworkAccessForIngestion,omitempty"`
+	Query           string         `json:"publicNetworkAccessForQuery,omitempty"`
+	Features        map[string]any `json:"features,omitempty"`
+	CustomerID      string         `json:"customerId,omitempty" arm:"readonly"`
+}
+
+// Component is the properties of an Application Insights component
+// (Microsoft.Insights/components, API version 2020-02-02-preview).
+type Component struct {
+	State           string `json:"provisioningState" arm:"readonly"`
+	ApplicationType string `json:"Application_Type,omitempty"`
+	Flow            string `json:"Flow_Type,omitempty"`
+	Source          string `json:"Request_Source,omitempty"`
+	Workspace       arm.ID `json:"WorkspaceResourceId,omitzero"`
+	Retention       int    `json:"RetentionInDays,omitempty"`
+	Ingestion       string `json:"publicNetworkAccessForIngestion,omitempty"`
+	Query           string `json:"publicNetworkAccessForQuery,omitempty"`
+	LocalAuth       *bool  `json:"DisableLocalAuth,omitempty"`
+}
+
+// Kinds are the kinds of resources of this package.
+func Kinds() []*resource.Kind {
+	return []*resource.Kind{
+		{
+			Type: "Microsoft.OperationalInsights/workspaces", Doc: "a Log Analytics workspace", Parent: resource.Group,
+			Props: func() any { return &Workspace{State: "Succeeded"} },
+		},
+		{
+			Type: "Microsoft.Insights/components", Doc: "an Application Insights component", Parent: resource.Group, Created: 200,
+			Props: func() any { return &Component{State: "Succeeded"} },
+		},
+	}
+}
