@@ -49,7 +49,7 @@ func CheckSegment(seg string) error {
 		return Errorf(InvalidResourceName, "a resource id has the segment %q; segments must be neither empty nor dots", seg)
 	}
 	for _, r := range seg {
-		if r <= ' ' || r >= 0x7f || strings.ContainsRune(`%\;<>?#&"`, r) {
+		if r <= ' ' || r >= 0x7f || strings.ContainsRune(`/%\;<>?#&"`, r) {
 			return Errorf(InvalidResourceName, "the segment %q has the character %q, which a resource id may not have", seg, r)
 		}
 	}

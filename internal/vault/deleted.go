@@ -35,11 +35,13 @@ func locateVault(r *http.Request, v gate.Vars) (gate.Target, error) {
 	if err := resource.Version(r); err != nil {
 		return gate.Target{}, err
 	}
+	for _, name := range []string{"sub", "group", "name"} {
+		if err := arm.CheckSegment(v[name]); err != nil { // decoded, it may have become several
+			return gate.Target{}, err
+		}
+	}
 	group, err := arm.ParseID("/subscriptions/" + v["sub"] + "/resourceGroups/" + v["group"])
 	if err != nil {
-		return gate.Target{}, err
-	}
-	if err := arm.CheckSegment(v["name"]); err != nil {
 		return gate.Target{}, err
 	}
 	return gate.Target{ID: group.Child("Microsoft.KeyVault/vaults", v["name"]), Item: v["op"]}, nil
@@ -55,6 +57,9 @@ func locateSecret(r *http.Request, v gate.Vars) (gate.Target, error) {
 
 func locateSub(r *http.Request, v gate.Vars) (gate.Target, error) {
 	if err := resource.Version(r); err != nil {
+		return gate.Target{}, err
+	}
+	if err := arm.CheckSegment(v["sub"]); err != nil {
 		return gate.Target{}, err
 	}
 	id, err := arm.ParseID("/subscriptions/" + v["sub"])

@@ -173,3 +173,22 @@ func TestSweep(t *testing.T) {
 		t.Error("the zero grant sweeps")
 	}
 }
+
+// A name that is several segments once it is decoded is no name: a right on one
+// secret is not one on the vault that keeps it.
+func TestNamesDoNotBecomePaths(t *testing.T) {
+	w := newWorld(t)
+	w.do(owner, "PUT", vaults+"kv1", vaultBody(policy(office, `"get"`)), 201)
+	w.give(nobody, "Owner", vaults+"kv1/secrets/mine")
+	body := `{"properties":{"accessPolicies":[{"tenantId":"` + tenant + `","objectId":"` + nobody + `","permissions":{"secrets":["get"]}}]}}`
+	for _, path := range []string{
+		vaults + "kv1%2fsecrets%2fmine/accessPolicies/add",
+		"/subscriptions/" + sub + "/resourceGroups/rg%2fproviders%2fMicrosoft.KeyVault%2fvaults%2fkv1%2fsecrets%2fmine/providers/Microsoft.KeyVault/vaults/kv1/accessPolicies/add",
+		vaults + "kv1%2Fx/accessPolicies/add", vaults + "kv1%5c/accessPolicies/add", vaults + "%252e/accessPolicies/add",
+	} {
+		w.do(nobody, "PUT", path, body, 400)
+	}
+	w.do(nobody, "PUT", vaults+"kv1/accessPolicies/add", body, 403)
+	w.do(nobody, "GET", vaults+"kv1%2fsecrets%2fmine/secrets", "", 400)
+	w.do(nobody, "GET", "vault:kv1/secrets/mine", "", 403)
+}
