@@ -87,6 +87,10 @@ func (r *Runner) Run(ctx context.Context) error {
 			go func() {
 				defer wg.Done()
 				defer r.leave(op)
+				if k := r.Server.Kind(op.Resource.Type()); k != nil && k.Waits {
+					r.apply(ctx, op)
+					return
+				}
 				select {
 				case r.slots <- struct{}{}:
 					defer func() { <-r.slots }()

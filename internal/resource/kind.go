@@ -93,6 +93,7 @@ type Kind struct {
 	Global  bool       // no location
 	Created int        // status of a PUT that made it; 0 means 201
 	Updated int        // status of a PUT or PATCH that changed it; 0 means 200
+	Deleted int        // status of a DELETE that removed it; 0 means 200
 	Check   func(Change) error
 	Links   func(*Doc) ([]Linked, error)
 	Save    func(tx *store.Tx, c Change) error // in the change's own transaction
@@ -108,6 +109,11 @@ type Kind struct {
 	// safe to repeat. An *arm.Error other than Internal ends the operation as
 	// Failed; anything else is tried again.
 	Apply func(ctx context.Context, d *Doc) error
+	// Waits is set for kinds whose Apply waits for other operations: it takes
+	// no place of those that are applied at the same time.
+	Waits bool
+	// Body makes JSON of a PUT's body, for kinds of which clients send another form.
+	Body func(data []byte) ([]byte, error)
 	// Identity names the system-assigned identity of d; nil means that the
 	// kind takes no managed identities.
 	Identity func(d *Doc) string

@@ -338,6 +338,11 @@ func (h handler) change(w http.ResponseWriter, r *http.Request, g gate.Grant, pa
 	if err != nil {
 		return err
 	}
+	if h.k.Body != nil {
+		if data, err = h.k.Body(data); err != nil {
+			return err
+		}
+	}
 	if err := h.linked(r.Context(), g, id, data, patch); err != nil {
 		return err
 	}
@@ -554,6 +559,9 @@ func (h handler) delete(w http.ResponseWriter, r *http.Request, g gate.Grant) er
 		return err
 	}
 	status := http.StatusOK
+	if h.k.Deleted != 0 {
+		status = h.k.Deleted
+	}
 	if len(gone) == 0 {
 		status = http.StatusNoContent
 	} else if h.k.Settled != nil {
