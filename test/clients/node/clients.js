@@ -1,0 +1,110 @@
+// The Azure SDK for JavaScript: sign-in, a workspace, a cluster, a job; and what must be refused.
+"use strict";
+const fs = require("fs");
+const { ClientSecretCredential, ClientCertificateCredential } = require("@azure/identity");
+const { AzureMachineLearningWorkspaces } = require("@azure/arm-machinelearning");
+
+const world = JSON.parse(fs.readFileSync(process.env.CASTELLAN_WORLD));
+const group = "clients";
+const scope = world.armEndpoint + "/.default";
+const options = { authorityHost: world.loginEndpoint, disableInstanceDiscovery: true };
+let failed = 0;
+
+const line = (e) => String((e && e.message) || e).replace(/\s+/g, " ").slice(0, 600);
+
+// ok goes on after a failed check; it hands back what the check came to.
+async function ok(name, check) {
+  try {
+    const result = await check();
+    console.log(`ok node: ${name}`);
+    return result;
+  } catch (e) {
+    failed++;
+    console.log(`FAIL node: ${name}: ${line(e)}`);
+  }
+}
+
+// refused holds if the check fails and the error names one of wanted.
+async function refused(name, check, ...wanted) {
+  await ok("refused: " + name, async () => {
+    let said;
+    try {
+      await check();
+    } catch (e) {
+      said = `${e.statusCode} ${e.code} ${e.message}`;
+    }
+    if (said === undefined) throw new Error("it was allowed");
+    if (!wanted.some((w) => said.includes(w))) throw new Error(`wanted one of ${wanted} in: ${said}`);
+  });
+}
+
+function equal(got, want) {
+  if (got !== want) throw new Error(`got ${got}, want ${want}`);
+}
+
+const credential = (who, secret) => new ClientSecretCredential(world.tenantId, world[who].clientId, secret || world[who].clientSecret, options);
+const client = (who) =>
+  new AzureMachineLearningWorkspaces(credential(who), world.subscriptionId, { endpoint: world.armEndpoint, credentialScopes: scope, retryOptions: { maxRetries: 1 } });
+const fast = { updateIntervalInMs: 500 };
+const all = async (pages) => {
+  const out = [];
+  for await (const item of pages) out.push(item);
+  return out;
+};
+const sleep = (ms) => new Promise((done) => setTimeout(done, ms));
+
+async function until(ml, name, want) {
+  for (let left = 120; ; left--) {
+    const { properties } = await ml.jobs.get(group, "by-node", name);
+    if (properties.status === want) return;
+    if (["Completed", "Failed", "Canceled"].includes(properties.status) || left === 0) throw new Error(`it is ${properties.status}, want ${want}`);
+    await sleep(500);
+  }
+}
+
+async function main() {
+  await ok("sign-in by secret", () => credential("admin").getToken(scope));
+  await ok("sign-in by certificate", () => new ClientCertificateCredential(world.tenantId, world.robot.clientId, { certificatePath: world.robot.certificate }, options).getToken(scope));
+  await refused("a wrong secret", () => credential("admin", "wrong".repeat(8)).getToken(scope), "AADSTS7000215", "invalid_client");
+
+  const ml = client("admin");
+  const location = world.location || "local";
+  await ok("workspace create", async () => {
+    const w = await ml.workspaces.beginCreateOrUpdateAndWait(group, "by-node", { location, identity: { type: "SystemAssigned" }, storageAccount: world.storage, keyVault: world.vault, friendlyName: "Node lab" }, fast);
+    equal(w.friendlyName, "Node lab");
+    if (!w.identity.principalId) throw new Error("it has no identity of its own");
+  });
+  await ok("workspace get", async () => equal((await ml.workspaces.get(group, "by-node")).name, "by-node"));
+  await ok("workspace update", async () => equal((await ml.workspaces.beginUpdateAndWait(group, "by-node", { tags: { a: "b" } }, fast)).tags.a, "b"));
+  await ok("workspace list", async () => equal((await all(ml.workspaces.listByResourceGroup(group))).filter((w) => w.name === "by-node").length, 1));
+  await ok("compute create", () =>
+    ml.computeOperations.beginCreateOrUpdateAndWait(group, "by-node", "cpu", { location, properties: { computeType: "AmlCompute", properties: { vmSize: "Standard_DS1_v2", scaleSettings: { minNodeCount: 0, maxNodeCount: 1, nodeIdleTimeBeforeScaleDown: "PT120S" } } } }, fast));
+  await ok("compute get", async () => equal((await ml.computeOperations.get(group, "by-node", "cpu")).properties.provisioningState, "Succeeded"));
+  await ok("environment create", () => ml.environmentVersions.createOrUpdate(group, "by-node", "host", "1", { properties: { image: "castellan.local/host:1" } }));
+
+  const at = world.group + "/providers/Microsoft.MachineLearningServices/workspaces/by-node";
+  const job = (command) => ({ properties: { jobType: "Command", command, environmentId: at + "/environments/host/versions/1", computeId: at + "/computes/cpu", experimentName: "by-node" } });
+  await ok("job create", () => ml.jobs.createOrUpdate(group, "by-node", "quick", job("echo done")));
+  await ok("job get until it is Completed", () => until(ml, "quick", "Completed"));
+  await ok("a slow job", () => ml.jobs.createOrUpdate(group, "by-node", "slow", job("sleep 300")));
+  await ok("job cancel", () => ml.jobs.beginCancelAndWait(group, "by-node", "slow", fast));
+  await ok("it becomes Canceled", () => until(ml, "slow", "Canceled"));
+  await ok("job list", async () => equal((await all(ml.jobs.list(group, "by-node"))).length, 2));
+  await ok("datastore get", async () => equal((await ml.datastores.get(group, "by-node", "workspaceblobstore")).properties.datastoreType, "AzureBlob"));
+
+  const reader = client("reader");
+  const stranger = client("stranger");
+  await ok("a reader reads", () => reader.workspaces.get(group, "by-node"));
+  await refused("a reader's job", () => reader.jobs.createOrUpdate(group, "by-node", "mine", job("echo mine")), "AuthorizationFailed");
+  await refused("a reader's compute", () => reader.computeOperations.beginDeleteAndWait(group, "by-node", "cpu", "Delete", fast), "AuthorizationFailed");
+  await refused("a reader's delete", () => reader.workspaces.beginDeleteAndWait(group, "by-node", fast), "AuthorizationFailed");
+  await refused("a stranger's get", () => stranger.workspaces.get(group, "by-node"), "AuthorizationFailed", "ResourceNotFound", "ResourceGroupNotFound");
+  await refused("a stranger's job list", () => all(stranger.jobs.list(group, "by-node")), "AuthorizationFailed", "ResourceNotFound", "ResourceGroupNotFound");
+
+  await ok("workspace delete", () => ml.workspaces.beginDeleteAndWait(group, "by-node", fast));
+  await refused("get of the deleted workspace", () => ml.workspaces.get(group, "by-node"), "ResourceNotFound");
+  console.log("done node");
+  process.exitCode = failed ? 1 : 0;
+}
+
+main();

@@ -1,0 +1,131 @@
+"""The MLClient of azure-ai-ml: workspaces, compute, a job with a code folder, its log and its outputs."""
+
+import contextlib
+import io
+import logging
+import pathlib
+import tempfile
+
+from azure.ai.ml import MLClient, command
+from azure.ai.ml.entities import AmlCompute, Data, Environment, Model, Workspace
+from azure.identity import ClientSecretCredential
+from checks import Suite, equal, load, within
+
+logging.disable(logging.WARNING)  # the SDK's notices would hide the checks
+world = load("CASTELLAN_WORLD")
+suite = Suite("azure-ai-ml")
+HOST = Environment(image="castellan.local/host:1")
+
+
+def client(who, workspace="lab", group="clients"):
+    credential = ClientSecretCredential(
+        world["tenantId"], world[who]["clientId"], world[who]["clientSecret"],
+        authority=world["loginEndpoint"], disable_instance_discovery=True,
+    )
+    return MLClient(credential, world["subscriptionId"], group, workspace, enable_telemetry=False)
+
+
+def quiet(do):
+    """do(), with what it prints kept; (result, text)."""
+    text = io.StringIO()
+    with contextlib.redirect_stdout(text), contextlib.redirect_stderr(io.StringIO()):
+        return do(), text.getvalue()
+
+
+def code_folder():
+    """A real local code folder: a program, and data below it."""
+    folder = pathlib.Path(tempfile.mkdtemp(prefix="castellan-code-")) / "code"
+    (folder / "data").mkdir(parents=True)
+    (folder / "run.sh").write_text(
+        'set -eu\necho "begin $1"\nwc -l < data/numbers.txt\nsleep 4\necho "run is ${AZUREML_RUN_ID:-unknown}"\n'
+        "mkdir -p outputs && echo 42 > outputs/answer.txt\necho the end\n"
+    )
+    (folder / "data" / "numbers.txt").write_text("".join(f"{n}\n" for n in range(1000)))
+    return folder
+
+
+def job(folder, **changes):
+    wish = {"code": str(folder), "command": "sh run.sh hello", "environment": HOST, "compute": "cpu", "experiment_name": "clients", "display_name": "from MLClient", **changes}
+    return command(**wish)
+
+
+def must(condition, text):
+    if not condition:
+        raise AssertionError(text)
+
+
+admin, scientist, reader, stranger = (client(who) for who in ("admin", "scientist", "reader", "stranger"))
+
+# Workspaces: by an ARM template, as this client does it, then an update and an end.
+made = suite.ok("workspace create", lambda: admin.workspaces.begin_create(Workspace(name="fresh", location=world.get("location", "local"), display_name="Fresh", description="made by MLClient", tags={"a": "b"})).result())
+suite.ok("workspace get", lambda: equal(admin.workspaces.get("fresh").display_name, "Fresh"))
+suite.ok("workspace has an identity of its own", lambda: must(admin.workspaces.get("fresh").identity.principal_id, "no principal id"))
+suite.ok("workspace update", lambda: equal(admin.workspaces.begin_create(Workspace(name="fresh", location=world.get("location", "local"), display_name="Fresher")).result().display_name, "Fresher"))
+suite.ok("workspace list", lambda: must({"lab", "fresh"} <= {w.name for w in admin.workspaces.list()}, "lab and fresh are not both listed"))
+suite.ok("workspace delete", lambda: admin.workspaces.begin_delete("fresh", delete_dependent_resources=False).result())
+suite.refused("get of the deleted workspace", lambda: admin.workspaces.get("fresh"), "ResourceNotFound", "404")
+
+# Compute and datastores.
+suite.ok("compute create", lambda: equal(admin.compute.begin_create_or_update(AmlCompute(name="from-sdk", size="Standard_DS3_v2", min_instances=0, max_instances=2)).result().provisioning_state, "Succeeded"))
+suite.ok("compute get", lambda: equal(admin.compute.get("from-sdk").max_instances, 2))
+suite.ok("compute list", lambda: must({"cpu", "from-sdk"} <= {c.name for c in admin.compute.list()}, "cpu and from-sdk are not both listed"))
+suite.ok("compute delete", lambda: admin.compute.begin_delete("from-sdk").wait())
+suite.ok("datastore get", lambda: equal(admin.datastores.get("workspaceblobstore").account_name, "clientsacct"))
+suite.ok("datastore default", lambda: equal(scientist.datastores.get_default().name, "workspaceblobstore"))
+
+# The main job, as a data scientist.
+folder = code_folder()
+run = suite.ok("job create with a local code folder", lambda: quiet(lambda: scientist.jobs.create_or_update(job(folder)))[0])
+name = run.name if run else "none"
+log = suite.ok("job stream", lambda: quiet(lambda: scientist.jobs.stream(name))[1]) or ""
+suite.ok("the log has the job's own words, from begin to end", lambda: must("begin hello\n1000\n" in log and "the end\n" in log, f"log is {log!r}"))
+suite.ok("the log names the run", lambda: must(f"run is {name}" in log, f"log is {log[-300:]!r}"))
+suite.ok("job get", lambda: equal(scientist.jobs.get(name).status, "Completed"))
+suite.ok("job list", lambda: must(name in [j.name for j in scientist.jobs.list()], f"{name} is not listed"))
+
+
+def downloaded():
+    target = tempfile.mkdtemp(prefix="castellan-download-")
+    quiet(lambda: scientist.jobs.download(name, download_path=target, all=True))
+    found = sorted(str(p.relative_to(target)) for p in pathlib.Path(target).rglob("*") if p.is_file())
+    must(any(f.endswith("std_log.txt") for f in found), f"no log in {found}")
+    must(any(f.endswith("outputs/answer.txt") for f in found), f"no outputs/answer.txt in {found}")
+    return found
+
+
+suite.ok("job download", downloaded)
+again = suite.ok("the same code folder is used again", lambda: quiet(lambda: scientist.jobs.create_or_update(job(folder, command="sh run.sh again")))[0])
+if again and run:
+    suite.ok("it is one code version", lambda: equal(again.code, run.code))
+if again:
+    suite.ok("the second job ends", lambda: must("begin again" in quiet(lambda: scientist.jobs.stream(again.name))[1], "its log is not its own"))
+
+failing = suite.ok("job that fails", lambda: quiet(lambda: scientist.jobs.create_or_update(command(command="echo on its way; sleep 2; exit 3", environment=HOST, compute="cpu")))[0])
+if failing:
+    suite.refused("stream of a failed job tells that it failed", lambda: quiet(lambda: scientist.jobs.stream(failing.name)), "exception", "exit")
+    suite.ok("its status", lambda: equal(scientist.jobs.get(failing.name).status, "Failed"))
+
+long = suite.ok("job that would take long", lambda: quiet(lambda: scientist.jobs.create_or_update(command(command="sleep 600", environment=HOST, compute="cpu")))[0])
+if long:
+    suite.ok("job cancel", lambda: scientist.jobs.begin_cancel(long.name).wait())
+    suite.ok("its status becomes Canceled", lambda: within(30, lambda: scientist.jobs.get(long.name).status == "Canceled"))
+
+# Assets.
+suite.ok("environment create", lambda: equal(admin.environments.create_or_update(Environment(name="host", image="castellan.local/host:1")).version, "1"))
+suite.ok("data create", lambda: quiet(lambda: admin.data.create_or_update(Data(name="numbers", path=str(folder / "data"), type="uri_folder")))[0])
+suite.ok("model create", lambda: quiet(lambda: admin.models.create_or_update(Model(name="plain", path=str(folder / "data" / "numbers.txt"), type="custom_model")))[0])
+suite.ok("model list", lambda: equal([m.version for m in admin.models.list(name="plain")], ["1"]))
+
+# What must be refused.
+suite.ok("a reader reads", lambda: reader.workspaces.get("lab").name)
+suite.refused("a reader's compute", lambda: reader.compute.begin_create_or_update(AmlCompute(name="mine", size="Standard_DS3_v2", max_instances=1)).result(), "AuthorizationFailed", "403")
+suite.refused("a reader's job", lambda: quiet(lambda: reader.jobs.create_or_update(job(folder, command="sh run.sh reader"))), "AuthorizationFailed", "403")
+suite.refused("a reader's cancel", lambda: reader.jobs.begin_cancel(name).wait(), "AuthorizationFailed", "403")
+suite.refused("a reader's delete", lambda: reader.workspaces.begin_delete("lab", delete_dependent_resources=False).result(), "AuthorizationFailed", "403")
+suite.refused("a scientist's compute", lambda: scientist.compute.begin_create_or_update(AmlCompute(name="mine", size="Standard_DS3_v2", max_instances=1)).result(), "AuthorizationFailed", "403")
+suite.refused("a scientist's new workspace", lambda: scientist.workspaces.begin_create(Workspace(name="mine", location=world.get("location", "local"))).result(), "AuthorizationFailed", "403")
+suite.refused("a stranger's get", lambda: stranger.workspaces.get("lab"), "AuthorizationFailed", "ResourceNotFound", "ResourceGroupNotFound", "404", "403")
+suite.refused("a stranger's job list", lambda: list(stranger.jobs.list()), "AuthorizationFailed", "ResourceNotFound", "404", "403")
+suite.refused("a stranger's stream", lambda: quiet(lambda: stranger.jobs.stream(name)), "AuthorizationFailed", "ResourceNotFound", "404", "403")
+suite.refused("a wrong secret", lambda: ClientSecretCredential(world["tenantId"], world["admin"]["clientId"], "wrong" * 8, authority=world["loginEndpoint"], disable_instance_discovery=True).get_token(world["armEndpoint"] + "/.default"), "AADSTS7000215", "invalid_client")
+suite.finish()

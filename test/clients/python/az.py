@@ -1,0 +1,152 @@
+"""The Azure CLI: sign-in as an application and by device code, and the commands of the main job."""
+
+import json
+import os
+import pathlib
+import re
+import subprocess
+import tempfile
+
+from checks import Suite, equal, load, within
+from signin import Person
+
+world = load("CASTELLAN_WORLD")
+suite = Suite("az")
+here = pathlib.Path(tempfile.mkdtemp(prefix="castellan-az-"))
+program = os.environ["CASTELLAN_AZ"]
+group, lab = world["group"], world["workspace"]
+
+
+def environment(who):
+    """Everybody has an az of their own, signed in as themselves."""
+    folder = here / who
+    folder.mkdir(exist_ok=True)
+    return {
+        **os.environ, "AZURE_CONFIG_DIR": str(folder), "AZURE_CORE_COLLECT_TELEMETRY": "no", "AZURE_CORE_NO_COLOR": "1",
+        "AZURE_CORE_LOGIN_EXPERIENCE_V2": "off", "AZURE_CORE_ONLY_SHOW_ERRORS": "1",
+    }
+
+
+def az(*words, who="admin"):
+    """Runs az; its JSON, or an error with what it said."""
+    done = subprocess.run([program, *words, "--output", "json"], env=environment(who), capture_output=True, text=True, timeout=180, stdin=subprocess.DEVNULL)
+    if done.returncode:
+        raise AssertionError(f"az {words[0]} {words[1] if len(words) > 1 else ''}: {done.stderr.strip()[-500:]}")
+    return json.loads(done.stdout) if done.stdout.strip() else None
+
+
+def login(who, secret=None, **more):
+    return az("login", "--service-principal", "--username", world[who]["clientId"], "--password", secret or world[who]["clientSecret"], "--tenant", world["tenantId"], **more)
+
+
+def must(condition, text):
+    if not condition:
+        raise AssertionError(text)
+
+
+# Sign-in as an application.
+signed = suite.ok("login by service principal", lambda: login("admin"))
+if not signed:
+    suite.finish()
+suite.ok("it sees the subscription", lambda: equal([s["id"] for s in signed], [world["subscriptionId"]]))
+suite.ok("account show", lambda: equal(az("account", "show")["tenantId"], world["tenantId"]))
+suite.ok("login by certificate", lambda: az("login", "--service-principal", "--username", world["robot"]["clientId"], "--certificate", world["robot"]["certificate"], "--tenant", world["tenantId"], who="robot"))
+suite.ok("account get-access-token", lambda: must(az("account", "get-access-token")["accessToken"].count(".") == 2, "no token"))
+
+# Groups.
+suite.ok("group create", lambda: equal(az("group", "create", "--name", "by-az", "--location", world.get("location", "local"), "--tags", "a=b")["tags"], {"a": "b"}))
+suite.ok("group show", lambda: equal(az("group", "show", "--name", "BY-AZ")["name"].lower(), "by-az"))
+suite.ok("group exists", lambda: equal(az("group", "exists", "--name", "by-az"), True))
+suite.ok("group exists of none", lambda: equal(az("group", "exists", "--name", "none-such"), False))
+suite.ok("group list", lambda: must("by-az" in [g["name"] for g in az("group", "list")], "not listed"))
+suite.ok("group update", lambda: equal(az("group", "update", "--name", "by-az", "--set", "tags.c=d")["tags"], {"a": "b", "c": "d"}))
+
+# The workspace's own identity, and roles.
+found = suite.ok("ad sp list --display-name", lambda: az("ad", "sp", "list", "--display-name", "lab")) or []
+suite.ok("the workspace's identity is a managed identity", lambda: equal([s["servicePrincipalType"] for s in found if s["displayName"] == "lab"], ["ManagedIdentity"]))
+suite.ok("ad sp show", lambda: equal(az("ad", "sp", "show", "--id", world["reader"]["clientId"])["id"], world["reader"]["objectId"]))
+suite.ok("role definition list --name", lambda: equal([r["roleName"] for r in az("role", "definition", "list", "--name", "Reader")], ["Reader"]))
+scope = f"/subscriptions/{world['subscriptionId']}/resourceGroups/by-az"
+given = suite.ok("role assignment create --assignee", lambda: az("role", "assignment", "create", "--assignee", world["reader"]["clientId"], "--role", "Reader", "--scope", scope))
+suite.ok("role assignment create --assignee-object-id", lambda: az("role", "assignment", "create", "--assignee-object-id", world["robot"]["objectId"], "--assignee-principal-type", "ServicePrincipal", "--role", "Tag Contributor", "--scope", scope))
+suite.ok("role assignment list", lambda: must({world["reader"]["objectId"], world["robot"]["objectId"]} <= {a["principalId"] for a in az("role", "assignment", "list", "--scope", scope)}, "not both are listed"))
+suite.ok("role assignment list shows the workspace's identity its roles", lambda: must({"Storage Blob Data Contributor", "Key Vault Administrator"} <= {a["roleDefinitionName"] for a in az("role", "assignment", "list", "--all", "--assignee", found[0]["id"])}, "a role is missing"))
+suite.ok("role assignment delete", lambda: az("role", "assignment", "delete", "--assignee", world["reader"]["clientId"], "--role", "Reader", "--scope", scope))
+suite.ok("it is gone", lambda: must(world["reader"]["objectId"] not in [a["principalId"] for a in az("role", "assignment", "list", "--scope", scope)], "still listed"))
+
+# A vault and its secrets.
+suite.ok("keyvault create", lambda: az("keyvault", "create", "--name", "by-az-kv", "--resource-group", "by-az", "--location", world.get("location", "local")))
+suite.ok("keyvault list", lambda: must("by-az-kv" in [v["name"] for v in az("keyvault", "list", "--resource-group", "by-az")], "not listed"))
+suite.ok("keyvault secret set", lambda: equal(az("keyvault", "secret", "set", "--vault-name", "clients-kv", "--name", "by-az", "--value", "first")["value"], "first"))
+suite.ok("keyvault secret set again", lambda: az("keyvault", "secret", "set", "--vault-name", "clients-kv", "--name", "by-az", "--value", "second"))
+suite.ok("keyvault secret show", lambda: equal(az("keyvault", "secret", "show", "--vault-name", "clients-kv", "--name", "by-az")["value"], "second"))
+suite.ok("keyvault secret list", lambda: must("by-az" in [s["name"] for s in az("keyvault", "secret", "list", "--vault-name", "clients-kv")], "not listed"))
+suite.ok("keyvault secret list-versions", lambda: equal(len(az("keyvault", "secret", "list-versions", "--vault-name", "clients-kv", "--name", "by-az")), 2))
+suite.ok("keyvault secret delete", lambda: az("keyvault", "secret", "delete", "--vault-name", "clients-kv", "--name", "by-az"))
+
+# A storage account and its blobs.
+text = here / "blob.txt"
+text.write_text("from az\n")
+blob = ("--account-name", "clientsacct", "--auth-mode", "login")
+suite.ok("storage account create", lambda: az("storage", "account", "create", "--name", "byazacct", "--resource-group", "by-az", "--location", world.get("location", "local"), "--sku", "Standard_LRS"))
+suite.ok("storage container create", lambda: equal(az("storage", "container", "create", "--name", "by-az", *blob)["created"], True))
+suite.ok("storage blob upload", lambda: az("storage", "blob", "upload", "--container-name", "by-az", "--name", "dir/b.txt", "--file", str(text), *blob))
+suite.ok("storage blob list", lambda: equal([b["name"] for b in az("storage", "blob", "list", "--container-name", "by-az", *blob)], ["dir/b.txt"]))
+suite.ok("storage blob show", lambda: equal(az("storage", "blob", "show", "--container-name", "by-az", "--name", "dir/b.txt", *blob)["properties"]["contentLength"], 8))
+suite.ok("storage blob download", lambda: az("storage", "blob", "download", "--container-name", "by-az", "--name", "dir/b.txt", "--file", str(here / "back.txt"), *blob))
+suite.ok("the bytes are the same", lambda: equal((here / "back.txt").read_text(), "from az\n"))
+suite.refused("an upload over what is there", lambda: az("storage", "blob", "upload", "--container-name", "by-az", "--name", "dir/b.txt", "--file", str(text), *blob), "BlobAlreadyExists", "already exists")
+suite.ok("storage blob upload by the account's key", lambda: az("storage", "blob", "upload", "--account-name", "clientsacct", "--container-name", "by-az", "--name", "k.txt", "--file", str(text)))
+suite.ok("storage blob delete", lambda: az("storage", "blob", "delete", "--container-name", "by-az", "--name", "dir/b.txt", *blob))
+
+# Whatever else, by its URL.
+suite.ok("rest", lambda: equal(az("rest", "--method", "get", "--url", lab + "?api-version=2024-10-01")["name"], "lab"))
+suite.ok("rest with a whole URL", lambda: equal(az("rest", "--method", "get", "--url", f"{world['armEndpoint']}{group}?api-version=2021-04-01")["name"], "clients"))
+suite.ok("resource list", lambda: must("lab" in [r["name"] for r in az("resource", "list", "--resource-group", "clients")], "not listed"))
+
+
+# A person by device code: az says where to go, a browser goes there.
+def by_device():
+    person = Person(world["admin"]["userName"], world["admin"]["password"], "Correct-Horse-Battery-9!")
+    running = subprocess.Popen([program, "login", "--use-device-code", "--tenant", world["tenantId"], "--output", "json"], env={**environment("person"), "AZURE_CORE_ONLY_SHOW_ERRORS": "0"}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, stdin=subprocess.DEVNULL)
+    try:
+        said = ""
+        while not (where := re.search(r"(https://\S+) and enter the code (\S+)", said)):
+            line = running.stderr.readline()
+            must(line, f"az ended with {said!r}")
+            said += line
+        end = person.enter(where[1], where[2])
+        out, err = running.communicate(timeout=60)
+        must(running.returncode == 0, f"{err[-300:]} after the page said {end!r}")
+        return json.loads(out)
+    finally:
+        if running.poll() is None:
+            running.kill()
+
+
+person = suite.ok("login by device code", by_device)
+if person:
+    suite.ok("it is the person", lambda: equal(person[0]["user"], {"name": world["admin"]["userName"], "type": "user"}))
+    suite.ok("the person's refresh token serves another audience", lambda: must(az("ad", "sp", "list", "--display-name", "lab", who="person"), "nothing found"))
+    suite.ok("the person lists groups", lambda: must("clients" in [g["name"] for g in az("group", "list", who="person")], "not listed"))
+    suite.ok("logout", lambda: az("logout", who="person"))
+
+# What must be refused.
+suite.refused("a wrong secret", lambda: login("admin", secret="wrong" * 8, who="wrong"), "AADSTS7000215", "invalid")
+suite.refused("a stranger's login finds no subscription", lambda: login("stranger", who="stranger"), "No subscriptions found")
+suite.ok("a stranger's login without one", lambda: az("login", "--service-principal", "--username", world["stranger"]["clientId"], "--password", world["stranger"]["clientSecret"], "--tenant", world["tenantId"], "--allow-no-subscriptions", who="stranger"))
+suite.refused("a stranger's get", lambda: az("rest", "--method", "get", "--url", lab + "?api-version=2024-10-01", who="stranger"), "AuthorizationFailed", "NotFound", "Forbidden")
+suite.refused("a stranger's secret", lambda: az("keyvault", "secret", "list", "--vault-name", "clients-kv", who="stranger"), "Forbidden", "NotFound", "not exist")
+suite.refused("a stranger's blob", lambda: az("storage", "blob", "list", "--container-name", "by-az", *blob, who="stranger"), "permission", "Authorization", "NotFound", "does not exist")
+suite.ok("a reader's login", lambda: login("reader", who="reader"))
+suite.ok("a reader's group show", lambda: az("group", "show", "--name", "clients", who="reader"))
+suite.refused("a reader's group update", lambda: az("group", "update", "--name", "clients", "--set", "tags.x=y", who="reader"), "AuthorizationFailed")
+suite.refused("a reader's role for themselves", lambda: az("role", "assignment", "create", "--assignee-object-id", world["reader"]["objectId"], "--assignee-principal-type", "ServicePrincipal", "--role", "Owner", "--scope", group, who="reader"), "AuthorizationFailed")
+suite.refused("a reader's secret", lambda: az("keyvault", "secret", "set", "--vault-name", "clients-kv", "--name", "mine", "--value", "x", who="reader"), "Forbidden")
+suite.refused("a reader's blob", lambda: az("storage", "blob", "upload", "--container-name", "by-az", "--name", "mine", "--file", str(text), *blob, who="reader"), "permission", "Authorization")
+suite.refused("a reader's look at the account's keys", lambda: az("storage", "account", "keys", "list", "--account-name", "clientsacct", "--resource-group", "clients", who="reader"), "AuthorizationFailed")
+suite.refused("an ARM token on the vault", lambda: az("rest", "--method", "get", "--url", f"https://clients-kv.{world['suffixes']['vault']}/secrets?api-version=7.4", "--resource", world["armEndpoint"]), "Unauthorized", "401", "AKV10022", "audience")
+
+suite.ok("group delete", lambda: az("group", "delete", "--name", "by-az", "--yes"))
+suite.ok("group exists no more", lambda: within(30, lambda: az("group", "exists", "--name", "by-az") is False))
+suite.finish()

@@ -1,0 +1,91 @@
+#!/bin/bash
+# run.sh starts a Castellan of its own and drives unmodified Azure clients against it.
+#
+#   run.sh [SUITE...]     suites: go az aml mlflow node (default: all)
+#
+# Nothing but the environment that `castellan setup clients --env` prints tells the
+# clients where the cloud is. Every check is a line, `ok ...` or `FAIL ...`; the last
+# line is `N passed, M failed`. KEEP=1 keeps the data folder and the server's log.
+set -u
+
+here=$(cd "$(dirname "$0")" && pwd)
+cd "$here/../.."
+suites=${*:-go az aml mlflow node}
+cache=$("$here/install.sh") || exit 1
+
+work=$(mktemp -d "${TMPDIR:-/tmp}/castellan-clients.XXXXXX")
+server=
+finish() {
+	if [ -n "$server" ]; then
+		kill "$server" 2>/dev/null
+		wait "$server" 2>/dev/null
+	fi
+	[ -n "${KEEP:-}" ] || rm -rf "$work"
+}
+trap finish EXIT
+
+say() { echo "clients: $*" >&2; }
+
+say "building"
+go build -o "$work/castellan" ./cmd/castellan || exit 1
+case " $suites " in *" go "*) (cd "$here/go" && go build -o "$work/go-clients" .) || exit 1 ;; esac
+
+"$work/castellan" up --data "$work/data" --listen 127.0.0.1:0 --json >"$work/ready" 2>"$work/server.log" &
+server=$!
+for _ in $(seq 300); do
+	[ -s "$work/ready" ] && break
+	kill -0 "$server" 2>/dev/null || break
+	sleep 0.1
+done
+if ! head -n 1 "$work/ready" | grep -q '"ready":true'; then
+	say "the server did not start"
+	tail -n 20 "$work/server.log" >&2
+	exit 1
+fi
+
+# The clients' environment: what the product says, and nothing left over from this
+# machine that would contradict it.
+unset SSL_CERT_DIR CURL_CA_BUNDLE HTTP_PROXY http_proxy ALL_PROXY all_proxy
+unset AZURE_CLIENT_ID AZURE_CLIENT_SECRET MLFLOW_TRACKING_URI MLFLOW_TRACKING_TOKEN
+eval "$("$work/castellan" setup clients --data "$work/data" --env)" || exit 1
+export CASTELLAN_READY=$work/ready CASTELLAN_WORLD=$work/world.json CASTELLAN_AZ=$cache/az/bin/az
+export MLFLOW_DISABLE_TELEMETRY=true PYTHONDONTWRITEBYTECODE=1 TMPDIR=$work
+
+# suite NAME SECONDS COMMAND... runs a suite; one that is cut short has failed.
+suite() {
+	local name=$1 limit=$2 start=$SECONDS
+	shift 2
+	timeout --kill-after=10 "$limit" "$@" >"$work/$name.out" 2>"$work/$name.err"
+	local code=$?
+	grep -E '^(ok|FAIL) ' "$work/$name.out" | tee -a "$work/results"
+	if ! grep -q '^done ' "$work/$name.out"; then
+		echo "FAIL $name: the suite was cut short (exit status $code): $(tail -n 3 "$work/$name.err" | tr '\n' ' ')" | tee -a "$work/results"
+	fi
+	say "$name took $((SECONDS - start)) s"
+}
+
+python=$cache/aml/bin/python
+suite world 120 "$python" "$here/python/world.py"
+for s in $suites; do
+	case $s in
+	go) suite go 240 "$work/go-clients" ;;
+	az) suite az 240 "$python" "$here/python/az.py" ;;
+	aml) suite aml 300 "$python" "$here/python/aml.py" ;;
+	mlflow) suite mlflow 180 "$cache/mlflow/bin/python" "$here/python/mlflow_client.py" ;;
+	node) suite node 180 env NODE_PATH="$cache/node/node_modules" node "$here/node/clients.js" ;;
+	*)
+		say "there is no suite $s"
+		exit 2
+		;;
+	esac
+done
+
+if ! kill -0 "$server" 2>/dev/null; then
+	echo "FAIL server: it died: $(tail -n 3 "$work/server.log" | tr '\n' ' ')" | tee -a "$work/results"
+	server=
+fi
+passed=$(grep -c '^ok ' "$work/results")
+failed=$(grep -c '^FAIL ' "$work/results")
+[ -n "${KEEP:-}" ] && say "kept $work"
+echo "$passed passed, $failed failed"
+[ "$failed" = 0 ] && [ "$passed" -gt 0 ]
