@@ -1,0 +1,34 @@
+package blob
+
+import "castellan/internal/arm"
+
+// What one can do with blobs. Storage Blob Data Reader has the first, Storage
+// Blob Data Contributor all.
+var (
+	BlobRead   = arm.NewDataAction("Microsoft.Storage/storageAccounts/blobServices/containers/blobs/read", "read blobs and list them")
+	BlobWrite  = arm.NewDataAction("Microsoft.Storage/storageAccounts/blobServices/containers/blobs/write", "make and change blobs")
+	BlobDelete = arm.NewDataAction("Microsoft.Storage/storageAccounts/blobServices/containers/blobs/delete", "delete blobs")
+	BlobAdd    = arm.NewDataAction("Microsoft.Storage/storageAccounts/blobServices/containers/blobs/add/action", "add to the end of append blobs")
+)
+
+// What one can do with containers, by either plane.
+var (
+	ContainerRead   = arm.NewAction("Microsoft.Storage/storageAccounts/blobServices/containers/read", "see a blob container")
+	ContainerWrite  = arm.NewAction("Microsoft.Storage/storageAccounts/blobServices/containers/write", "make or change a blob container")
+	ContainerDelete = arm.NewAction("Microsoft.Storage/storageAccounts/blobServices/containers/delete", "delete a blob container")
+	PolicyRead      = arm.NewAction("Microsoft.Storage/storageAccounts/blobServices/containers/getAcl/action", "see a container's stored access policies")
+	PolicyWrite     = arm.NewAction("Microsoft.Storage/storageAccounts/blobServices/containers/setAcl/action", "change a container's stored access policies")
+)
+
+// What one can do with an account beside reading, writing and deleting it.
+var (
+	ServiceRead      = arm.NewAction("Microsoft.Storage/storageAccounts/blobServices/read", "see the settings of an account's blobs")
+	DelegationKey    = arm.NewAction("Microsoft.Storage/storageAccounts/blobServices/generateUserDelegationKey/action", "sign for others what one may do oneself")
+	DelegationRevoke = arm.NewAction("Microsoft.Storage/storageAccounts/revokeUserDelegationKeys/action", "end all user delegation signatures of an account")
+	KeyList          = arm.NewAction("Microsoft.Storage/storageAccounts/listkeys/action", "read an account's keys, which open all of it")
+	KeyRegenerate    = arm.NewAction("Microsoft.Storage/storageAccounts/regeneratekey/action", "replace an account's key")
+	NameCheck        = arm.NewAction("Microsoft.Storage/checknameavailability/read", "see whether an account name is free")
+)
+
+// byKey is what an account key can do: everything with the account's data.
+var byKey = []arm.Action{BlobRead, BlobWrite, BlobDelete, BlobAdd, ContainerRead, ContainerWrite, ContainerDelete, PolicyRead, PolicyWrite, ServiceRead}

@@ -1,0 +1,339 @@
+package blob
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"regexp"
+	"strings"
+	"time"
+
+	"castellan/internal/arm"
+	"castellan/internal/gate"
+	"castellan/internal/resource"
+	"castellan/internal/store"
+)
+
+// ContainerProperties are those of a container that a client may set.
+type ContainerProperties struct {
+	Public   string            `json:"publicAccess" arm:"only=None"`
+	Meta     map[string]string `json:"metadata,omitempty"`
+	Scope    string            `json:"defaultEncryptionScope,omitempty" arm:"only=$account-encryption-key"`
+	Deny     bool              `json:"denyEncryptionScopeOverride,omitempty" arm:"only=false"`
+	Modified any               `json:"lastModifiedTime,omitempty" arm:"readonly"`
+	Etag     any               `json:"etag,omitempty" arm:"readonly"`
+	Lease    any               `json:"leaseStatus,omitempty" arm:"readonly"`
+	LeaseAt  any               `json:"leaseState,omitempty" arm:"readonly"`
+	Hold     any               `json:"hasLegalHold,omitempty" arm:"readonly"`
+	Policy   any               `json:"hasImmutabilityPolicy,omitempty" arm:"readonly"`
+	Deleted  any               `json:"deleted,omitempty" arm:"readonly"`
+	Days     any               `json:"remainingRetentionDays,omitempty" arm:"readonly"`
+	Root     any               `json:"enableNfsV3RootSquash,omitempty" arm:"readonly"`
+	All      any               `json:"enableNfsV3AllSquash,omitempty" arm:"readonly"`
+	Version  any               `json:"immutableStorageWithVersioning,omitempty" arm:"readonly"`
+}
+
+var containerName = regexp.MustCompile(`^[a-z0-9](-?[a-z0-9])*$`)
+
+// CheckContainerName says whether a container can have the name.
+func CheckContainerName(name string) error {
+	if len(name) < 3 || len(name) > 63 || !containerName.MatchString(name) {
+		return fail(http.StatusBadRequest, arm.InvalidResourceName, "The container name %q is invalid; it must be 3 to 63 lower-case letters, digits and single hyphens, and begin and end with a letter or digit.", name)
+	}
+	return nil
+}
+
+// containers is the kind of blob containers.
+func (s *Service) containers(parent *resource.Kind) *resource.Kind {
+	return &resource.Kind{
+		Type: "Microsoft.Storage/storageAccounts/blobServices/containers", Doc: "a blob container", Parent: parent, Global: true,
+		Props: func() any { return &ContainerProperties{} },
+		Check: func(c resource.Change) error {
+			if c.Old == nil {
+				if err := CheckContainerName(c.Doc.Name); err != nil {
+					return err
+				}
+			}
+			var p ContainerProperties
+			if err := json.Unmarshal(c.Doc.Properties, &p); err != nil {
+				return err
+			}
+			p.Public = "None"
+			if err := checkMeta(p.Meta); err != nil {
+				return err
+			}
+			var err error
+			c.Doc.Properties, err = json.Marshal(p)
+			return err
+		},
+		Save: func(tx *store.Tx, c resource.Change) error {
+			if c.Old != nil {
+				return nil
+			}
+			key, err := s.containerKey(c.Doc)
+			if err != nil {
+				return err
+			}
+			return newContainer(tx, key)
+		},
+		Remove: s.removeContainer,
+		Show: func(d *resource.Doc, props map[string]any) {
+			props["leaseStatus"], props["leaseState"] = "Unlocked", "Available"
+			props["hasLegalHold"], props["hasImmutabilityPolicy"], props["deleted"] = false, false, false
+			props["defaultEncryptionScope"], props["denyEncryptionScopeOverride"] = "$account-encryption-key", false
+			if d.System != nil {
+				props["lastModifiedTime"] = d.System.ModifiedAt
+			}
+		},
+	}
+}
+
+// containerKey is where the row of the container d lies.
+func (s *Service) containerKey(d *resource.Doc) (string, error) {
+	id := d.ID.Parent().Parent()
+	a := s.byID(id)
+	if a == nil {
+		return "", noAccount(id.Name())
+	}
+	return a.UID + "/" + strings.ToLower(d.Name), nil
+}
+
+// newContainer gives a new container its own id.
+func newContainer(tx *store.Tx, key string) error {
+	return store.PutJSON(tx, containerTable, key, containerRow{UID: random()})
+}
+
+// removeContainer makes what the container holds unreachable, at once. Run
+// removes it then.
+func (s *Service) removeContainer(tx *store.Tx, d *resource.Doc) error {
+	key, err := s.containerKey(d)
+	if err != nil {
+		return err
+	}
+	c, ok, err := store.GetJSON[containerRow](tx, containerTable, key)
+	if err != nil || !ok {
+		return err
+	}
+	if err := tx.Put(trashTable, c.UID, nil); err != nil {
+		return err
+	}
+	tx.After(s.stir)
+	return tx.Delete(containerTable, key)
+}
+
+// ContainerInfo is what one sees of a container.
+type ContainerInfo struct {
+	Name     string
+	ETag     string
+	Modified time.Time
+	Meta     map[string]string
+}
+
+func containerInfo(d *resource.Doc) (ContainerInfo, error) {
+	var p ContainerProperties
+	if err := json.Unmarshal(d.Properties, &p); err != nil {
+		return ContainerInfo{}, fmt.Errorf("reading the properties of %s: %w", d.ID, err)
+	}
+	out := ContainerInfo{Name: d.Name, ETag: d.Etag, Meta: p.Meta}
+	if d.System != nil {
+		out.Modified = d.System.ModifiedAt
+	}
+	return out, nil
+}
+
+// EnsureContainer makes the container that the Grant, for ContainerWrite, is
+// about, if it is not there.
+func (s *Service) EnsureContainer(ctx context.Context, g gate.Grant) error {
+	_, err := s.CreateContainer(ctx, g, nil)
+	if arm.CodeOf(err) == "ContainerAlreadyExists" {
+		return nil
+	}
+	return err
+}
+
+// CreateContainer makes the container that the Grant, for ContainerWrite, is about.
+func (s *Service) CreateContainer(ctx context.Context, g gate.Grant, meta map[string]string) (info ContainerInfo, err error) {
+	p, err := s.target(g, ContainerWrite)
+	if err != nil {
+		return info, err
+	}
+	if err := CheckContainerName(p.container); err != nil {
+		return info, err
+	}
+	if err := checkMeta(meta); err != nil {
+		return info, err
+	}
+	props, err := json.Marshal(ContainerProperties{Public: "None", Meta: meta})
+	if err != nil {
+		return info, err
+	}
+	now := s.Now().UTC()
+	who, typ := g.Caller().App, "Application"
+	if g.Caller().Kind == arm.User {
+		who, typ = g.Caller().Name, "User"
+	}
+	d := &resource.Doc{
+		ID: p.containerID(p.container), Name: p.container, Type: "Microsoft.Storage/storageAccounts/blobServices/containers", Properties: props, Etag: newETag(), Instance: random(),
+		System: &resource.System{CreatedBy: who, CreatedByType: typ, CreatedAt: now, ModifiedBy: who, ModifiedByType: typ, ModifiedAt: now},
+	}
+	err = g.Change(ctx, s.DB, func(tx *store.Tx) error {
+		if _, err := findContainer(tx, p); err == nil {
+			return fail(http.StatusConflict, "ContainerAlreadyExists", "The specified container already exists.")
+		} else if arm.CodeOf(err) != "ContainerNotFound" {
+			return err
+		}
+		if r, _, err := store.GetJSON[accountRow](tx, accountTable, nameKey(p.ID.Name())); err != nil || r.UID != p.UID {
+			return orElse(err, noAccount(p.ID.Name()))
+		}
+		if err := newContainer(tx, p.UID+"/"+p.container); err != nil {
+			return err
+		}
+		return resource.Save(tx, d)
+	})
+	if err != nil {
+		return info, err
+	}
+	return containerInfo(d)
+}
+
+func orElse(err, other error) error {
+	if err != nil {
+		return err
+	}
+	return other
+}
+
+// loadContainer is the container's resource, after conditions.
+func loadContainer(tx *store.Tx, p place, when Conditions, read bool) (*resource.Doc, error) {
+	if _, err := findContainer(tx, p); err != nil {
+		return nil, err
+	}
+	d, err := resource.Load(tx, p.containerID(p.container))
+	if err != nil {
+		return nil, err
+	}
+	if d == nil {
+		return nil, noContainer(p.container)
+	}
+	info, err := containerInfo(d)
+	if err != nil {
+		return nil, err
+	}
+	return d, when.check(true, info.ETag, info.Modified, read)
+}
+
+// Container shows the container that the Grant, for ContainerRead, is about.
+func (s *Service) Container(ctx context.Context, g gate.Grant) (info ContainerInfo, err error) {
+	p, err := s.target(g, ContainerRead)
+	if err != nil {
+		return info, err
+	}
+	err = s.DB.View(ctx, func(tx *store.Tx) error {
+		d, err := loadContainer(tx, p, Conditions{}, true)
+		if err != nil {
+			return err
+		}
+		info, err = containerInfo(d)
+		return err
+	})
+	return info, err
+}
+
+// SetContainerMeta replaces the container's metadata.
+func (s *Service) SetContainerMeta(ctx context.Context, g gate.Grant, meta map[string]string, when Conditions) (info ContainerInfo, err error) {
+	p, err := s.target(g, ContainerWrite)
+	if err != nil {
+		return info, err
+	}
+	if err := checkMeta(meta); err != nil {
+		return info, err
+	}
+	err = g.Change(ctx, s.DB, func(tx *store.Tx) error {
+		d, err := loadContainer(tx, p, when, false)
+		if err != nil {
+			return err
+		}
+		var props ContainerProperties
+		if err := json.Unmarshal(d.Properties, &props); err != nil {
+			return err
+		}
+		props.Meta = meta
+		if d.Properties, err = json.Marshal(props); err != nil {
+			return err
+		}
+		s.touch(d)
+		if info, err = containerInfo(d); err != nil {
+			return err
+		}
+		return resource.Save(tx, d)
+	})
+	return info, err
+}
+
+func (s *Service) touch(d *resource.Doc) {
+	d.Etag = newETag()
+	if d.System != nil {
+		sys := *d.System
+		sys.ModifiedAt = s.Now().UTC()
+		d.System = &sys
+	}
+}
+
+// DeleteContainer deletes the container that the Grant, for ContainerDelete, is
+// about, with all it holds.
+func (s *Service) DeleteContainer(ctx context.Context, g gate.Grant, when Conditions) error {
+	p, err := s.target(g, ContainerDelete)
+	if err != nil {
+		return err
+	}
+	return g.Change(ctx, s.DB, func(tx *store.Tx) error {
+		d, err := loadContainer(tx, p, when, false)
+		if err != nil {
+			return err
+		}
+		if err := s.removeContainer(tx, d); err != nil {
+			return err
+		}
+		if s.OnRemove != nil {
+			if err := s.OnRemove(tx, d); err != nil {
+				return err
+			}
+		}
+		return resource.Remove(tx, d)
+	})
+}
+
+// Containers lists up to limit of the account's containers whose names begin
+// with prefix and come after the name after, for a Grant for ContainerRead on
+// the account's blob service. next is where to go on, or "".
+func (s *Service) Containers(ctx context.Context, g gate.Grant, prefix, after string, limit int) (out []ContainerInfo, next string, err error) {
+	p, err := s.target(g, ContainerRead)
+	if err != nil {
+		return nil, "", err
+	}
+	base := p.UID + "/"
+	err = s.DB.View(ctx, func(tx *store.Tx) error {
+		rows, err := tx.Scan(containerTable, base+prefix, base+after, limit+1)
+		if err != nil {
+			return err
+		}
+		for _, r := range rows {
+			d, err := resource.Load(tx, p.containerID(strings.TrimPrefix(r.Key, base)))
+			if err != nil || d == nil {
+				return orElse(err, fmt.Errorf("blob: the container %s has no resource", r.Key))
+			}
+			info, err := containerInfo(d)
+			if err != nil {
+				return err
+			}
+			out = append(out, info)
+		}
+		return nil
+	})
+	if len(out) > limit {
+		out = out[:limit]
+		next = out[limit-1].Name
+	}
+	return out, next, err
+}

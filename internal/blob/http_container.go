@@ -1,0 +1,395 @@
+package blob
+
+import (
+	"encoding/base64"
+	"encoding/xml"
+	"net/http"
+	"strings"
+	"time"
+)
+
+// metaXML is metadata, an element a name.
+type metaXML map[string]string
+
+// MarshalXML writes the names as elements: they are identifiers.
+func (m metaXML) MarshalXML(e *xml.Encoder, start xml.StartElement) error {
+	if err := e.EncodeToken(start); err != nil {
+		return err
+	}
+	for _, k := range sortedKeys(m) {
+		if err := e.EncodeElement(m[k], xml.StartElement{Name: xml.Name{Local: k}}); err != nil {
+			return err
+		}
+	}
+	return e.EncodeToken(start.End())
+}
+
+// listXML is a list of containers or blobs.
+type listXML struct {
+	XMLName    xml.Name      `xml:"EnumerationResults"`
+	Endpoint   string        `xml:"ServiceEndpoint,attr"`
+	Container  string        `xml:"ContainerName,attr,omitempty"`
+	Prefix     string        `xml:"Prefix,omitempty"`
+	Marker     string        `xml:"Marker,omitempty"`
+	MaxResults int           `xml:"MaxResults,omitempty"`
+	Delimiter  string        `xml:"Delimiter,omitempty"`
+	Containers *containerXML `xml:"Containers"`
+	Blobs      *blobsXML     `xml:"Blobs"`
+	Next       string        `xml:"NextMarker"`
+}
+
+type containerXML struct{ Items []containerItemXML }
+
+type containerItemXML struct {
+	XMLName    xml.Name `xml:"Container"`
+	Name       string
+	Properties struct {
+		Modified string `xml:"Last-Modified"`
+		Etag     string
+		Status   string `xml:"LeaseStatus"`
+		State    string `xml:"LeaseState"`
+		Scope    string `xml:"DefaultEncryptionScope"`
+		Deny     bool   `xml:"DenyEncryptionScopeOverride"`
+		Policy   bool   `xml:"HasImmutabilityPolicy"`
+		Hold     bool   `xml:"HasLegalHold"`
+	}
+	Metadata metaXML `xml:",omitempty"`
+}
+
+func httpTime(t time.Time) string { return t.UTC().Format(http.TimeFormat) }
+
+// listContainers is List Containers.
+func (s *Service) listContainers(x exchange) error {
+	limit, err := x.q.count("maxresults", maxPage)
+	if err != nil {
+		return err
+	}
+	show, err := x.q.include("metadata", "deleted", "system")
+	if err != nil {
+		return err
+	}
+	after, err := readMarker(x.q["marker"])
+	if err != nil {
+		return err
+	}
+	list, next, err := s.Containers(x.r.Context(), x.g, x.q["prefix"], after, limit)
+	if err != nil {
+		return err
+	}
+	out := listXML{Endpoint: s.Site.BlobURL(s.accountOf(x.r.Host)), Prefix: x.q["prefix"], Marker: x.q["marker"], Containers: &containerXML{}}
+	if _, ok := x.q["maxresults"]; ok {
+		out.MaxResults = limit
+	}
+	if next != "" {
+		out.Next = newMarker(next)
+	}
+	for _, c := range list {
+		i := containerItemXML{Name: c.Name}
+		p := &i.Properties
+		p.Modified, p.Etag, p.Status, p.State, p.Scope = httpTime(c.Modified), c.ETag, "unlocked", "available", "$account-encryption-key"
+		if show["metadata"] && len(c.Meta) > 0 {
+			i.Metadata = c.Meta
+		}
+		out.Containers.Items = append(out.Containers.Items, i)
+	}
+	writeXML(x.w, http.StatusOK, out)
+	return nil
+}
+
+// getServiceProperties is Get Blob Service Properties: all is off.
+func (s *Service) getServiceProperties(x exchange) error {
+	if _, err := x.g.On(ServiceRead); err != nil {
+		return err
+	}
+	type enabled struct {
+		Enabled bool
+	}
+	type metrics struct {
+		Version         string
+		Enabled         bool
+		RetentionPolicy enabled
+	}
+	type logging struct {
+		Version             string
+		Delete, Read, Write bool
+		RetentionPolicy     enabled
+	}
+	writeXML(x.w, http.StatusOK, struct {
+		XMLName               xml.Name `xml:"StorageServiceProperties"`
+		Logging               logging
+		HourMetrics           metrics
+		MinuteMetrics         metrics
+		Cors                  struct{}
+		DeleteRetentionPolicy enabled
+		StaticWebsite         enabled
+	}{Logging: logging{Version: "1.0"}, HourMetrics: metrics{Version: "1.0"}, MinuteMetrics: metrics{Version: "1.0"}})
+	return nil
+}
+
+// getAccountInfo is Get Account Information.
+func (s *Service) getAccountInfo(x exchange) error {
+	if _, err := x.g.On(ServiceRead); err != nil {
+		return err
+	}
+	h := x.w.Header()
+	h.Set("x-ms-sku-name", "Standard_LRS")
+	h.Set("x-ms-account-kind", "StorageV2")
+	h.Set("x-ms-is-hns-enabled", "false")
+	x.w.WriteHeader(http.StatusOK)
+	return nil
+}
+
+// getUserDelegationKey is Get User Delegation Key.
+func (s *Service) getUserDelegationKey(x exchange) error {
+	n, err := readXML(x.w, x.r, "KeyInfo")
+	if err != nil {
+		return err
+	}
+	if err := n.only("Start", "Expiry"); err != nil {
+		return err
+	}
+	var at [2]time.Time
+	for i, name := range []string{"Start", "Expiry"} {
+		v, err := n.one(name)
+		if err != nil {
+			return err
+		}
+		t, ok := sasTime(v)
+		if at[i] = t; !ok && (v != "" || name == "Expiry") {
+			return fail(http.StatusBadRequest, "InvalidXmlNodeValue", "%s is %q; it must be a time such as 2026-01-02T15:04:05Z.", name, v)
+		}
+		if v == "" {
+			at[i] = s.Now()
+		}
+	}
+	k, err := s.userDelegation(x.r.Context(), x.g, at[0], at[1], versionOf(x.r))
+	if err != nil {
+		return err
+	}
+	writeXML(x.w, http.StatusOK, struct {
+		XMLName       xml.Name `xml:"UserDelegationKey"`
+		SignedOid     string
+		SignedTid     string
+		SignedStart   string
+		SignedExpiry  string
+		SignedService string
+		SignedVersion string
+		Value         string
+	}{SignedOid: k.query["skoid"], SignedTid: k.query["sktid"], SignedStart: k.query["skt"], SignedExpiry: k.query["ske"], SignedService: "b", SignedVersion: k.query["skv"], Value: base64.StdEncoding.EncodeToString(k.value)})
+	return nil
+}
+
+// createContainer is Create Container.
+func (s *Service) createContainer(x exchange) error {
+	if err := x.notPublic(); err != nil {
+		return err
+	}
+	meta, err := metaOf(x.r.Header)
+	if err != nil {
+		return err
+	}
+	info, err := s.CreateContainer(x.r.Context(), x.g, meta)
+	return x.containerAnswer(http.StatusCreated, info, err)
+}
+
+func (x exchange) notPublic() error {
+	if x.r.Header.Get("x-ms-blob-public-access") != "" {
+		return fail(http.StatusConflict, "PublicAccessNotPermitted", "Public access is not permitted on this storage account.")
+	}
+	return nil
+}
+
+func (x exchange) containerAnswer(status int, info ContainerInfo, err error) error {
+	if err != nil {
+		return err
+	}
+	h := x.w.Header()
+	h.Set("ETag", info.ETag)
+	h.Set("Last-Modified", httpTime(info.Modified))
+	x.w.WriteHeader(status)
+	return nil
+}
+
+// getContainer is Get Container Properties and Get Container Metadata.
+func (s *Service) getContainer(x exchange) error {
+	info, err := s.Container(x.r.Context(), x.g)
+	if err != nil {
+		return err
+	}
+	h := x.w.Header()
+	h.Set("x-ms-lease-status", "unlocked")
+	h.Set("x-ms-lease-state", "available")
+	h.Set("x-ms-has-immutability-policy", "false")
+	h.Set("x-ms-has-legal-hold", "false")
+	h.Set("x-ms-default-encryption-scope", "$account-encryption-key")
+	h.Set("x-ms-deny-encryption-scope-override", "false")
+	setMeta(h, info.Meta)
+	return x.containerAnswer(http.StatusOK, info, nil)
+}
+
+// setContainerMeta is Set Container Metadata.
+func (s *Service) setContainerMeta(x exchange) error {
+	meta, err := metaOf(x.r.Header)
+	if err != nil {
+		return err
+	}
+	when, err := conditions(x.r.Header, "")
+	if err != nil {
+		return err
+	}
+	info, err := s.SetContainerMeta(x.r.Context(), x.g, meta, when)
+	return x.containerAnswer(http.StatusOK, info, err)
+}
+
+// deleteContainer is Delete Container.
+func (s *Service) deleteContainer(x exchange) error {
+	when, err := conditions(x.r.Header, "")
+	if err != nil {
+		return err
+	}
+	if err := s.DeleteContainer(x.r.Context(), x.g, when); err != nil {
+		return err
+	}
+	x.w.WriteHeader(http.StatusAccepted)
+	return nil
+}
+
+// getPolicies is Get Container ACL.
+func (s *Service) getPolicies(x exchange) error {
+	ps, info, err := s.policies(x.r.Context(), x.g)
+	if err != nil {
+		return err
+	}
+	type access struct{ Start, Expiry, Permission string }
+	type item struct {
+		XMLName xml.Name `xml:"SignedIdentifier"`
+		ID      string   `xml:"Id"`
+		Access  access   `xml:"AccessPolicy"`
+	}
+	out := struct {
+		XMLName xml.Name `xml:"SignedIdentifiers"`
+		Items   []item
+	}{}
+	for _, p := range ps {
+		out.Items = append(out.Items, item{ID: p.ID, Access: access{p.Start, p.Expiry, p.Permissions}})
+	}
+	x.w.Header().Set("ETag", info.ETag)
+	x.w.Header().Set("Last-Modified", httpTime(info.Modified))
+	writeXML(x.w, http.StatusOK, out)
+	return nil
+}
+
+// putPolicies is Set Container ACL.
+func (s *Service) putPolicies(x exchange) error {
+	if err := x.notPublic(); err != nil {
+		return err
+	}
+	when, err := conditions(x.r.Header, "")
+	if err != nil {
+		return err
+	}
+	var ps []policy
+	if x.r.ContentLength != 0 {
+		n, err := readXML(x.w, x.r, "SignedIdentifiers")
+		if err != nil {
+			return err
+		}
+		if ps, err = policyList(n); err != nil {
+			return err
+		}
+	}
+	info, err := s.setPolicies(x.r.Context(), x.g, ps, when)
+	return x.containerAnswer(http.StatusOK, info, err)
+}
+
+type blobsXML struct{ Items []any }
+
+type prefixXML struct {
+	XMLName xml.Name `xml:"BlobPrefix"`
+	Name    string
+}
+
+type blobXML struct {
+	XMLName    xml.Name `xml:"Blob"`
+	Name       string
+	Properties blobPropertiesXML
+	Metadata   *metaXML
+}
+
+type blobPropertiesXML struct {
+	Created     string `xml:"Creation-Time"`
+	Modified    string `xml:"Last-Modified"`
+	Etag        string
+	Length      int64  `xml:"Content-Length"`
+	Type        string `xml:"Content-Type"`
+	Encoding    string `xml:"Content-Encoding"`
+	Language    string `xml:"Content-Language"`
+	CRC         string `xml:"Content-CRC64"`
+	MD5         string `xml:"Content-MD5"`
+	Cache       string `xml:"Cache-Control"`
+	Disposition string `xml:"Content-Disposition"`
+	BlobType    string
+	Tier        string `xml:"AccessTier,omitempty"`
+	Inferred    string `xml:"AccessTierInferred,omitempty"`
+	Status      string `xml:"LeaseStatus"`
+	State       string `xml:"LeaseState"`
+	Encrypted   bool   `xml:"ServerEncrypted"`
+	CopyID      string `xml:"CopyId,omitempty"`
+	CopyStatus  string `xml:"CopyStatus,omitempty"`
+	CopySource  string `xml:"CopySource,omitempty"`
+}
+
+func showBlob(b Info, meta bool) blobXML {
+	p := blobPropertiesXML{
+		Created: httpTime(b.Created), Modified: httpTime(b.Modified), Etag: strings.Trim(b.ETag, `"`), Length: b.Size, Type: b.ContentType, Encoding: b.Encoding,
+		Language: b.Language, MD5: base64.StdEncoding.EncodeToString(b.MD5), Cache: b.Cache, Disposition: b.Disposition, BlobType: b.Type,
+		Status: "unlocked", State: "available", Encrypted: true,
+	}
+	if b.Type == blockBlob {
+		p.Tier, p.Inferred = "Hot", "true"
+	}
+	if b.Copy != nil {
+		p.CopyID, p.CopyStatus, p.CopySource = b.Copy.ID, "success", b.Copy.Source
+	}
+	out := blobXML{Name: b.Name, Properties: p}
+	if meta {
+		m := metaXML(b.Meta)
+		out.Metadata = &m
+	}
+	return out
+}
+
+// listBlobs is List Blobs.
+func (s *Service) listBlobs(x exchange) error {
+	limit, err := x.q.count("maxresults", maxPage)
+	if err != nil {
+		return err
+	}
+	// Of what there is none of, none is shown: that is exact. Blobs that are not
+	// committed would have to be shown.
+	show, err := x.q.include("metadata", "copy", "snapshots", "deleted", "tags", "versions", "deletedwithversions", "immutabilitypolicy", "legalhold", "permissions")
+	if err != nil {
+		return err
+	}
+	page, err := s.List(x.r.Context(), x.g, x.q["prefix"], x.q["delimiter"], x.q["marker"], limit)
+	if err != nil {
+		return err
+	}
+	id, err := x.g.On(BlobRead)
+	if err != nil {
+		return err
+	}
+	out := listXML{Endpoint: s.Site.BlobURL(s.accountOf(x.r.Host)), Container: id.Name(), Prefix: x.q["prefix"], Marker: x.q["marker"], Delimiter: x.q["delimiter"], Blobs: &blobsXML{}, Next: page.Next}
+	if _, ok := x.q["maxresults"]; ok {
+		out.MaxResults = limit
+	}
+	for _, b := range page.Items {
+		if b.Prefix {
+			out.Blobs.Items = append(out.Blobs.Items, prefixXML{Name: b.Name})
+			continue
+		}
+		out.Blobs.Items = append(out.Blobs.Items, showBlob(b, show["metadata"]))
+	}
+	writeXML(x.w, http.StatusOK, out)
+	return nil
+}

@@ -1,0 +1,36 @@
+package blob
+
+import (
+	"maps"
+	"time"
+)
+
+// Info is what one sees of a blob without its bytes.
+type Info struct {
+	Name     string
+	Prefix   bool // in a list: not a blob, but what the names of several begin with
+	Type     string
+	Size     int64
+	ETag     string // with its quotes
+	Created  time.Time
+	Modified time.Time
+	Headers
+	Meta    map[string]string
+	Appends int // blocks of an append blob
+	Copy    *copied
+}
+
+// copied is where a blob was copied from.
+type copied struct {
+	ID     string    `json:"id"`
+	Source string    `json:"source"` // without a signature
+	Size   int64     `json:"size"`
+	Ended  time.Time `json:"ended"`
+}
+
+func (b *row) info(name string) Info {
+	return Info{
+		Name: name, Type: b.Type, Size: b.Size, ETag: b.ETag, Created: b.Created, Modified: b.Modified,
+		Headers: b.Head, Meta: maps.Clone(b.Meta), Appends: b.Appends, Copy: b.Copy,
+	}
+}

@@ -1,0 +1,300 @@
+package blob
+
+import (
+	"encoding/xml"
+	"fmt"
+	"net/http"
+	"net/netip"
+	"strings"
+	"time"
+
+	"castellan/internal/arm"
+	"castellan/internal/gate"
+)
+
+// Plane is the face of the accounts' blobs, on one host per account.
+func (s *Service) Plane() *gate.Plane {
+	p := &gate.Plane{
+		Name:   "blob",
+		Host:   func(host string) bool { return s.accountOf(host) != "" },
+		Query:  doorOf,
+		Refuse: s.refuse,
+	}
+	p.Who = func(r *http.Request) (arm.Caller, error) { return s.who(p, r) }
+	const container, blob = "/{container}", "/{container}/{blob...}"
+	p.Routes = []gate.Route{
+		gate.On(ContainerRead, "GET /?comp=list", s.atService, s.serve(s.listContainers)),
+		gate.On(ServiceRead, "GET /?restype=service&comp=properties", s.atService, s.serve(s.getServiceProperties)),
+		gate.On(ServiceRead, "GET /?restype=account&comp=properties", s.atService, s.serve(s.getAccountInfo)),
+		gate.On(ServiceRead, "HEAD /?restype=account&comp=properties", s.atService, s.serve(s.getAccountInfo)),
+		gate.On(DelegationKey, "POST /?restype=service&comp=userdelegationkey", s.atService, s.serve(s.getUserDelegationKey)),
+
+		gate.On(ContainerWrite, "PUT "+container+"?restype=container", s.atContainer, s.serve(s.createContainer)),
+		gate.On(ContainerRead, "GET "+container+"?restype=container", s.atContainer, s.serve(s.getContainer)),
+		gate.On(ContainerRead, "HEAD "+container+"?restype=container", s.atContainer, s.serve(s.getContainer)),
+		gate.On(ContainerRead, "GET "+container+"?restype=container&comp=metadata", s.atContainer, s.serve(s.getContainer)),
+		gate.On(ContainerRead, "HEAD "+container+"?restype=container&comp=metadata", s.atContainer, s.serve(s.getContainer)),
+		gate.On(ContainerWrite, "PUT "+container+"?restype=container&comp=metadata", s.atContainer, s.serve(s.setContainerMeta)),
+		gate.On(PolicyRead, "GET "+container+"?restype=container&comp=acl", s.atContainer, s.serve(s.getPolicies)),
+		gate.On(PolicyRead, "HEAD "+container+"?restype=container&comp=acl", s.atContainer, s.serve(s.getPolicies)),
+		gate.On(PolicyWrite, "PUT "+container+"?restype=container&comp=acl", s.atContainer, s.serve(s.putPolicies)),
+		gate.On(ContainerDelete, "DELETE "+container+"?restype=container", s.atContainer, s.serve(s.deleteContainer)),
+		gate.On(BlobRead, "GET "+container+"?restype=container&comp=list", s.atContainer, s.serve(s.listBlobs)),
+
+		gate.Stream(BlobRead, "GET "+blob, s.atBlob, s.serve(s.getBlob)),
+		gate.On(BlobRead, "HEAD "+blob, s.atBlob, s.serve(s.headBlob)),
+		gate.Stream(BlobWrite, "PUT "+blob, s.atBlob, s.serve(s.putBlob)),
+		gate.On(BlobDelete, "DELETE "+blob, s.atBlob, s.serve(s.deleteBlob)),
+		gate.Stream(BlobWrite, "PUT "+blob+"?comp=block", s.atBlob, s.serve(s.putBlockOf)),
+		gate.On(BlobWrite, "PUT "+blob+"?comp=blocklist", s.atBlob, s.serve(s.putBlockList)),
+		gate.On(BlobRead, "GET "+blob+"?comp=blocklist", s.atBlob, s.serve(s.getBlockList)),
+		gate.Stream(BlobAdd, "PUT "+blob+"?comp=appendblock", s.atBlob, s.serve(s.appendBlock)),
+		gate.On(BlobRead, "GET "+blob+"?comp=metadata", s.atBlob, s.serve(s.getBlobMeta)),
+		gate.On(BlobRead, "HEAD "+blob+"?comp=metadata", s.atBlob, s.serve(s.getBlobMeta)),
+		gate.On(BlobWrite, "PUT "+blob+"?comp=metadata", s.atBlob, s.serve(s.setBlobMeta)),
+		gate.On(BlobWrite, "PUT "+blob+"?comp=properties", s.atBlob, s.serve(s.setBlobHeaders)),
+	}
+	return p
+}
+
+// accountOf is the account name in a host, or "".
+func (s *Service) accountOf(host string) string {
+	return arm.Label(host, "blob."+s.Site.StorageSuffix())
+}
+
+// who proves who is calling: by a token, an account key, or a signature.
+func (s *Service) who(p *gate.Plane, r *http.Request) (arm.Caller, error) {
+	if r.TLS == nil {
+		return arm.Caller{}, fail(http.StatusBadRequest, "AccountRequiresHttps", "The account being accessed does not support http.")
+	}
+	q, err := parseQuery(r.URL.RawQuery)
+	if err != nil {
+		return arm.Caller{}, err
+	}
+	given := r.Header.Values("Authorization")
+	_, signed := q["sig"]
+	if len(given) > 1 || len(given) == 1 && signed {
+		return arm.Caller{}, fail(http.StatusBadRequest, "InvalidAuthenticationInfo", "The request shows more than one credential.")
+	}
+	if signed {
+		return s.bySAS(r.Context(), s.requestOf(p, r), q)
+	}
+	if len(given) == 0 {
+		return arm.Caller{}, arm.Errorf(arm.Unauthenticated, "Server failed to authenticate the request. Please refer to the information in the www-authenticate header.")
+	}
+	scheme, credentials, _ := strings.Cut(given[0], " ")
+	switch {
+	case scheme == "SharedKey", scheme == "SharedKeyLite":
+		return s.bySharedKey(s.byName(s.accountOf(r.Host)), scheme, credentials, r, q)
+	case s.Who == nil:
+		return arm.Caller{}, arm.Errorf(arm.Unauthenticated, "these accounts take no tokens")
+	}
+	return s.Who(r)
+}
+
+// requestOf is what a signature is held against. It finds the door as the gate
+// does, so both speak of one thing.
+func (s *Service) requestOf(p *gate.Plane, r *http.Request) request {
+	rt, v, _, err := p.Find(r)
+	if err != nil {
+		return request{}
+	}
+	door := doorOf(r)
+	rq := request{
+		account: s.byName(s.accountOf(r.Host)), container: v["container"], blob: v["blob"], action: rt.Action,
+		list: strings.HasSuffix(door, "comp=list"), secure: r.TLS != nil, peer: peerOf(r),
+	}
+	rq.creates = r.Method == http.MethodPut && (door == "" || door == "comp=block" || door == "comp=blocklist" || door == "restype=container")
+	return rq
+}
+
+// peerOf is the address at the other end of the connection; no header counts.
+func peerOf(r *http.Request) netip.Addr {
+	a, err := netip.ParseAddrPort(r.RemoteAddr)
+	if err != nil {
+		return netip.Addr{}
+	}
+	return a.Addr()
+}
+
+func (s *Service) atService(r *http.Request, _ gate.Vars) (gate.Target, error) {
+	a := s.byName(s.accountOf(r.Host))
+	if a == nil {
+		return gate.Target{}, noAccount(s.accountOf(r.Host))
+	}
+	return gate.Target{ID: a.service()}, nil
+}
+
+func (s *Service) atContainer(r *http.Request, v gate.Vars) (gate.Target, error) {
+	a := s.byName(s.accountOf(r.Host))
+	if a == nil {
+		return gate.Target{}, noAccount(s.accountOf(r.Host))
+	}
+	if err := CheckContainerName(v["container"]); err != nil {
+		return gate.Target{}, err
+	}
+	return gate.Target{ID: a.containerID(v["container"])}, nil
+}
+
+func (s *Service) atBlob(r *http.Request, v gate.Vars) (gate.Target, error) {
+	t, err := s.atContainer(r, v)
+	if err != nil {
+		return t, err
+	}
+	t.Item = v["blob"]
+	return t, checkBlobName(t.Item)
+}
+
+// exchange is one request that was let in, and its answer.
+type exchange struct {
+	w http.ResponseWriter
+	r *http.Request
+	g gate.Grant
+	q query
+	s *Service
+}
+
+// lastVersion is what requests without a version are answered with.
+const lastVersion = "2021-12-02"
+
+// serve reads what all requests have in common.
+func (s *Service) serve(do func(x exchange) error) gate.Verb {
+	return func(w http.ResponseWriter, r *http.Request, g gate.Grant) error {
+		q, err := parseQuery(r.URL.RawQuery)
+		if err != nil {
+			return err
+		}
+		x := exchange{w, r, g, q, s}
+		if err := x.supported(); err != nil {
+			return err
+		}
+		x.identify()
+		return do(x)
+	}
+}
+
+// identify repeats what tells a client which answer this is.
+func (x exchange) identify() {
+	h := x.w.Header()
+	h.Set("x-ms-version", versionOf(x.r))
+	if h.Get("x-ms-request-id") == "" {
+		h.Set("x-ms-request-id", random())
+	}
+	if c := x.r.Header.Get("x-ms-client-request-id"); c != "" && len(c) <= 128 {
+		h.Set("x-ms-client-request-id", c)
+	}
+}
+
+func versionOf(r *http.Request) string {
+	if v := r.Header.Get("x-ms-version"); versionForm.MatchString(v) {
+		return v
+	}
+	if q, err := parseQuery(r.URL.RawQuery); err == nil && versionForm.MatchString(q["sv"]) {
+		return q["sv"]
+	}
+	return lastVersion
+}
+
+// refusedHeaders ask for what the platform does not do.
+var refusedHeaders = []string{
+	"x-ms-encryption-key", "x-ms-encryption-scope", "x-ms-if-tags", "x-ms-source-if-tags", "x-ms-tags", "x-ms-structured-body", "x-ms-legal-hold",
+	"x-ms-immutability-policy-until-date", "x-ms-immutability-policy-mode", "x-ms-rehydrate-priority", "x-ms-seal-blob", "x-ms-copy-source-authorization",
+	"x-ms-default-encryption-scope", "x-ms-copy-source-tag-option", "x-ms-source-range", "x-ms-source-content-md5", "x-ms-source-content-crc64", "x-ms-source-lease-id",
+}
+
+func (x exchange) supported() error {
+	if v := x.r.Header.Get("x-ms-version"); v != "" && !versionForm.MatchString(v) {
+		return badHeader("x-ms-version", v, "a date such as 2021-12-02")
+	}
+	for _, n := range refusedHeaders {
+		if x.r.Header.Get(n) != "" {
+			return unsupportedHeader(n)
+		}
+	}
+	if x.r.Header.Get("x-ms-lease-id") != "" {
+		return fail(http.StatusPreconditionFailed, "LeaseNotPresentWithBlobOperation", "There is currently no lease on the blob: there are no leases here.")
+	}
+	if t := x.r.Header.Get("x-ms-access-tier"); t != "" && !strings.EqualFold(t, "Hot") {
+		return badHeader("x-ms-access-tier", t, "Hot; there are no other tiers here")
+	}
+	return x.q.refusing("snapshot", "versionid", "showonly", "where", "startfrom", "endbefore", "deletetype", "copyid")
+}
+
+// xmlError is an error as the storage protocol writes it.
+type xmlError struct {
+	XMLName xml.Name `xml:"Error"`
+	Code    arm.Code
+	Message string
+}
+
+// refuse writes err as Azure's storage does.
+func (s *Service) refuse(w http.ResponseWriter, r *http.Request, err error) {
+	x := exchange{w: w, r: r, s: s}
+	x.identify()
+	code, message := gate.PublicError(err)
+	status := gate.Status(err)
+	code, message, status = s.translate(r, code, message, status)
+	if status >= 500 && serious(err) {
+		s.Log.Error("a request to a storage account failed", "request", w.Header().Get("x-ms-request-id"), "account", s.accountOf(r.Host), "error", err)
+	}
+	h := w.Header()
+	h.Set("x-ms-error-code", string(code))
+	for _, n := range []string{"Content-Length", "Content-Encoding", "Content-Language", "Content-Disposition", "Content-MD5", "ETag"} {
+		h.Del(n)
+	}
+	if r.Method == http.MethodHead || status == http.StatusNotModified {
+		h.Del("Content-Type")
+		w.WriteHeader(status)
+		return
+	}
+	message += fmt.Sprintf("\nRequestId:%s\nTime:%s", h.Get("x-ms-request-id"), s.Now().UTC().Format(time.RFC3339Nano))
+	writeXML(w, status, xmlError{Code: code, Message: message})
+}
+
+// translate gives errors that the whole platform has the names they have here.
+func (s *Service) translate(r *http.Request, code arm.Code, message string, status int) (arm.Code, string, int) {
+	switch code {
+	case arm.Unauthenticated, arm.WrongTenant:
+		s.challenge(r, &code)
+	case arm.Forbidden:
+		code, message = "AuthorizationPermissionMismatch", "This request is not authorized to perform this operation using this permission. "+message
+	case arm.Internal:
+		code = "InternalError"
+	case arm.PreconditionFailed:
+		code = "ConditionNotMet"
+	case arm.TooLarge:
+		code = "RequestBodyTooLarge"
+	case arm.MethodNotAllowed:
+		code, message = "UnsupportedHttpVerb", "The resource doesn't support the HTTP verb "+r.Method+" with these query parameters."
+	case "InvalidResourceType": // no door has the request
+		q, err := parseQuery(r.URL.RawQuery)
+		if err != nil {
+			code, message = gate.PublicError(err)
+			return code, message, gate.Status(err)
+		}
+		code, status = "UnsupportedQueryParameter", http.StatusBadRequest
+		message = fmt.Sprintf("There is no operation %s with restype %q and comp %q on this path here.", r.Method, q["restype"], q["comp"])
+		if q.door() == "" {
+			code, message = "InvalidUri", "The requested URI does not represent any resource on the server."
+		}
+	}
+	return code, message, status
+}
+
+func (s *Service) challenge(r *http.Request, code *arm.Code) {
+	if *code = "InvalidAuthenticationInfo"; r.Header.Get("Authorization") == "" {
+		*code = "NoAuthenticationInformation"
+	}
+}
+
+func writeXML(w http.ResponseWriter, status int, v any) {
+	b, err := xml.Marshal(v)
+	if err != nil { // only for values that the program itself made wrong
+		w.WriteHeader(http.StatusInternalServerError)
+		return
+	}
+	w.Header().Set("Content-Type", "application/xml")
+	w.Header().Set("Content-Length", fmt.Sprint(len(xml.Header)+len(b)))
+	w.WriteHeader(status)
+	_, _ = w.Write(append([]byte(xml.Header), b...)) // the client may have gone
+}

@@ -1,0 +1,151 @@
+package blob
+
+import (
+	"encoding/json"
+	"strings"
+
+	"castellan/internal/arm"
+	"castellan/internal/resource"
+)
+
+// Properties are those of a storage account. What promises something that the
+// platform doesn't keep is not taken.
+type Properties struct {
+	SharedKey     *bool       `json:"allowSharedKeyAccess"`
+	PublicBlobs   bool        `json:"allowBlobPublicAccess" arm:"only=false"`
+	MinimumTLS    string      `json:"minimumTlsVersion" arm:"only=TLS1_2|TLS1_3"`
+	HTTPSOnly     *bool       `json:"supportsHttpsTrafficOnly" arm:"only=true"`
+	PublicNetwork string      `json:"publicNetworkAccess" arm:"only=Enabled"`
+	Network       *Network    `json:"networkAcls"`
+	Tier          string      `json:"accessTier" arm:"only=Hot"`
+	CrossTenant   bool        `json:"allowCrossTenantReplication" arm:"only=false"`
+	OAuthDefault  *bool       `json:"defaultToOAuthAuthentication"`
+	Endpoint      string      `json:"dnsEndpointType" arm:"only=Standard"`
+	Hierarchical  bool        `json:"isHnsEnabled" arm:"only=false"`
+	NFS           bool        `json:"isNfsV3Enabled" arm:"only=false"`
+	SFTP          bool        `json:"isSftpEnabled" arm:"only=false"`
+	LocalUsers    bool        `json:"isLocalUserEnabled"` // no protocol here has any
+	LargeShares   string      `json:"largeFileSharesState,omitempty" arm:"only=Disabled"`
+	Encryption    *Encryption `json:"encryption,omitempty"`
+
+	State           string `json:"provisioningState,omitempty" arm:"readonly"`
+	Endpoints       any    `json:"primaryEndpoints,omitempty" arm:"readonly"`
+	SecondEndpoints any    `json:"secondaryEndpoints,omitempty" arm:"readonly"`
+	Primary         string `json:"primaryLocation,omitempty" arm:"readonly"`
+	Secondary       string `json:"secondaryLocation,omitempty" arm:"readonly"`
+	Status          string `json:"statusOfPrimary,omitempty" arm:"readonly"`
+	StatusSecond    string `json:"statusOfSecondary,omitempty" arm:"readonly"`
+	CreationTime    any    `json:"creationTime,omitempty" arm:"readonly"`
+	KeyCreation     any    `json:"keyCreationTime,omitempty" arm:"readonly"`
+	Connections     any    `json:"privateEndpointConnections,omitempty" arm:"readonly"`
+	SKUConversion   any    `json:"storageAccountSkuConversionStatus,omitempty" arm:"readonly"`
+}
+
+// Network says from where an account is reached: everywhere, until there are networks.
+type Network struct {
+	Bypass    string `json:"bypass,omitempty" arm:"only=AzureServices|None|Logging|Metrics|Logging, Metrics"`
+	Default   string `json:"defaultAction,omitempty" arm:"only=Allow"`
+	IPs       []any  `json:"ipRules"`
+	IPv6      []any  `json:"ipv6Rules,omitempty"`
+	Subnets   []any  `json:"virtualNetworkRules"`
+	Resources []any  `json:"resourceAccessRules"`
+}
+
+// Encryption is what clients may say of it: always on, with keys of the platform.
+type Encryption struct {
+	Source   string `json:"keySource,omitempty" arm:"only=Microsoft.Storage"`
+	Twice    bool   `json:"requireInfrastructureEncryption,omitempty" arm:"only=false"`
+	Services any    `json:"services,omitempty"`
+	Identity any    `json:"identity,omitempty" arm:"readonly"`
+	Vault    any    `json:"keyvaultproperties,omitempty" arm:"readonly"`
+}
+
+func (p Properties) sharedKey() bool { return p.SharedKey == nil || *p.SharedKey }
+
+// checkAccount holds a change against the rules and writes out what the client
+// left unsaid. A PUT that does not speak of shared keys leaves them as they were.
+func (s *Service) checkAccount(c resource.Change) error {
+	if c.Old == nil {
+		if err := CheckAccountName(c.Doc.Name); err != nil {
+			return err
+		}
+	}
+	p, err := propsOf(c.Doc)
+	if err != nil {
+		return err
+	}
+	old := Properties{}
+	if c.Old != nil {
+		if old, err = propsOf(c.Old); err != nil {
+			return err
+		}
+	}
+	p.SharedKey = or(p.SharedKey, old.SharedKey, true)
+	p.HTTPSOnly = or(p.HTTPSOnly, nil, true)
+	p.OAuthDefault = or(p.OAuthDefault, old.OAuthDefault, false)
+	p.MinimumTLS = text(p.MinimumTLS, text(old.MinimumTLS, "TLS1_2"))
+	p.PublicNetwork, p.Tier, p.Endpoint = "Enabled", "Hot", "Standard"
+	p.Encryption = nil // always the same; shown when asked
+	if err := checkNetwork(&p, old); err != nil {
+		return err
+	}
+	if err := checkSKU(c); err != nil {
+		return err
+	}
+	c.Doc.Properties, err = json.Marshal(p)
+	return err
+}
+
+func checkNetwork(p *Properties, old Properties) error {
+	if p.Network == nil {
+		p.Network = old.Network
+	}
+	if p.Network == nil {
+		p.Network = &Network{}
+	}
+	n := p.Network
+	if len(n.IPs)+len(n.IPv6)+len(n.Subnets)+len(n.Resources) > 0 {
+		return arm.Errorf(arm.Unsupported, "properties.networkAcls has rules; storage accounts have no firewall yet, so ipRules, virtualNetworkRules and resourceAccessRules must be empty and defaultAction Allow")
+	}
+	*n = Network{Bypass: text(n.Bypass, "AzureServices"), Default: "Allow", IPs: []any{}, Subnets: []any{}, Resources: []any{}}
+	return nil
+}
+
+// checkSKU takes the one redundancy there is, and the one kind.
+func checkSKU(c resource.Change) error {
+	d := c.Doc
+	if d.SKU == nil && c.Old != nil {
+		d.SKU = c.Old.SKU
+	}
+	name, ok := d.SKU["name"].(string)
+	if !ok || name == "" {
+		return arm.Errorf(arm.BadRequest, `sku.name is missing; it must be Standard_LRS`)
+	}
+	if !strings.EqualFold(name, "Standard_LRS") {
+		return arm.Errorf(arm.Unsupported, "sku.name is %q; the platform keeps one copy in one place, so it must be Standard_LRS", name)
+	}
+	d.SKU = map[string]any{"name": "Standard_LRS", "tier": "Standard"}
+	if d.Kind == "" && c.Old == nil || strings.EqualFold(d.Kind, "StorageV2") || d.Kind == "" {
+		d.Kind = "StorageV2"
+		return nil
+	}
+	return arm.Errorf(arm.Unsupported, "kind is %q; it must be StorageV2", d.Kind)
+}
+
+func or[T any](x, y *T, z T) *T {
+	switch {
+	case x != nil:
+		return x
+	case y != nil:
+		return y
+	}
+	return &z
+}
+
+// text is x, or y if x is empty.
+func text(x, y string) string {
+	if x != "" {
+		return x
+	}
+	return y
+}

@@ -1,0 +1,362 @@
+package blob
+
+import (
+	"context"
+	"encoding/base64"
+	"net/http"
+	"net/netip"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+	"unicode"
+
+	"castellan/internal/arm"
+)
+
+// A request is what a signature is held against.
+type request struct {
+	account   *account
+	container string // "" if it is about the account
+	blob      string // "" if it is about a container
+	action    arm.Action
+	list      bool // reads names, not bytes
+	creates   bool // makes a blob, and can be held to change none
+	secure    bool // came by TLS
+	peer      netip.Addr
+}
+
+// The first versions of signatures that are taken: older ones leave out what
+// kind of thing they are for.
+const (
+	firstSAS      = "2018-11-09"
+	directorySAS  = "2020-02-10"
+	encryptionSAS = "2020-12-06"
+	delegatedSAS  = "2025-07-05"
+)
+
+var versionForm = regexp.MustCompile(`^20[0-9]{2}-[01][0-9]-[0-3][0-9]$`)
+
+// unheld are parts of signatures that would narrow them in ways that the
+// platform can't hold them to.
+var unheld = []string{"saoid", "suoid", "skdutid", "sduoid", "srh", "srq", "ses", "sdd"}
+
+// bySAS is the caller who shows the signature in q: a narrow lease, for this
+// request alone.
+func (s *Service) bySAS(ctx context.Context, rq request, q query) (arm.Caller, error) {
+	if rq.account == nil {
+		return arm.Caller{}, unauthentic("there is no such account")
+	}
+	for k, v := range q {
+		if slices.Contains(sasNames, k) && strings.IndexFunc(v, unicode.IsControl) >= 0 {
+			return arm.Caller{}, unauthentic("the signature's " + k + " has control characters")
+		}
+	}
+	if v := q["sv"]; !versionForm.MatchString(v) || v < firstSAS {
+		return arm.Caller{}, unauthentic("the signature's version (sv) must be " + firstSAS + " or a later date")
+	}
+	for _, k := range unheld {
+		if q[k] != "" {
+			return arm.Caller{}, unauthentic("the signature's " + k + " is not supported")
+		}
+	}
+	given, err := base64.StdEncoding.DecodeString(q["sig"])
+	if err != nil || len(given) == 0 {
+		return arm.Caller{}, unauthentic("the signature (sig) is not base64")
+	}
+	switch {
+	case q["ss"] != "" || q["srt"] != "":
+		return s.byAccountSAS(rq, q, given)
+	case q["skoid"] != "":
+		return s.byDelegation(ctx, rq, q, given)
+	}
+	return s.byServiceSAS(ctx, rq, q, given)
+}
+
+// lines joins what a signature is over.
+func (q query) lines(names ...string) string {
+	out := make([]string, len(names))
+	for i, n := range names {
+		out[i] = q[n]
+	}
+	return strings.Join(out, "\n")
+}
+
+// byAccountSAS is whoever has a signature over a whole account.
+func (s *Service) byAccountSAS(rq request, q query, given []byte) (arm.Caller, error) {
+	if !rq.account.sharedKey {
+		return arm.Caller{}, noKeys()
+	}
+	text := rq.account.ID.Name() + "\n" + q.lines("sp", "ss", "srt", "st", "se", "sip", "spr", "sv") + "\n"
+	if q["sv"] >= encryptionSAS {
+		text += q["ses"] + "\n"
+	}
+	which := rq.account.signer(given, text)
+	if which == 0 {
+		return arm.Caller{}, unauthentic("the signature did not match")
+	}
+	if err := s.inForce(rq, q, q["st"], q["se"]); err != nil {
+		return arm.Caller{}, err
+	}
+	if !strings.Contains(q["ss"], "b") {
+		return arm.Caller{}, fail(http.StatusForbidden, "AuthorizationServiceMismatch", "This request is not authorized to perform this operation using this service.")
+	}
+	if !strings.Contains(q["srt"], rq.level()) {
+		return arm.Caller{}, fail(http.StatusForbidden, "AuthorizationResourceTypeMismatch", "This request is not authorized to perform this operation using this resource type.")
+	}
+	return s.sasCaller(rq, rq.account.ID, "", which, rq.permitted(q["sp"], true)), nil
+}
+
+// level is what the request is about, as account signatures name it.
+func (rq request) level() string {
+	switch {
+	case rq.blob != "":
+		return "o"
+	case rq.container != "":
+		return "c"
+	}
+	return "s"
+}
+
+// resource is what a service signature must be over, or an error.
+func (rq request) resource(sr string) (canonical string, err error) {
+	path := "/blob/" + rq.account.ID.Name() + "/" + rq.container
+	switch {
+	case sr == "c" && rq.container != "":
+		return path, nil
+	case sr == "b" && rq.blob != "":
+		return path + "/" + rq.blob, nil
+	case sr == "b" || sr == "c":
+		return "", fail(http.StatusForbidden, "AuthorizationResourceTypeMismatch", "The signature is over a %s; this request is about more.", map[string]string{"b": "blob", "c": "container"}[sr])
+	}
+	return "", unauthentic("the signature's resource (sr) must be b or c")
+}
+
+// byServiceSAS is whoever has a signature over a container or blob, by an account key.
+func (s *Service) byServiceSAS(ctx context.Context, rq request, q query, given []byte) (arm.Caller, error) {
+	if !rq.account.sharedKey {
+		return arm.Caller{}, noKeys()
+	}
+	canonical, err := rq.resource(q["sr"])
+	if err != nil {
+		return arm.Caller{}, err
+	}
+	text := q.lines("sp", "st", "se") + "\n" + canonical + "\n" + q.lines("si", "sip", "spr", "sv", "sr") + "\n\n" // no snapshot
+	if q["sv"] >= encryptionSAS {
+		text += q["ses"] + "\n"
+	}
+	text += q.lines("rscc", "rscd", "rsce", "rscl", "rsct")
+	which := rq.account.signer(given, text)
+	if which == 0 {
+		return arm.Caller{}, unauthentic("the signature did not match")
+	}
+	start, expiry, perms := q["st"], q["se"], q["sp"]
+	if id := q["si"]; id != "" {
+		pol, err := s.findPolicy(ctx, place{account: rq.account, container: rq.container}, id)
+		if err != nil {
+			return arm.Caller{}, err
+		}
+		for _, x := range []struct {
+			said   *string
+			stored string
+		}{{&start, pol.Start}, {&expiry, pol.Expiry}, {&perms, pol.Permissions}} {
+			if *x.said != "" && x.stored != "" {
+				return arm.Caller{}, unauthentic("the signature and its stored access policy both name the same field")
+			}
+			*x.said = *x.said + x.stored
+		}
+		// That a policy lets only make and not change could not be told from the
+		// query later, so c of a policy does not count.
+		rq.creates = rq.creates && q["sp"] != ""
+	}
+	if err := s.inForce(rq, q, start, expiry); err != nil {
+		return arm.Caller{}, err
+	}
+	scope, item := rq.within(q["sr"])
+	return s.sasCaller(rq, scope, item, which, rq.permitted(perms, false)), nil
+}
+
+// within is what a signature over a container or a blob opens.
+func (rq request) within(sr string) (scope arm.ID, item string) {
+	if sr == "b" {
+		item = rq.blob
+	}
+	return rq.account.containerID(rq.container), item
+}
+
+// inForce holds a signature's times, protocol and addresses against the request.
+func (s *Service) inForce(rq request, q query, start, expiry string) error {
+	end, ok := sasTime(expiry)
+	if !ok {
+		return unauthentic("the signature has no expiry (se) in a form such as 2026-01-02T15:04:05Z")
+	}
+	begin, ok := sasTime(start)
+	if start != "" && !ok {
+		return unauthentic("the signature's start (st) must be as 2026-01-02T15:04:05Z")
+	}
+	now := s.Now()
+	if !now.Before(end) || start != "" && now.Before(begin) {
+		return unauthentic("the signature is not in force: it is from " + text(start, "ever") + " to " + expiry)
+	}
+	switch q["spr"] {
+	case "", "https,http", "http,https":
+	case "https":
+		if !rq.secure {
+			return fail(http.StatusForbidden, "AuthorizationProtocolMismatch", "This request is not authorized to perform this operation using this protocol.")
+		}
+	default:
+		return unauthentic("the signature's protocol (spr) must be https or https,http")
+	}
+	if v, has := q["sip"]; has && !addressIn(rq.peer, v) {
+		return fail(http.StatusForbidden, "AuthorizationSourceIPMismatch", "This request is not authorized to perform this operation using this source IP.")
+	}
+	return nil
+}
+
+// addressIn reports whether a is the address, or in the range, that sip names.
+func addressIn(a netip.Addr, sip string) bool {
+	first, last, ranged := strings.Cut(sip, "-")
+	if !ranged {
+		last = first
+	}
+	lo, err := netip.ParseAddr(first)
+	hi, err2 := netip.ParseAddr(last)
+	a = a.Unmap()
+	return err == nil && err2 == nil && a.IsValid() && lo.BitLen() == a.BitLen() && hi.BitLen() == a.BitLen() && lo.Compare(a) <= 0 && a.Compare(hi) <= 0
+}
+
+// permitted reports whether permissions, in letters, allow the request.
+func (rq request) permitted(perms string, wholeAccount bool) bool {
+	has := func(letters string) bool { return strings.ContainsAny(perms, letters) }
+	switch rq.action.Key() {
+	case BlobRead.Key():
+		return rq.list && has("l") || !rq.list && has("r")
+	case BlobWrite.Key():
+		return has("w") || rq.creates && has("c")
+	case BlobAdd.Key():
+		return has("aw")
+	case BlobDelete.Key():
+		return has("d")
+	}
+	if !wholeAccount {
+		return false // no service signature opens a container or service itself
+	}
+	switch rq.action.Key() {
+	case ContainerRead.Key():
+		return rq.list && has("l") || !rq.list && has("r")
+	case ContainerWrite.Key():
+		return has("w") || rq.creates && has("c")
+	case ContainerDelete.Key():
+		return has("d")
+	case ServiceRead.Key():
+		return has("r")
+	}
+	return false
+}
+
+// onlyCreates reports whether the signature lets make but not change.
+func (q query) onlyCreates() bool {
+	return q["sig"] != "" && q["si"] == "" && strings.Contains(q["sp"], "c") && !strings.Contains(q["sp"], "w")
+}
+
+// sasCaller is whoever has a signature, with a lease for this request's action
+// if that is permitted, else for none.
+func (s *Service) sasCaller(rq request, scope arm.ID, item string, which int, permitted bool) arm.Caller {
+	c := s.keyCaller(rq.account, which)
+	c.Token, c.Lease = "sas", lease(rq, scope, item, permitted, "a signature by "+c.Lease.Why)
+	c.Name = "whoever has " + c.Lease.Why
+	return c
+}
+
+func lease(rq request, scope arm.ID, item string, permitted bool, why string) *arm.Lease {
+	l := &arm.Lease{Scope: scope, Item: item, Why: why}
+	if permitted {
+		l.Actions = []arm.Action{rq.action}
+	}
+	return l
+}
+
+// longestDelegation is how long a user delegation key may live.
+const longestDelegation = 7 * 24 * time.Hour
+
+// delegation is what a user delegation key is made of.
+func (q query) delegation() string {
+	return q.lines("skoid", "sktid", "skt", "ske", "sks", "skv")
+}
+
+func (a *account) delegationKey(of query) []byte {
+	return hmacOf(a.Delegation, "user delegation\n"+of.delegation())
+}
+
+// delegated are the texts that a user delegation signature of this version may
+// be over. They differ in how many lines they have, and no value has a line
+// break, so one text is never two signatures.
+func (q query) delegated(canonical string) []string {
+	head := q.lines("sp", "st", "se") + "\n" + canonical + "\n" + q.lines("skoid", "sktid", "skt", "ske", "sks", "skv") + "\n"
+	tail := q.lines("sip", "spr", "sv", "sr") + "\n\n" // no snapshot
+	rsc := q.lines("rscc", "rscd", "rsce", "rscl", "rsct")
+	v := q["sv"]
+	if v < directorySAS {
+		return []string{head + tail + rsc}
+	}
+	head += q.lines("saoid", "suoid", "scid") + "\n"
+	if v < encryptionSAS {
+		return []string{head + tail + rsc}
+	}
+	tail += q["ses"] + "\n"
+	if v < delegatedSAS {
+		return []string{head + tail + rsc}
+	}
+	head += q.lines("skdutid", "sduoid") + "\n"
+	return []string{head + tail + rsc, head + tail + q.lines("srh", "srq") + "\n" + rsc}
+}
+
+// byDelegation is whoever has a signature that somebody made of their own
+// rights. It can do what it says and the signer may at this moment.
+func (s *Service) byDelegation(ctx context.Context, rq request, q query, given []byte) (arm.Caller, error) {
+	canonical, err := rq.resource(q["sr"])
+	if err != nil {
+		return arm.Caller{}, err
+	}
+	key := rq.account.delegationKey(q)
+	good := false
+	for _, text := range q.delegated(canonical) {
+		good = equal(given, hmacOf(key, text)) || good
+	}
+	if !good {
+		return arm.Caller{}, unauthentic("the signature did not match")
+	}
+	if err := s.keyInForce(q); err != nil {
+		return arm.Caller{}, err
+	}
+	if err := s.inForce(rq, q, q["st"], q["se"]); err != nil {
+		return arm.Caller{}, err
+	}
+	if s.Signer == nil || s.May == nil {
+		return arm.Caller{}, unauthentic("this installation takes no user delegation signatures")
+	}
+	c, err := s.Signer(ctx, q["sktid"], q["skoid"])
+	if err != nil || c.IsZero() || c.Lease != nil {
+		return arm.Caller{}, unauthentic("the signer is not there any more, or may not sign in")
+	}
+	scope, item := rq.within(q["sr"])
+	ok := rq.permitted(q["sp"], false) && s.May(c, rq.action, scope)
+	c.Token, c.Lease = "sas", lease(rq, scope, item, ok, "a signature by "+text(c.Name, c.Object)+", as far as their own roles go,")
+	return c, nil
+}
+
+// keyInForce holds a user delegation key against the time.
+func (s *Service) keyInForce(q query) error {
+	begin, ok := sasTime(q["skt"])
+	end, ok2 := sasTime(q["ske"])
+	now := s.Now()
+	switch {
+	case !ok || !ok2 || q["sks"] != "b" || !versionForm.MatchString(q["skv"]):
+		return unauthentic("the user delegation key is malformed")
+	case end.Sub(begin) > longestDelegation:
+		return unauthentic("the user delegation key lives for more than 7 days")
+	case now.Before(begin) || !now.Before(end):
+		return unauthentic("the user delegation key is not in force: it is from " + q["skt"] + " to " + q["ske"])
+	}
+	return nil
+}

@@ -1,0 +1,96 @@
+package blob
+
+import (
+	"encoding/json"
+	"net/http"
+
+	"castellan/internal/arm"
+	"castellan/internal/resource"
+)
+
+// Types in lower case, to compare with.
+const (
+	serviceType   = "microsoft.storage/storageaccounts/blobservices"
+	containerType = "microsoft.storage/storageaccounts/blobservices/containers"
+)
+
+// ServiceProperties are the settings of an account's blobs. All that Azure can
+// switch on is off.
+type ServiceProperties struct {
+	CORS             *Rules  `json:"cors,omitempty"`
+	Version          string  `json:"defaultServiceVersion,omitempty"`
+	Retention        *Switch `json:"deleteRetentionPolicy,omitempty"`
+	ContainerRetain  *Switch `json:"containerDeleteRetentionPolicy,omitempty"`
+	Versioning       bool    `json:"isVersioningEnabled" arm:"only=false"`
+	AutoSnapshot     bool    `json:"automaticSnapshotPolicyEnabled" arm:"only=false"`
+	ChangeFeed       *Switch `json:"changeFeed,omitempty"`
+	Restore          *Switch `json:"restorePolicy,omitempty"`
+	LastAccess       *Switch `json:"lastAccessTimeTrackingPolicy,omitempty"`
+	ShareRetention   *Switch `json:"shareDeleteRetentionPolicy,omitempty" arm:"readonly"`
+	ProtocolSettings any     `json:"protocolSettings,omitempty" arm:"readonly"`
+}
+
+// Switch is something that can't be switched on.
+type Switch struct {
+	Enabled   bool `json:"enabled" arm:"only=false"`
+	Enable    bool `json:"enable,omitempty" arm:"only=false"`
+	Permanent bool `json:"allowPermanentDelete,omitempty" arm:"only=false"`
+	Days      any  `json:"days,omitempty" arm:"readonly"`
+}
+
+// Rules are CORS rules, of which there are none.
+type Rules struct {
+	List []any `json:"corsRules"`
+}
+
+func serviceDefaults() *ServiceProperties {
+	return &ServiceProperties{CORS: &Rules{[]any{}}, Retention: &Switch{}, ContainerRetain: &Switch{}}
+}
+
+// services are the singletons that every account has from its beginning.
+func services(of *resource.Doc) []*resource.Doc {
+	var out []*resource.Doc
+	for typ, props := range map[string]any{"blobServices": serviceDefaults(), "fileServices": map[string]any{"cors": Rules{[]any{}}, "shareDeleteRetentionPolicy": Switch{}}} {
+		b, err := json.Marshal(props)
+		if err != nil {
+			panic(err) // they are constants
+		}
+		out = append(out, &resource.Doc{
+			ID: of.ID.Child(typ, "default"), Name: "default", Type: "Microsoft.Storage/storageAccounts/" + typ,
+			Properties: b, Etag: newETag(), System: of.System, Instance: random(),
+		})
+	}
+	return out
+}
+
+// blobServices is the kind of the one blob service that every account has.
+func blobServices(account *resource.Kind) *resource.Kind {
+	return &resource.Kind{
+		Type: "Microsoft.Storage/storageAccounts/blobServices", Doc: "the settings of an account's blobs", Parent: account, Global: true,
+		Created: http.StatusOK, NoPatch: true, NoDelete: true,
+		Props: func() any { return serviceDefaults() },
+		Check: func(c resource.Change) error {
+			if c.Old == nil {
+				return arm.Errorf(arm.BadRequest, "the blob service is named %q; every account has one, named default", c.Doc.Name)
+			}
+			var p ServiceProperties
+			if err := json.Unmarshal(c.Doc.Properties, &p); err != nil {
+				return err
+			}
+			if p.CORS != nil && len(p.CORS.List) > 0 {
+				return arm.Errorf(arm.Unsupported, "properties.cors has rules; browsers of other sites are not served, so corsRules must be empty")
+			}
+			return nil
+		},
+	}
+}
+
+// fileServices shows that an account has no file shares to speak of, to
+// clients that look before they go on.
+func fileServices(account *resource.Kind) *resource.Kind {
+	return &resource.Kind{
+		Type: "Microsoft.Storage/storageAccounts/fileServices", Doc: "the settings of an account's file shares, of which there are none", Parent: account, Global: true,
+		NoPut: true, NoPatch: true, NoDelete: true,
+		Props: func() any { return &ServiceProperties{} },
+	}
+}

@@ -1,0 +1,329 @@
+package blob
+
+import (
+	"context"
+	"io"
+	"maps"
+	"net/http"
+	"time"
+
+	"castellan/internal/gate"
+	"castellan/internal/store"
+)
+
+// draft is a blob as somebody wants it.
+type draft struct {
+	typ     string
+	head    Headers
+	meta    map[string]string
+	when    Conditions
+	content content
+	copy    *copied
+}
+
+// Write puts a block blob in the place that the Grant, for BlobWrite, is about:
+// it is durable and whole when Write returns, and if it fails what was there
+// stays. size is -1 if it isn't known.
+func (s *Service) Write(ctx context.Context, g gate.Grant, body io.Reader, size int64, contentType string, meta map[string]string) (Info, error) {
+	return s.put(ctx, g, draft{typ: blockBlob, head: Headers{ContentType: contentType}, meta: meta, content: content{body: body, size: size}})
+}
+
+// put is Write for all that a client may say of a blob.
+func (s *Service) put(ctx context.Context, g gate.Grant, d draft) (info Info, err error) {
+	p, err := s.blobTarget(g, BlobWrite)
+	if err != nil {
+		return info, err
+	}
+	if err := checkMeta(d.meta); err != nil {
+		return info, err
+	}
+	if err := s.precheck(ctx, p, d.when); err != nil {
+		return info, err
+	}
+	d.content.max = maxPut
+	t, err := s.take(ctx, p.data, d.content)
+	if err != nil {
+		return info, err
+	}
+	if d.head.MD5 == nil && d.typ == blockBlob {
+		d.head.MD5 = t.md5
+	}
+	info, err = s.change(ctx, g, p, func(tx *store.Tx, c containerRow, old *row) (*row, []piece, error) {
+		if err := d.when.checkRow(old, false); err != nil {
+			return nil, nil, err
+		}
+		return s.renew(old, row{Type: d.typ, Size: t.piece.Size, Head: d.head, Meta: d.meta, Copy: d.copy}), t.pieces(), t.place(tx)
+	})
+	s.settle(t, err)
+	return info, err
+}
+
+// precheck spares an upload that would be refused in the end.
+func (s *Service) precheck(ctx context.Context, p place, when Conditions) error {
+	return s.DB.View(ctx, func(tx *store.Tx) error {
+		c, err := findContainer(tx, p)
+		if err != nil {
+			return err
+		}
+		old, err := findBlob(tx, c, p.blob)
+		if err != nil {
+			return err
+		}
+		return when.checkRow(old, false)
+	})
+}
+
+func (c Conditions) checkRow(b *row, read bool) error {
+	if b == nil {
+		return c.check(false, "", time.Time{}, read)
+	}
+	return c.check(true, b.ETag, b.Modified, read)
+}
+
+// renew is next as a new content in the place of old, which may be nil.
+func (s *Service) renew(old *row, next row) *row {
+	next.Gen, next.ETag, next.Modified = random(), newETag(), s.Now().UTC()
+	if next.Created = next.Modified; old != nil {
+		next.Created = old.Created
+	}
+	if next.Head.ContentType == "" {
+		next.Head.ContentType = "application/octet-stream"
+	}
+	return &next
+}
+
+// change puts a blob with other content in the place of what is there, in one
+// transaction with the audit entry. Waiting blocks and pieces that the new blob
+// does not have are gone with it.
+func (s *Service) change(ctx context.Context, g gate.Grant, p place, fn func(tx *store.Tx, c containerRow, old *row) (*row, []piece, error)) (info Info, err error) {
+	var gone []piece
+	err = g.Change(ctx, s.DB, func(tx *store.Tx) error {
+		gone = nil
+		c, err := findContainer(tx, p)
+		if err != nil {
+			return err
+		}
+		old, err := findBlob(tx, c, p.blob)
+		if err != nil {
+			return err
+		}
+		had, err := pieces(tx, old)
+		if err != nil {
+			return err
+		}
+		next, ps, err := fn(tx, c, old)
+		if err != nil {
+			return err
+		}
+		blocks, err := dropBlocks(tx, c, p.blob)
+		if err != nil {
+			return err
+		}
+		gone = without(append(had, blocks...), ps)
+		if err := replace(tx, c, p.blob, old, next, ps, gone); err != nil {
+			return err
+		}
+		if next != nil {
+			info = next.info(p.blob)
+		}
+		return nil
+	})
+	if err == nil {
+		s.files.remove(fileIDs(gone))
+	}
+	return info, err
+}
+
+// replace writes next, or nothing if it is nil, where old was.
+func replace(tx *store.Tx, c containerRow, name string, old, next *row, ps, gone []piece) error {
+	if err := dropLayout(tx, old); err != nil {
+		return err
+	}
+	if err := release(tx, gone); err != nil {
+		return err
+	}
+	if next == nil {
+		return tx.Delete(blobTable, blobKey(c, name))
+	}
+	return keep(tx, c, name, next, ps)
+}
+
+// without are those of all whose bytes no piece of kept has, each once.
+func without(all, kept []piece) (out []piece) {
+	seen := make(map[string]bool, len(kept))
+	for _, p := range kept {
+		seen[p.ID] = true
+	}
+	for _, p := range all {
+		if !seen[p.ID] {
+			seen[p.ID] = true
+			out = append(out, p)
+		}
+	}
+	return out
+}
+
+// Delete deletes the blob that the Grant, for BlobDelete, is about.
+func (s *Service) Delete(ctx context.Context, g gate.Grant) error {
+	return s.delete(ctx, g, Conditions{})
+}
+
+func (s *Service) delete(ctx context.Context, g gate.Grant, when Conditions) error {
+	p, err := s.blobTarget(g, BlobDelete)
+	if err != nil {
+		return err
+	}
+	_, err = s.change(ctx, g, p, func(_ *store.Tx, _ containerRow, old *row) (*row, []piece, error) {
+		if old == nil {
+			return nil, nil, noBlob()
+		}
+		return nil, nil, when.checkRow(old, false)
+	})
+	return err
+}
+
+// SetMeta replaces the metadata of the blob that the Grant, for BlobWrite, is about.
+func (s *Service) SetMeta(ctx context.Context, g gate.Grant, meta map[string]string, when Conditions) (Info, error) {
+	if err := checkMeta(meta); err != nil {
+		return Info{}, err
+	}
+	return s.revise(ctx, g, when, func(b *row) { b.Meta = maps.Clone(meta) })
+}
+
+// SetHeaders replaces what the blob that the Grant, for BlobWrite, is about is
+// served with.
+func (s *Service) SetHeaders(ctx context.Context, g gate.Grant, h Headers, when Conditions) (Info, error) {
+	return s.revise(ctx, g, when, func(b *row) { b.Head = h })
+}
+
+// revise changes what a blob has beside its bytes.
+func (s *Service) revise(ctx context.Context, g gate.Grant, when Conditions, fn func(*row)) (info Info, err error) {
+	p, err := s.blobTarget(g, BlobWrite)
+	if err != nil {
+		return info, err
+	}
+	err = g.Change(ctx, s.DB, func(tx *store.Tx) error {
+		c, err := findContainer(tx, p)
+		if err != nil {
+			return err
+		}
+		b, err := findBlob(tx, c, p.blob)
+		if err != nil {
+			return err
+		}
+		if b == nil {
+			return noBlob()
+		}
+		if err := when.checkRow(b, false); err != nil {
+			return err
+		}
+		fn(b)
+		b.ETag, b.Modified = newETag(), s.Now().UTC()
+		info = b.info(p.blob)
+		return store.PutJSON(tx, blobTable, blobKey(c, p.blob), b)
+	})
+	return info, err
+}
+
+// Append adds data to the end of the append blob that the Grant, for BlobAdd, is
+// about. With create it makes the blob if it is not there.
+func (s *Service) Append(ctx context.Context, g gate.Grant, data io.Reader, size int64, create bool) (Info, error) {
+	info, _, err := s.append(ctx, g, addition{content: content{body: data, size: size}, create: create})
+	return info, err
+}
+
+// addition is what somebody adds to an append blob.
+type addition struct {
+	content content
+	when    Conditions
+	at      int64 // the size that the blob must have, or -1; 0 counts only with pinned
+	pinned  bool
+	most    int64 // the size that the blob may have then; 0 is no limit
+	create  bool
+}
+
+// maxAppends is how many blocks an append blob may have.
+const maxAppends = 50000
+
+// append is Append with all that a client may say. offset is where the new
+// bytes begin.
+func (s *Service) append(ctx context.Context, g gate.Grant, a addition) (info Info, offset int64, err error) {
+	p, err := s.blobTarget(g, BlobAdd)
+	if err != nil {
+		return info, 0, err
+	}
+	a.content.max = maxAppend
+	t, err := s.take(ctx, p.data, a.content)
+	if err != nil {
+		return info, 0, err
+	}
+	if t.piece.Size == 0 {
+		return info, 0, fail(http.StatusBadRequest, "InvalidHeaderValue", "The request adds no bytes; Content-Length must be above 0.")
+	}
+	info, err = s.change(ctx, g, p, func(tx *store.Tx, c containerRow, old *row) (*row, []piece, error) {
+		next, err := a.allowed(s, old, t.piece.Size)
+		if err != nil {
+			return nil, nil, err
+		}
+		offset = next.Size - t.piece.Size
+		ps, err := pieces(tx, old)
+		if err != nil {
+			return nil, nil, err
+		}
+		ps, err = s.extend(tx, p, ps, t)
+		return next, ps, err
+	})
+	s.settle(t, err)
+	return info, offset, err
+}
+
+// allowed is the blob as it is after n more bytes, or why it may not be.
+func (a addition) allowed(s *Service, old *row, n int64) (*row, error) {
+	if old == nil && a.create {
+		old = s.renew(nil, row{Type: appendBlob})
+	}
+	if old == nil {
+		return nil, noBlob()
+	}
+	if err := a.when.checkRow(old, false); err != nil {
+		return nil, err
+	}
+	next := *old
+	next.Gen, next.ETag, next.Modified = random(), newETag(), s.Now().UTC()
+	next.Size, next.Appends = old.Size+n, old.Appends+1
+	switch {
+	case old.Type != appendBlob:
+		return nil, wrongType(old.Type)
+	case a.pinned && a.at != old.Size:
+		return nil, fail(http.StatusPreconditionFailed, "AppendPositionConditionNotMet", "The append position condition specified was not met: the blob has %d bytes.", old.Size)
+	case a.most > 0 && next.Size > a.most:
+		return nil, fail(http.StatusPreconditionFailed, "MaxBlobSizeConditionNotMet", "The max blob size condition specified was not met: the blob would have %d bytes.", next.Size)
+	case next.Appends > maxAppends:
+		return nil, fail(http.StatusConflict, "BlockCountExceedsLimit", "The blob has %d blocks; it can have no more.", old.Appends)
+	}
+	return &next, nil
+}
+
+func wrongType(is string) error {
+	return fail(http.StatusConflict, "InvalidBlobType", "The blob type is invalid for this operation: the blob is of type %s.", is)
+}
+
+// extend adds what was taken to pieces. Small ones grow together, so that a log
+// written line by line does not become a piece a line.
+func (s *Service) extend(tx *store.Tx, p place, ps []piece, t *taken) ([]piece, error) {
+	if n := len(ps); n > 0 && ps[n-1].Small && t.piece.Small && ps[n-1].Size+t.piece.Size <= smallSize {
+		last, err := smallBytes(tx, p.data, ps[n-1])
+		if err != nil {
+			return nil, err
+		}
+		more, err := p.data.Open(t.sealed, smallContext(t.piece.ID))
+		if err != nil {
+			return nil, err
+		}
+		id := random()
+		both := piece{ID: id, Size: ps[n-1].Size + t.piece.Size, Small: true}
+		err = tx.Put(byteTable, id, p.data.Seal(append(last, more...), smallContext(id)))
+		return append(append([]piece(nil), ps[:n-1]...), both), err
+	}
+	return append(append([]piece(nil), ps...), t.piece), t.place(tx)
+}
