@@ -1,5 +1,3 @@
-//go:build unfinished
-
 package ml
 
 import (
@@ -98,4 +96,20 @@ func inner[T any](d *resource.Doc) (v T, err error) {
 func setInner(d *resource.Doc, v any) (err error) {
 	d.Inner, err = json.Marshal(v)
 	return err
+}
+
+// flag is a bool that templates may spell as a string.
+type flag bool
+
+// UnmarshalJSON takes true, false, "true" and "false".
+func (f *flag) UnmarshalJSON(b []byte) error {
+	switch strings.ToLower(strings.Trim(string(b), `"`)) {
+	case "true":
+		*f = true
+	case "false":
+		*f = false
+	default:
+		return arm.Errorf(arm.InvalidRequest, "a property is %s; it must be true or false", b)
+	}
+	return nil
 }

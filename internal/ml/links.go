@@ -1,5 +1,3 @@
-//go:build unfinished
-
 package ml
 
 import (
@@ -143,6 +141,17 @@ type Sandboxes interface {
 	Inside(path string) string
 	// Address stands for a listener's host:port in values of Env.
 	Address(listener string) string
+}
+
+// TokenFunc mints a token for one sandbox. At most one of clientID, objectID
+// and resourceID is set, and names which of the sandbox's identities is meant.
+type TokenFunc func(ctx context.Context, resource, clientID, objectID, resourceID string) (token arm.Secret, client string, expires time.Time, err error)
+
+// Metadata serves a sandbox's managed identities inside it (MSI_ENDPOINT,
+// IDENTITY_ENDPOINT and the instance metadata service).
+type Metadata interface {
+	// Serve makes the endpoint of one sandbox; its path for MSI_ENDPOINT is /msi/token.
+	Serve(secret arm.Secret, token TokenFunc) http.Handler
 }
 
 // Tokens mints access tokens of managed identities, for jobs.

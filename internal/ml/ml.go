@@ -1,5 +1,3 @@
-//go:build unfinished
-
 // Package ml has workspaces, data and jobs: the face that data scientists see.
 //
 // A workspace is a resource with an identity of its own, which reaches the
@@ -32,7 +30,7 @@ const namespace = "Microsoft.MachineLearningServices"
 type Config struct {
 	DB   *store.DB
 	Gate *gate.Gate
-	Root string // folder for what jobs work on; everything in it is wiped at start
+	Root string // folder for what jobs work on, wiped by whoever runs sandboxes before New
 	Site arm.Site
 	Now  func() time.Time // nil means time.Now
 	Log  *slog.Logger     // for operators; nothing is logged if nil
@@ -44,6 +42,7 @@ type Config struct {
 	Runs      Runs
 	Sandboxes Sandboxes
 	Tokens    Tokens
+	Metadata  Metadata
 
 	// Machine is what jobs may use of this machine, all together; zero fields
 	// mean all that it has.
@@ -80,8 +79,8 @@ func New(cfg Config) (*Service, error) {
 	if cfg.DB == nil || cfg.Gate == nil || cfg.Root == "" {
 		return nil, errors.New("ml: Config wants DB, Gate and Root")
 	}
-	if cfg.Blobs == nil || cfg.Accounts == nil || cfg.Roles == nil || cfg.Vaults == nil || cfg.Runs == nil || cfg.Sandboxes == nil || cfg.Tokens == nil {
-		return nil, errors.New("ml: Config wants every link (Blobs, Accounts, Roles, Vaults, Runs, Sandboxes, Tokens)")
+	if cfg.Blobs == nil || cfg.Accounts == nil || cfg.Roles == nil || cfg.Vaults == nil || cfg.Runs == nil || cfg.Sandboxes == nil || cfg.Tokens == nil || cfg.Metadata == nil {
+		return nil, errors.New("ml: Config wants every link (Blobs, Accounts, Roles, Vaults, Runs, Sandboxes, Tokens, Metadata)")
 	}
 	root, err := filepath.Abs(cfg.Root)
 	if err != nil {
@@ -144,4 +143,18 @@ func (s *Service) act(ctx context.Context, why string, a arm.Action, on arm.ID, 
 		return err
 	}
 	return g.Close(ctx, g.Change(ctx, s.DB, change))
+}
+
+// makeKinds makes the kinds, parents first.
+func (s *Service) makeKinds() {
+	s.kinds.workspace = s.workspaceKind()
+	s.kinds.compute = s.computeKind()
+	s.kinds.datastore = s.datastoreKind()
+	s.kinds.code = s.containerKind("codes", "code")
+	s.kinds.codeVersion = s.codeVersionKind()
+	s.kinds.data = s.containerKind("data", "a data asset")
+	s.kinds.dataVersion = s.dataVersionKind()
+	s.kinds.env = s.containerKind("environments", "an environment")
+	s.kinds.envVersion = s.envVersionKind()
+	s.kinds.job = s.jobKind()
 }

@@ -1,5 +1,3 @@
-//go:build unfinished
-
 package ml
 
 import (
@@ -58,7 +56,7 @@ func (w workspace) needs(vaultByRoles bool) []need {
 // groupRole is the role on the resource group: the one that the workspace was
 // made with, until its owner asks for the narrower one.
 func (w workspace) groupRole() string {
-	if w.AllowRoleAssignmentOnRG != nil && *w.AllowRoleAssignmentOnRG {
+	if w.AllowRoleAssignmentOnRG != nil && bool(*w.AllowRoleAssignmentOnRG) {
 		return roleAIAdministrator
 	}
 	return w.Role
@@ -144,15 +142,15 @@ func (s *Service) furnish(ctx context.Context, w workspace) error {
 		return s.made(w, s.kinds.datastore, w.Doc.ID.Child("datastores", name), datastoreProps{
 			Type: azureBlob, Account: account, Container: container, Endpoint: s.Site.StorageSuffix(), Protocol: "https",
 			Description: about, Group: w.StorageAccount.Group().Name(), Subscription: w.StorageAccount.Subscription(),
-			Credentials: credentials{Type: map[bool]string{true: credNone, false: credKey}[w.SystemDatastoresAuthMode == byIdentity]},
+			Credentials: credentials{Type: map[bool]string{true: credNone, false: credKey}[w.byIdentity()]},
 		}, datastoreInner{System: true, Default: name == defaultDatastore, Account: w.StorageAccount.ID})
 	}
 	env := w.Doc.ID.Child("environments", hostEnvironment)
 	docs := []*resource.Doc{
 		store1(defaultDatastore, w.blobContainer(), "the workspace's data"),
 		store1(artifactDatastore, artifactContainer, "the artifacts of runs"),
-		s.made(w, s.kinds.env, env, containerProps{Description: "this machine's own programs, read-only"}, containerInner{Latest: "1", Count: 1}),
-		s.made(w, s.kinds.envVersion, env.Child("versions", "1"), envProps{Description: "this machine's own programs, read-only", Image: hostImage}, assetInner{}),
+		s.made(w, s.kinds.env, env, containerProps{Description: "this machine's own programs, read-only"}, containerInner{Latest: "1", Next: 2}),
+		s.made(w, s.kinds.envVersion, env.Child("versions", "1"), envProps{assetProps: assetProps{Description: "this machine's own programs, read-only"}, Image: hostImage}, assetInner{}),
 	}
 	for _, d := range docs {
 		if err := s.put(ctx, w, d); err != nil {

@@ -1,5 +1,3 @@
-//go:build unfinished
-
 package ml
 
 import (
@@ -19,8 +17,9 @@ func (s *Service) Routes() []gate.Route {
 		gate.On(readSizes, "GET "+at+"vmSizes", subscription, s.listSizes),
 		gate.On(readUsages, "GET "+at+"usages", subscription, s.listUsages),
 		gate.On(readQuotas, "GET "+at+"quotas", subscription, s.listQuotas),
-		gate.On(writeCodeVersion, "POST "+version+"startPendingUpload", assetVersion, s.startUpload(writeCodeVersion)),
-		gate.On(writeDataVersion, "POST "+strings.Replace(version, "/codes/", "/data/", 1)+"startPendingUpload", assetVersion, s.startUpload(writeDataVersion)),
+		gate.On(deleteDatastore, "DELETE "+workspacePattern+"/datastores/"+defaultDatastore, itself, s.keepDatastore),
+		gate.On(deleteDatastore, "DELETE "+workspacePattern+"/datastores/"+artifactDatastore, itself, s.keepDatastore),
+		gate.On(writeCodeVersion, "POST "+version+"startPendingUpload", assetVersion, s.startUpload),
 	}
 }
 
@@ -48,6 +47,15 @@ func subscription(r *http.Request, v gate.Vars) (gate.Target, error) {
 // workspaceOf is the id that the values of workspacePattern spell.
 func workspaceOf(v gate.Vars) (arm.ID, error) {
 	return arm.ParseID("/subscriptions/" + v["sub"] + "/resourceGroups/" + v["group"] + "/providers/" + namespace + "/workspaces/" + v["workspace"])
+}
+
+// itself is the resource that a path names.
+func itself(r *http.Request, _ gate.Vars) (gate.Target, error) {
+	if err := resource.Version(r); err != nil {
+		return gate.Target{}, err
+	}
+	id, err := arm.ParseID(r.URL.EscapedPath())
+	return gate.Target{ID: id}, err
 }
 
 // assetVersion is the version that a path names, less the operation at its end.

@@ -1,5 +1,3 @@
-//go:build unfinished
-
 package ml
 
 // Status is where a job is, as Azure spells it.

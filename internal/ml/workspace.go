@@ -1,5 +1,3 @@
-//go:build unfinished
-
 package ml
 
 import (
@@ -37,72 +35,96 @@ type workspaceProps struct {
 	ImageBuildCompute   string `json:"imageBuildCompute,omitempty"`
 
 	PrimaryUserAssignedIdentity link   `json:"primaryUserAssignedIdentity"`
-	AllowRoleAssignmentOnRG     *bool  `json:"allowRoleAssignmentOnRG,omitempty"`
-	SystemDatastoresAuthMode    string `json:"systemDatastoresAuthMode,omitempty" arm:"only=accessKey|identity"`
+	AllowRoleAssignmentOnRG     *flag  `json:"allowRoleAssignmentOnRG,omitempty"`
+	SystemDatastoresAuthMode    string `json:"systemDatastoresAuthMode,omitempty" arm:"only=|accessKey|identity"`
 
-	PublicNetworkAccess     string          `json:"publicNetworkAccess" arm:"only=Enabled"`
-	AllowPublicBehindVnet   bool            `json:"allowPublicAccessWhenBehindVnet" arm:"only=false"`
-	HBI                     bool            `json:"hbiWorkspace" arm:"only=false"`
-	V1LegacyMode            bool            `json:"v1LegacyMode" arm:"only=false"`
-	EnableDataIsolation     bool            `json:"enableDataIsolation" arm:"only=false"`
-	ServiceSideEncryption   *bool           `json:"enableServiceSideCMKEncryption,omitempty" arm:"only=false"`
-	EnableSimplifiedCMK     *bool           `json:"enableSimplifiedCmk,omitempty" arm:"only=false"`
-	EnableSoftwareBillOfMat *bool           `json:"enableSoftwareBillOfMaterials,omitempty" arm:"only=false"`
-	ProvisionNetworkNow     *bool           `json:"provisionNetworkNow,omitempty" arm:"only=false"`
-	SoftDeleteEnabled       *bool           `json:"softDeleteEnabled,omitempty" arm:"only=false"`
-	Encryption              *encryption     `json:"encryption,omitempty"`
-	ManagedNetwork          *managedNetwork `json:"managedNetwork,omitempty"`
-	IPAllowlist             []string        `json:"ipAllowlist,omitempty" arm:"only=[]"`
-	SharedPrivateLinks      []any           `json:"sharedPrivateLinkResources,omitempty" arm:"only=[]"`
-	AssociatedWorkspaces    []any           `json:"associatedWorkspaces,omitempty" arm:"only=[]"`
-	HubResourceID           string          `json:"hubResourceId,omitempty" arm:"only="`
-	FeatureStoreSettings    any             `json:"featureStoreSettings,omitempty" arm:"only={}"`
-	WorkspaceHubConfig      any             `json:"workspaceHubConfig,omitempty" arm:"only={}"`
-	ServerlessCompute       any             `json:"serverlessComputeSettings,omitempty" arm:"only={}"`
-	ServiceManagedResources any             `json:"serviceManagedResourcesSettings,omitempty" arm:"only={}"`
-	NetworkACLs             any             `json:"networkAcls,omitempty" arm:"only={}"`
-	State                   string          `json:"provisioningState,omitempty" arm:"readonly"`
-	WorkspaceID             string          `json:"workspaceId,omitempty" arm:"readonly"`
-	Discovery               string          `json:"discoveryUrl,omitempty" arm:"readonly"`
-	Tracking                string          `json:"mlFlowTrackingUri,omitempty" arm:"readonly"`
-	Notebook                any             `json:"notebookInfo,omitempty" arm:"readonly"`
-	PrivateEndpoints        any             `json:"privateEndpointConnections,omitempty" arm:"readonly"`
-	PrivateLinks            any             `json:"privateLinkCount,omitempty" arm:"readonly"`
-	ServiceGroup            any             `json:"serviceProvisionedResourceGroup,omitempty" arm:"readonly"`
-	HNS                     any             `json:"storageHnsEnabled,omitempty" arm:"readonly"`
-	Tenant                  any             `json:"tenantId,omitempty" arm:"readonly"`
-	SoftDeleteTime          any             `json:"soft_delete_enabled,omitempty" arm:"readonly"`
-	CreationTime            any             `json:"creationTime,omitempty" arm:"readonly"`
+	PublicNetworkAccess     string             `json:"publicNetworkAccess" arm:"only=Enabled"`
+	AllowPublicBehindVnet   flag               `json:"allowPublicAccessWhenBehindVnet" arm:"only=false"`
+	HBI                     flag               `json:"hbiWorkspace" arm:"only=false"`
+	V1LegacyMode            flag               `json:"v1LegacyMode" arm:"only=false"`
+	EnableDataIsolation     flag               `json:"enableDataIsolation" arm:"only=false"`
+	ServiceSideEncryption   *flag              `json:"enableServiceSideCMKEncryption,omitempty" arm:"only=false"`
+	SimplifiedCMK           *flag              `json:"enableSimplifiedCmk,omitempty" arm:"only=false"`
+	BillOfMaterials         *flag              `json:"enableSoftwareBillOfMaterials,omitempty" arm:"only=false"`
+	ProvisionNetworkNow     *flag              `json:"provisionNetworkNow,omitempty" arm:"only=false"`
+	SoftDelete              *flag              `json:"softDeleteEnabled,omitempty" arm:"only=false"`
+	RecoverSoftDeleted      *flag              `json:"allowRecoverSoftDeletedWorkspace,omitempty" arm:"only=false"`
+	Encryption              *encryption        `json:"encryption,omitempty"`
+	ManagedNetwork          *managedNetwork    `json:"managedNetwork,omitempty"`
+	FeatureStore            *featureStore      `json:"featureStoreSettings,omitempty"`
+	Serverless              *serverlessCompute `json:"serverlessComputeSettings,omitempty"`
+	IPAllowlist             []string           `json:"ipAllowlist,omitempty" arm:"only=[]"`
+	SharedPrivateLinks      []any              `json:"sharedPrivateLinkResources,omitempty" arm:"only=[]"`
+	AssociatedWorkspaces    []any              `json:"associatedWorkspaces,omitempty" arm:"only=[]"`
+	ExistingWorkspaces      []any              `json:"existingWorkspaces,omitempty" arm:"only=[]"`
+	HubResourceID           string             `json:"hubResourceId,omitempty" arm:"only="`
+	WorkspaceHubConfig      any                `json:"workspaceHubConfig,omitempty" arm:"only={}"`
+	ServiceManagedResources any                `json:"serviceManagedResourcesSettings,omitempty" arm:"only={}"`
+	NetworkACLs             any                `json:"networkAcls,omitempty" arm:"only={}"`
+	State                   string             `json:"provisioningState,omitempty" arm:"readonly"`
+
+	// What an answer shows, and a client that sends it back may.
+	WorkspaceID  any `json:"workspaceId,omitempty" arm:"readonly"`
+	Discovery    any `json:"discoveryUrl,omitempty" arm:"readonly"`
+	Tracking     any `json:"mlFlowTrackingUri,omitempty" arm:"readonly"`
+	Notebook     any `json:"notebookInfo,omitempty" arm:"readonly"`
+	Endpoints    any `json:"privateEndpointConnections,omitempty" arm:"readonly"`
+	Links        any `json:"privateLinkCount,omitempty" arm:"readonly"`
+	ServiceGroup any `json:"serviceProvisionedResourceGroup,omitempty" arm:"readonly"`
+	HNS          any `json:"storageHnsEnabled,omitempty" arm:"readonly"`
+	TenantID     any `json:"tenantId,omitempty" arm:"readonly"`
+	Created      any `json:"creationTime,omitempty" arm:"readonly"`
 }
 
 // encryption is with a customer's key in Azure; here the platform's root key
 // encrypts everything, and another can't be named yet.
 type encryption struct {
-	Status   string `json:"status" arm:"only=Disabled"`
-	KeyVault any    `json:"keyVaultProperties,omitempty" arm:"only={}"`
-	Identity any    `json:"identity,omitempty" arm:"only={}"`
-	CosmosDB string `json:"cosmosDbResourceId,omitempty" arm:"only="`
-	Storage  string `json:"storageAccountResourceId,omitempty" arm:"only="`
-	Search   string `json:"searchAccountResourceId,omitempty" arm:"only="`
+	Status   string         `json:"status" arm:"only=Disabled"`
+	Identity any            `json:"identity,omitempty" arm:"only={}"`
+	Key      *encryptionKey `json:"keyVaultProperties,omitempty"`
+	CosmosDB string         `json:"cosmosDbArmId,omitempty" arm:"only="`
+	Storage  string         `json:"storageAccountArmId,omitempty" arm:"only="`
+	Search   string         `json:"searchAccountArmId,omitempty" arm:"only="`
+	Cosmos2  string         `json:"cosmosDbResourceId,omitempty" arm:"only="`
+	Storage2 string         `json:"storageAccountResourceId,omitempty" arm:"only="`
+	Search2  string         `json:"searchAccountResourceId,omitempty" arm:"only="`
+}
+
+type encryptionKey struct {
+	Vault  string `json:"keyVaultArmId,omitempty" arm:"only="`
+	Key    string `json:"keyIdentifier,omitempty" arm:"only="`
+	Client string `json:"identityClientId,omitempty" arm:"only="`
 }
 
 // managedNetwork is a promise about jobs' networks that takes a network to keep.
 type managedNetwork struct {
 	IsolationMode string `json:"isolationMode" arm:"only=Disabled"`
 	OutboundRules any    `json:"outboundRules,omitempty" arm:"only={}"`
-	FirewallSku   string `json:"firewallSku,omitempty"`
-	Kind          string `json:"managedNetworkKind,omitempty"`
-	Monitoring    any    `json:"enableNetworkMonitor,omitempty"`
+	FirewallSku   string `json:"firewallSku,omitempty" arm:"only=|Standard|Basic"`
+	Kind          string `json:"managedNetworkKind,omitempty" arm:"only=|V1|V2"`
+	Monitor       *flag  `json:"enableNetworkMonitor,omitempty" arm:"only=false"`
 	Status        any    `json:"status,omitempty" arm:"readonly"`
 	NetworkID     any    `json:"networkId,omitempty" arm:"readonly"`
 	Changeable    any    `json:"changeableIsolationModes,omitempty" arm:"readonly"`
 }
 
+type featureStore struct {
+	Runtime struct {
+		Spark string `json:"sparkRuntimeVersion,omitempty" arm:"only="`
+	} `json:"computeRuntime"`
+	Offline string `json:"offlineStoreConnectionName,omitempty" arm:"only="`
+	Online  string `json:"onlineStoreConnectionName,omitempty" arm:"only="`
+}
+
+type serverlessCompute struct {
+	Subnet     string `json:"serverlessComputeCustomSubnet,omitempty" arm:"only="`
+	NoPublicIP *flag  `json:"serverlessComputeNoPublicIP,omitempty" arm:"only=false"`
+}
+
 // workspaceInner is what no answer shows of a workspace.
 type workspaceInner struct {
-	ID    string `json:"id"`    // workspaceId
-	Role  string `json:"role"`  // of its identity on the resource group
-	Given string `json:"given"` // the principal that has the roles
+	ID   string `json:"id"`   // workspaceId
+	Role string `json:"role"` // of its identity on the resource group
 }
 
 // The modes in which the workspace's own datastores are reached.
@@ -351,6 +373,12 @@ func (w workspace) bringsOwn() bool {
 	return !w.Identity.Has() || !w.PrimaryUserAssignedIdentity.IsZero()
 }
 
+// byIdentity reports whether the workspace's own datastores open to identities
+// alone, not to keys and signatures.
+func (w workspace) byIdentity() bool {
+	return strings.EqualFold(w.SystemDatastoresAuthMode, byIdentity)
+}
+
 // blobContainer is where the workspace's data lies by default.
 func (w workspace) blobContainer() string { return "azureml-blobstore-" + w.workspaceInner.ID }
 
@@ -404,7 +432,7 @@ func (s *Service) listStorageKeys(ctx context.Context, g gate.Grant, d *resource
 // storageKey is the account's key as the workspace's identity may list it, or
 // nil in a workspace that goes by identities.
 func (s *Service) storageKey(ctx context.Context, w workspace) (any, error) {
-	if w.SystemDatastoresAuthMode == byIdentity {
+	if w.byIdentity() {
 		return nil, nil
 	}
 	key, err := s.Accounts.Key(ctx, w.self(), w.StorageAccount.ID)
@@ -412,4 +440,24 @@ func (s *Service) storageKey(ctx context.Context, w workspace) (any, error) {
 		return nil, fmt.Errorf("listing the storage account's key as the workspace: %w", err)
 	}
 	return string(key.Reveal()), nil
+}
+
+// Facts is what other services must know of a workspace.
+type Facts struct {
+	ID        arm.ID
+	UID       string // its GUID (properties.workspaceId)
+	Account   arm.ID // its storage account
+	Container string // the container of the account that artifacts lie in
+	Identity  string // object id of the workspace's identity
+}
+
+// Facts are those of the workspace id; ok is false if there is none. They need
+// no grant, for they open nothing.
+func (s *Service) Facts(tx *store.Tx, id arm.ID) (f Facts, ok bool, err error) {
+	d, err := resource.Load(tx, id)
+	if err != nil || d == nil || !strings.EqualFold(d.Type, workspaceType) {
+		return Facts{}, false, err
+	}
+	w, err := s.readWorkspace(d)
+	return Facts{ID: d.ID, UID: w.workspaceInner.ID, Account: w.StorageAccount.ID, Container: artifactContainer, Identity: w.principal()}, err == nil, err
 }

@@ -1,0 +1,138 @@
+package ml
+
+import (
+	"cmp"
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"maps"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"castellan/internal/arm"
+)
+
+// The listeners of a job's sandbox that tell its managed identity's tokens.
+const (
+	msiListener  = "msi"
+	imdsListener = "imds"
+)
+
+// surroundings are a job's environment variables and the listeners that its
+// sandbox has. The job's own variables come first: none replaces the platform's.
+func (k *work) surroundings(token arm.Secret, expiry time.Time) ([]string, map[string]http.Handler) {
+	env := map[string]string{
+		"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8",
+		"HOME": k.s.Sandboxes.Inside(k.dir.root), "TMPDIR": k.s.Sandboxes.Inside(k.dir.root) + "/tmp",
+		"PYTHONUNBUFFERED": "1", "OMP_NUM_THREADS": strconv.Itoa(k.cl.size.CPUs), "MLFLOW_DISABLE_TELEMETRY": "true",
+	}
+	maps.Copy(env, k.p.Variables)
+	maps.Copy(env, k.azureml(token, expiry))
+	listeners := k.metadata(env)
+	out := make([]string, 0, len(env))
+	for _, name := range sortedKeys(env) {
+		out = append(out, name+"="+env[name])
+	}
+	return out, listeners
+}
+
+// azureml are the variables by which a job knows itself and its services.
+func (k *work) azureml(token arm.Secret, expiry time.Time) map[string]string {
+	base, id := k.s.Site.Base(), k.w.Doc.ID
+	scope := id.String()
+	return map[string]string{
+		"AZUREML_RUN_TOKEN":                    string(token.Reveal()),
+		"AZUREML_RUN_TOKEN_EXPIRY":             strconv.FormatInt(expiry.Unix(), 10),
+		"AZUREML_RUN_TOKEN_RENEW":              base + "/mlservice/v1.0" + scope + "/runs/" + k.run + "/token",
+		"AZUREML_RUN_ID":                       k.run,
+		"AZUREML_ROOT_RUN_ID":                  k.run,
+		"AZUREML_ARM_SUBSCRIPTION":             id.Subscription(),
+		"AZUREML_ARM_RESOURCEGROUP":            id.Group().Name(),
+		"AZUREML_ARM_WORKSPACE_NAME":           k.w.Doc.Name,
+		"AZUREML_ARM_PROJECT_NAME":             k.p.Experiment,
+		"AZUREML_SERVICE_ENDPOINT":             base,
+		"AZUREML_DISCOVERY_SERVICE_ENDPOINT":   base + "/discovery",
+		"AZUREML_RUN_HISTORY_SERVICE_ENDPOINT": base,
+		"AZUREML_EXPERIMENT_ID":                k.in.ExpID,
+		"AZUREML_EXPERIMENT_SCOPE":             scope + "/experiments/" + k.p.Experiment,
+		"AZUREML_WORKSPACE_ID":                 k.w.workspaceInner.ID,
+		"AZUREML_WORKSPACE_SCOPE":              scope,
+		"AZUREML_COMPUTE":                      k.cl.Doc.Name,
+		"AZUREML_NODE_COUNT":                   "1",
+		"MLFLOW_TRACKING_URI":                  base + "/mlflow/v2.0" + scope,
+		"MLFLOW_TRACKING_TOKEN":                string(token.Reveal()),
+		"MLFLOW_RUN_ID":                        k.run,
+		"MLFLOW_EXPERIMENT_ID":                 k.in.ExpID,
+		"MLFLOW_EXPERIMENT_NAME":               k.p.Experiment,
+	}
+}
+
+// metadata adds the managed identity endpoint, if the cluster has identities.
+// The workspace's own identity is not among them, whoever asks.
+func (k *work) metadata(env map[string]string) map[string]http.Handler {
+	for _, name := range []string{"MSI_ENDPOINT", "MSI_SECRET", "IDENTITY_ENDPOINT", "IDENTITY_HEADER", "DEFAULT_IDENTITY_CLIENT_ID"} {
+		delete(env, name)
+	}
+	all := k.cl.identities()
+	if len(all) == 0 {
+		return nil
+	}
+	var b [32]byte
+	_, _ = rand.Read(b[:]) // never fails
+	secret := hex.EncodeToString(b[:])
+	endpoint := "http://" + k.s.Sandboxes.Address(msiListener) + "/msi/token"
+	env["MSI_ENDPOINT"], env["MSI_SECRET"] = endpoint, secret
+	env["IDENTITY_ENDPOINT"], env["IDENTITY_HEADER"] = endpoint, secret
+	env["DEFAULT_IDENTITY_CLIENT_ID"] = k.who.client
+	h := k.s.Metadata.Serve(arm.NewSecret([]byte(secret)), k.tokens(all))
+	return map[string]http.Handler{msiListener: h, imdsListener: h}
+}
+
+// mintManaged is what minting a managed identity's token asks for.
+var mintManaged = arm.NewDataAction("Castellan.Identity/managedIdentities/mint/action", "get a token as a managed identity")
+
+// tokens mints for this job's identities, while the job runs.
+func (k *work) tokens(all []identity) TokenFunc {
+	return func(ctx context.Context, audience, clientID, objectID, resourceID string) (arm.Secret, string, time.Time, error) {
+		none := arm.Errorf(arm.BadRequest, "Identity not found: this job's cluster has no such managed identity")
+		if _, alive := k.s.live.find(k.w.Doc.ID, k.run); !alive {
+			return arm.Secret{}, "", time.Time{}, arm.Errorf(arm.BadRequest, "the job is over")
+		}
+		for _, i := range k.candidates(all, clientID, objectID, resourceID) {
+			as := k.s.system("giving the job "+k.run+" its cluster's identity", i.of, mintManaged)
+			token, client, end, err := k.s.Tokens.Managed(ctx, as, i.of, audience)
+			if err != nil {
+				return arm.Secret{}, "", time.Time{}, err
+			}
+			if clientID != "" && !strings.EqualFold(clientID, client) {
+				continue
+			}
+			return token, client, end, nil
+		}
+		return arm.Secret{}, "", time.Time{}, none
+	}
+}
+
+// candidates are the identities that a question may mean.
+func (k *work) candidates(all []identity, clientID, objectID, resourceID string) []identity {
+	if clientID == "" && objectID == "" && resourceID == "" {
+		return []identity{k.who}
+	}
+	var out []identity
+	for _, i := range all {
+		switch {
+		case clientID != "" && i.client != "" && !strings.EqualFold(clientID, i.client),
+			objectID != "" && !strings.EqualFold(objectID, i.principal),
+			resourceID != "" && !strings.EqualFold(resourceID, i.of.String()):
+			continue
+		}
+		out = append(out, i)
+	}
+	return out
+}
+
+// sortedKeys are a map's keys in order.
+func sortedKeys[K cmp.Ordered, V any](m map[K]V) []K { return slices.Sorted(maps.Keys(m)) }
