@@ -93,14 +93,13 @@ func (e *Engine) weigh(v *view, k actionKey, scope string) Decision {
 	mask := e.mask(k)
 	out := Decision{Reason: becauseUnassigned}
 	for _, s := range e.scopes(room[:0], scope) {
-		if v.heads == nil {
+		if v.places == nil {
 			if e.weighHolders(v, k, s, &out); out.Allowed {
 				return out
 			}
 			continue
 		}
-		at, ok := v.heads[s]
-		for ; ok && at >= 0; at = v.links[at].next {
+		for at := v.place(e.hash(s), s).first - 1; at >= 0; at = v.links[at].next {
 			if l := &v.links[at]; e.weighOne(l.x, l.role, mask, k, &out) {
 				return out
 			}

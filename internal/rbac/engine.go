@@ -47,7 +47,8 @@ type roleSlot struct {
 type entry struct {
 	Assignment
 	slot *roleSlot
-	pos  int // place in its holder's list
+	hash uint64 // of the scope's key
+	pos  int    // place in its holder's list
 }
 
 // holder is what was given to one principal.
@@ -158,7 +159,7 @@ func (e *Engine) PutAssignment(a Assignment) error {
 	}
 	e.change(func() {
 		e.drop(a.ID)
-		x := &entry{Assignment: a, slot: e.slot(a.RoleID)}
+		x := &entry{Assignment: a, slot: e.slot(a.RoleID), hash: e.hash(a.Scope.Key())}
 		e.given[strings.ToLower(a.ID)] = x
 		k := strings.ToLower(a.Principal)
 		if e.holders[k] == nil {

@@ -1,6 +1,7 @@
 package rbac
 
 import (
+	"math/bits"
 	"slices"
 	"strings"
 )
@@ -17,9 +18,16 @@ type view struct {
 	gen uint64
 	who *identity // on its own, so that who remembers it does not keep the rest
 
-	heads   map[string]int32 // by scope key: first of a chain in links
+	places  []place // where chains in links begin, by scope; a power of two of them
 	links   []link
-	holders []*holder // asked instead of heads when the caller has very many
+	holders []*holder // asked instead of places when the caller has very many
+}
+
+// place is where the chain of one scope begins. Scopes whose hashes want one
+// place lie one after the other; an empty place ends the search.
+type place struct {
+	tag   uint32 // the hash's upper half
+	first int32  // the chain's first link, counted from 1; 0 when empty
 }
 
 // link is one assignment in a chain; next is -1 at the end.
@@ -61,7 +69,7 @@ func (e *Engine) makeView(gen uint64, object string, groups []string) *view {
 	if total > viewLimit {
 		return v
 	}
-	v.heads = make(map[string]int32, total)
+	v.places = make([]place, 1<<bits.Len(uint(total*2)))
 	v.links = make([]link, 0, total)
 	for _, h := range v.holders {
 		for _, x := range h.all {
@@ -92,13 +100,21 @@ func (e *Engine) holdersOf(object string, groups []string) []*holder {
 }
 
 func (v *view) add(x *entry) {
-	k := x.Scope.Key()
-	next, ok := v.heads[k]
-	if !ok {
-		next = -1
+	p := v.place(x.hash, x.Scope.Key())
+	v.links = append(v.links, link{x, x.effective(), p.first - 1})
+	*p = place{uint32(x.hash >> 32), int32(len(v.links))}
+}
+
+// place is the place of a scope, which is empty if nothing begins there. There
+// are more places than scopes, so that an empty one is always met.
+func (v *view) place(h uint64, scope string) *place {
+	mask := len(v.places) - 1
+	for i := int(h) & mask; ; i = (i + 1) & mask {
+		p := &v.places[i]
+		if p.first == 0 || p.tag == uint32(h>>32) && v.links[p.first-1].x.Scope.Key() == scope {
+			return p
+		}
 	}
-	v.heads[k] = int32(len(v.links))
-	v.links = append(v.links, link{x, x.effective(), next})
 }
 
 // effective is the slot of the role that x gives, or -1 when x gives nothing.
