@@ -18,7 +18,7 @@ import (
 	"castellan/internal/store"
 )
 
-// Config is what a Service needs; every field is needed.
+// Config is what a Service needs; every field but Removed is needed.
 type Config struct {
 	DB   *store.DB
 	Gate *gate.Gate
@@ -32,6 +32,10 @@ type Config struct {
 	Workspace  *resource.Kind
 	Blobs      Blobs
 	Workspaces Workspaces
+	// Removed is run for every model and version that MLflow's registry deletes,
+	// in the deletion's own transaction, as Resource Manager does for what it
+	// deletes itself. nil does nothing.
+	Removed func(tx *store.Tx, d *resource.Doc) error
 }
 
 // Service keeps run history. It is safe for concurrent use.
@@ -56,7 +60,7 @@ func New(cfg Config) (*Service, error) {
 // Manager and told apart from it by the path.
 func (s *Service) Plane() *gate.Plane {
 	return &gate.Plane{
-		Name: "ml", Fold: true, Refuse: s.refuse, Who: s.Who, Routes: s.routes(),
+		Name: "ml", Fold: true, Refuse: s.refuse, Who: s.who, Routes: s.routes(),
 		Host: func(host string) bool { return host == s.Site.Host() },
 	}
 }
