@@ -1,5 +1,3 @@
-//go:build unfinished
-
 package identity
 
 import (
@@ -59,6 +57,7 @@ type App struct {
 type Redirect struct {
 	URI string
 	Web bool // the client there keeps a secret
+	SPA bool // the client there is a page in a browser; only told apart for show
 }
 
 // Secret is a client secret, of which only the hash is kept: it is random and

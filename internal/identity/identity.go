@@ -3,14 +3,13 @@ package identity
 
 import (
 	"context"
-	"errors"
-	"net/http"
+	"fmt"
+	"strings"
 	"time"
 
 	"castellan/internal/arm"
 	"castellan/internal/audit"
 	"castellan/internal/gate"
-	"castellan/internal/resource"
 	"castellan/internal/seal"
 	"castellan/internal/store"
 )
@@ -28,79 +27,88 @@ type Config struct {
 // Service is the directory and what is built on it.
 type Service struct {
 	Config
-	onGone []func(tx *store.Tx, principal string) error
+	index   *index
+	keys    *keyring
+	cache   tokenCache
+	revoked revocations
+	hasher  *hasher
+	locks   lockout
+	pace    pace
+	flows   seal.Key
+	style   style
+	apis    map[string]api
+	known   map[string]*App
+	onGone  []func(tx *store.Tx, principal string) error
 }
 
-var errSkeleton = errors.New("identity: not built yet")
-
-// New opens the directory that cfg.DB keeps.
-func New(cfg Config) (*Service, error) { return &Service{Config: cfg}, nil }
-
-// Founding says how the first tenant is made.
-type Founding struct {
-	Tenant string // its id; empty makes a random one
-	Domain string // empty means the site's suffix
-	Admin  string // local part of the administrator's user name; empty means admin
+// New opens the directory that cfg.DB keeps, and makes signing keys if there
+// are none yet.
+func New(cfg Config) (*Service, error) {
+	st, err := newStyle()
+	if err != nil {
+		return nil, fmt.Errorf("reading the sign-in page: %w", err)
+	}
+	s := &Service{
+		Config: cfg, index: newIndex(), keys: newKeyring(cfg.Root), hasher: newHasher(), flows: cfg.Root.Derive("identity flows"), style: st,
+		cache: tokenCache{m: map[[32]byte]*verified{}}, revoked: revocations{m: map[string]time.Time{}},
+		locks: lockout{known: map[string]lock{}, other: map[string]lock{}},
+		pace:  pace{polls: map[string]time.Time{}, guesses: map[string][]time.Time{}},
+		apis:  audiences(cfg.Site), known: wellKnown(cfg.Site),
+	}
+	ctx := context.Background()
+	err = cfg.DB.View(ctx, func(tx *store.Tx) error {
+		for _, load := range []func(*store.Tx) error{s.index.load, s.keys.load, s.revoked.load, s.locks.load} {
+			if err := load(tx); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("reading the directory: %w", err)
+	}
+	return s, s.keys.ensure(ctx, cfg.DB, cfg.Now())
 }
 
-// Founded is what Bootstrap made. Secrets are only ever told here.
-type Founded struct {
-	Fresh        bool // false: there was a tenant already, and only Tenant and Domain are set
-	Tenant       string
-	Domain       string
-	UserName     string // user principal name of the first administrator
-	UserObject   string
-	Password     arm.Secret // must be changed at first sign-in
-	ClientID     string     // of the first administrator's application
-	ClientObject string     // object id of its service principal
-	ClientSecret arm.Secret
+// Run forgets, now and then, what nobody can use any more, until ctx is done.
+func (s *Service) Run(ctx context.Context) error {
+	tick := time.NewTicker(time.Hour)
+	defer tick.Stop()
+	for {
+		if err := s.DB.Do(ctx, func(tx *store.Tx) error { return s.sweep(tx, s.Now()) }); err != nil {
+			return err
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
 }
 
-// Bootstrap makes the first tenant with one administrator and one application,
-// unless there is a tenant already.
-func (s *Service) Bootstrap(ctx context.Context, f Founding) (Founded, error) {
-	return Founded{}, errSkeleton
-}
-
-// Home is the id of the tenant that the installation's subscriptions belong to, or "".
-func (s *Service) Home() string { return s.Site.Tenant }
-
-// Login is the sign-in plane, on the shared host.
-func (s *Service) Login() *gate.Plane { return &gate.Plane{Name: "login"} }
-
-// Graph is the directory's plane, on its own host and below /v1.0 on the shared one.
-func (s *Service) Graph() *gate.Plane { return &gate.Plane{Name: "graph"} }
-
-// Bearer reads the caller from a request's bearer token, which must be for one
-// of the audiences and from the home tenant.
-func (s *Service) Bearer(audiences ...string) func(*http.Request) (arm.Caller, error) {
-	return func(*http.Request) (arm.Caller, error) { return arm.Caller{}, errSkeleton }
-}
-
-// VerifyToken is the caller that an access token for one of the audiences proves.
-func (s *Service) VerifyToken(ctx context.Context, raw string, audiences []string) (arm.Caller, error) {
-	return arm.Caller{}, errSkeleton
+// Home is the id of the tenant that the installation's subscriptions belong to,
+// or "" before Bootstrap.
+func (s *Service) Home() string {
+	if s.Site.Tenant != "" {
+		return s.Site.Tenant
+	}
+	return find(s.index, func(x *index) string {
+		var first *Tenant
+		for _, t := range x.tenants {
+			if first == nil || t.Created.Before(first.Created) {
+				first = t
+			}
+		}
+		if first == nil {
+			return ""
+		}
+		return first.ID
+	})
 }
 
 // Challenge is the WWW-Authenticate value that sends a client to sign-in.
 func (s *Service) Challenge() string {
 	return `Bearer authorization_uri="` + s.Site.Base() + "/" + s.Home() + `"`
-}
-
-// Decide answers for ids below /providers/Microsoft.Directory; handled is false
-// for all others.
-func (s *Service) Decide(c arm.Caller, a arm.Action, id arm.ID) (handled, allowed bool, reason string) {
-	return false, false, ""
-}
-
-// MintManaged is what a token for a managed identity asks for. No role has it:
-// only the platform's own leases do.
-var MintManaged = arm.NewDataAction("Castellan.Identity/managedIdentities/mint/action", "get a token as a managed identity")
-
-// ManagedToken makes an access token for the managed identity that the Grant's
-// target has (a resource) or is (a user-assigned identity).
-func (s *Service) ManagedToken(ctx context.Context, g gate.Grant, audience string) (token string, expires time.Time, clientID string, err error) {
-	return "", time.Time{}, "", errSkeleton
 }
 
 // OnPrincipalGone makes fn run in every transaction that removes a principal.
@@ -109,20 +117,46 @@ func (s *Service) OnPrincipalGone(fn func(tx *store.Tx, principal string) error)
 	s.onGone = append(s.onGone, fn)
 }
 
-// Ensure is the system-assigned identity of a resource, made if it is not there.
-func (s *Service) Ensure(tx *store.Tx, of arm.ID, name string) (principal, tenant string, err error) {
-	return "", "", errSkeleton
+// Principal is the kind of the principal with this object id, whatever the id's
+// letter case, as tx sees it; ok is false if the tenant has none.
+func (s *Service) Principal(tx *store.Tx, tenant, id string) (kind arm.Kind, ok bool, err error) {
+	if !isGUID(id) {
+		return "", false, nil
+	}
+	for _, c := range []struct {
+		class string
+		kind  arm.Kind
+	}{{"user", arm.User}, {"group", arm.Group}, {"sp", arm.ServicePrincipal}} {
+		v, err := tx.Get(objectTable, tenant+"|"+c.class+"|"+fold(id))
+		if err != nil {
+			return "", false, err
+		}
+		if v != nil {
+			return c.kind, true, nil
+		}
+	}
+	return "", false, nil
 }
 
-// Drop removes the system-assigned identity of a resource, if it has one.
-func (s *Service) Drop(tx *store.Tx, of arm.ID) error { return errSkeleton }
-
-// UserAssigned is the principal of a user-assigned identity.
-func (s *Service) UserAssigned(tx *store.Tx, id arm.ID) (principal, client string, ok bool, err error) {
-	return "", "", false, errSkeleton
+// Groups are the object ids of all groups that the principal is in, also by
+// nesting, as tx sees it; none for a principal that is not there.
+func (s *Service) Groups(tx *store.Tx, tenant, id string) ([]string, error) {
+	seen := map[string]bool{}
+	var out []string
+	for todo := []string{fold(id)}; len(todo) > 0; {
+		next := todo[len(todo)-1]
+		todo = todo[:len(todo)-1]
+		rows, err := tx.Scan(groupTable, tenant+"|"+next+"|", "", 0)
+		if err != nil {
+			return nil, err
+		}
+		for _, r := range rows {
+			g := r.Key[strings.LastIndexByte(r.Key, '|')+1:]
+			if !seen[g] {
+				seen[g] = true
+				out, todo = append(out, g), append(todo, g)
+			}
+		}
+	}
+	return out, nil
 }
-
-// Kinds are the resource kinds of this package.
-func (s *Service) Kinds() []*resource.Kind { return nil }
-
-var _ resource.Identities = (*Service)(nil)

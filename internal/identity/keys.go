@@ -1,5 +1,3 @@
-//go:build unfinished
-
 package identity
 
 import (
@@ -10,6 +8,7 @@ import (
 	"crypto/x509"
 	"encoding/base64"
 	"fmt"
+	"math/big"
 	"sync"
 	"time"
 
@@ -69,6 +68,7 @@ type signingKey struct {
 // keyring has the keys of all classes.
 type keyring struct {
 	seal seal.Key
+	turn sync.Mutex   // held by whoever rotates
 	mu   sync.RWMutex // guards keys
 	keys map[class]map[string]*signingKey
 }
@@ -273,4 +273,11 @@ func (k *keyring) retire(tx *store.Tx, c class, kid string) error {
 	}
 	tx.After(func() { k.drop(c, kid) })
 	return tx.Delete(keyTable, string(c)+"|"+kid)
+}
+
+// publicJWK is a key as it is published.
+func publicJWK(k *signingKey, issuer string) map[string]any {
+	e := big.NewInt(int64(k.public.E)).Bytes()
+	b := base64.RawURLEncoding
+	return map[string]any{"kty": "RSA", "use": "sig", "alg": string(jose.RS256), "kid": k.KID, "n": b.EncodeToString(k.public.N.Bytes()), "e": b.EncodeToString(e), "issuer": issuer}
 }

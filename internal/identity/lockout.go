@@ -1,5 +1,3 @@
-//go:build unfinished
-
 package identity
 
 import (
@@ -45,7 +43,9 @@ func (l *lockout) load(tx *store.Tx) error {
 		if err != nil {
 			return err
 		}
-		l.known[r.Key] = v
+		if v.Failures > 0 {
+			l.known[r.Key] = v
+		}
 	}
 	return err
 }
@@ -72,7 +72,9 @@ func (l *lockout) fail(ctx context.Context, db *store.DB, name string, principal
 	k := lockKey(name)
 	v := l.count(k, principal, now)
 	if !principal {
-		return nil
+		// Written as for a principal, so that it takes as long; into few places,
+		// so that made-up names do not fill the store.
+		k, v = "nobody|"+k[:3], lock{}
 	}
 	return db.Do(ctx, func(tx *store.Tx) error { return store.PutJSON(tx, lockTable, k, v) })
 }

@@ -1,5 +1,3 @@
-//go:build unfinished
-
 package identity
 
 import (
@@ -70,6 +68,11 @@ func (h *hasher) matches(ctx context.Context, hash, password string) (bool, erro
 		return false, err
 	}
 	defer h.leave()
+	return h.check(hash, password)
+}
+
+// check is matches for whoever entered already.
+func (h *hasher) check(hash, password string) (bool, error) {
 	known := hash != ""
 	if !known {
 		hash = h.dummy
@@ -151,4 +154,19 @@ func newID() string {
 	_, _ = rand.Read(b[:]) // never fails
 	b[6], b[8] = b[6]&0x0f|0x40, b[8]&0x3f|0x80
 	return fmt.Sprintf("%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:])
+}
+
+// letters is n random letters and digits, 5.95 bits each, which no shell takes
+// for an option or for anything else.
+func letters(n int) string {
+	const all = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
+	out := make([]byte, 0, n)
+	var b [1]byte
+	for len(out) < n {
+		_, _ = rand.Read(b[:])       // never fails
+		if v := int(b[0]); v < 248 { // 4 times 62: no letter is more likely than another
+			out = append(out, all[v%len(all)])
+		}
+	}
+	return string(out)
 }

@@ -1,5 +1,3 @@
-//go:build unfinished
-
 package identity
 
 import (
@@ -111,6 +109,12 @@ func (s *Service) sweepGrants(tx *store.Tx, now time.Time) error {
 			continue
 		}
 		if err := tx.Delete(grantTable, g.Key); err != nil {
+			return err
+		}
+		if g.UserCode == "" {
+			continue
+		}
+		if err := tx.Delete(userCodes, g.UserCode); err != nil {
 			return err
 		}
 	}

@@ -1,0 +1,126 @@
+package identity
+
+import (
+	"context"
+	"time"
+
+	"castellan/internal/arm"
+	"castellan/internal/audit"
+	"castellan/internal/store"
+)
+
+// Founding says how the first tenant is made.
+type Founding struct {
+	Tenant string // its id; empty makes a random one
+	Domain string // empty means the site's suffix
+	Admin  string // local part of the administrator's user name; empty means admin
+}
+
+// Founded is what Bootstrap made. Secrets are only ever told here.
+type Founded struct {
+	Fresh        bool // false: there was a tenant already, and only Tenant and Domain are set
+	Tenant       string
+	Domain       string
+	UserName     string // user principal name of the first administrator
+	UserObject   string
+	Password     arm.Secret // must be changed at first sign-in
+	ClientID     string     // of the first administrator's application
+	ClientObject string     // object id of its service principal
+	ClientSecret arm.Secret
+}
+
+// firstSecret is how long the first application's secret lasts.
+const firstSecret = 2 * 365 * 24 * time.Hour
+
+// Bootstrap makes the first tenant with one administrator and one application,
+// unless there is a tenant already.
+func (s *Service) Bootstrap(ctx context.Context, f Founding) (Founded, error) {
+	if t := s.index.tenantOf(s.Home()); t != nil {
+		return Founded{Tenant: t.ID, Domain: t.Domain}, nil
+	}
+	return s.found(ctx, f)
+}
+
+// found makes a tenant.
+func (s *Service) found(ctx context.Context, f Founding) (Founded, error) {
+	f = s.defaults(f)
+	if !isGUID(f.Tenant) {
+		return Founded{}, arm.Errorf(arm.BadRequest, "the tenant id %q is not a GUID", f.Tenant)
+	}
+	now, password, secret := s.Now().UTC(), letters(20), newSecret()
+	hash, err := s.hasher.hash(ctx, password)
+	if err != nil {
+		return Founded{}, err
+	}
+	t := &Tenant{ID: fold(f.Tenant), Domain: fold(f.Domain), Name: f.Domain, Created: now}
+	u := &User{ID: newID(), Tenant: t.ID, UPN: f.Admin + "@" + t.Domain, Name: "Administrator", Password: hash, MustChange: true, Created: now}
+	if err := checkUPN(u.UPN, t.Domain); err != nil {
+		return Founded{}, err
+	}
+	app := &App{ID: newID(), Tenant: t.ID, AppID: newID(), Name: "Castellan administration", Created: now,
+		Secrets: []Secret{{KeyID: newID(), Name: "first start", Hint: hint(secret), Hash: hashSecret(secret), Start: now, End: now.Add(firstSecret)}}}
+	p := &Principal{ID: newID(), Tenant: t.ID, AppID: app.AppID, Name: app.Name, Created: now}
+	err = s.DB.Do(ctx, func(tx *store.Tx) error {
+		if err := s.putTenant(tx, t); err != nil {
+			return err
+		}
+		for _, e := range []entry{u, app, p} {
+			if err := s.put(tx, e); err != nil {
+				return err
+			}
+		}
+		for _, id := range []string{u.ID, p.ID} {
+			if err := s.empower(tx, t.ID, id, true); err != nil {
+				return err
+			}
+		}
+		return s.Log.Append(tx, audit.Entry{Tenant: t.ID, Caller: "system:setup", Credential: "system", Action: "microsoft.directory/tenants/create", Target: tenantID(t.ID).String(),
+			Item: u.ID + " " + p.ID, Decision: "allowed", Reason: "the first start makes the first tenant and its administrators", Outcome: "ok"})
+	})
+	if err != nil {
+		return Founded{}, err
+	}
+	return Founded{
+		Fresh: true, Tenant: t.ID, Domain: t.Domain, UserName: u.UPN, UserObject: u.ID, Password: arm.NewSecret([]byte(password)),
+		ClientID: app.AppID, ClientObject: p.ID, ClientSecret: arm.NewSecret([]byte(secret)),
+	}, nil
+}
+
+func (s *Service) defaults(f Founding) Founding {
+	if f.Tenant == "" {
+		f.Tenant = s.Site.Tenant
+	}
+	if f.Tenant == "" {
+		f.Tenant = newID()
+	}
+	if f.Domain == "" {
+		f.Domain = s.Site.Suffix
+	}
+	if f.Admin == "" {
+		f.Admin = "admin"
+	}
+	return f
+}
+
+// putTenant keeps a new tenant, whose id and domain nobody may have.
+func (s *Service) putTenant(tx *store.Tx, t *Tenant) error {
+	old, err := tx.Get(tenantTable, t.ID)
+	if err != nil {
+		return err
+	}
+	holder, err := tx.Get(nameTable, "domain|"+t.Domain)
+	if err != nil {
+		return err
+	}
+	if old != nil || holder != nil {
+		return arm.Errorf(arm.Conflict, "there is a tenant with the id %s or the domain %s already", t.ID, t.Domain)
+	}
+	if err := tx.Put(nameTable, "domain|"+t.Domain, []byte(t.ID)); err != nil {
+		return err
+	}
+	tx.After(func() { s.index.tenant(t) })
+	return store.PutJSON(tx, tenantTable, t.ID, t)
+}
+
+// newSecret is a client secret of more than 256 random bits.
+func newSecret() string { return letters(44) }

@@ -1,0 +1,203 @@
+package identity
+
+import (
+	"encoding/base64"
+	"errors"
+	"io"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+
+	"castellan/internal/arm"
+	"castellan/internal/gate"
+	"castellan/internal/store"
+)
+
+const (
+	maxGraphBody = 1 << 20 // bytes
+	graphPage    = 100     // rows of a list, unless $top says otherwise
+	maxGraphPage = 999
+)
+
+// visit is one request to the directory, behind the gate.
+type visit struct {
+	s      *Service
+	r      *http.Request
+	w      http.ResponseWriter
+	g      gate.Grant
+	tenant string
+	path   []string // segments behind /v1.0, from the Grant's item
+}
+
+// answer is what a request to the directory is answered with.
+type answer struct {
+	status int
+	body   any
+}
+
+var done = answer{status: http.StatusNoContent}
+
+// Graph is the directory's plane, Microsoft Graph's, on its own host and below
+// /v1.0 on the shared one. The tenant is always the token's.
+func (s *Service) Graph() *gate.Plane {
+	p := &gate.Plane{
+		Name: "graph", Fold: true, Refuse: s.refuseGraph,
+		Host: func(h string) bool { return h == s.Site.GraphHost() || h == s.Site.Host() },
+		Who:  func(r *http.Request) (arm.Caller, error) { return s.anyTenant(r, s.Site.GraphAudiences()) },
+	}
+	for _, more := range [][]gate.Route{s.selfDoors(), s.userDoors(), s.groupDoors(), s.appDoors(), s.principalDoors(), s.objectDoors(), s.roleDoors(), s.keyDoors()} {
+		p.Routes = append(p.Routes, more...)
+	}
+	return p
+}
+
+// door is a route of the directory.
+func (s *Service) door(a arm.Action, pattern string, do func(*visit) (answer, error)) gate.Route {
+	method, path, _ := strings.Cut(pattern, " ")
+	return gate.On(a, method+" /v1.0/"+path, s.locateGraph, func(w http.ResponseWriter, r *http.Request, g gate.Grant) error {
+		id, err := g.On(a)
+		if err != nil {
+			return err
+		}
+		out, err := do(&visit{s: s, r: r, w: w, g: g, tenant: id.Name(), path: strings.Split(g.Item(), "/")})
+		if err != nil {
+			return err
+		}
+		if out.body == nil {
+			w.WriteHeader(out.status)
+			return nil
+		}
+		gate.WriteJSON(w, out.status, out.body)
+		return nil
+	})
+}
+
+// locateGraph finds the caller's own directory, and in it what the path names.
+func (s *Service) locateGraph(r *http.Request, _ gate.Vars) (gate.Target, error) {
+	c, err := s.anyTenant(r, s.Site.GraphAudiences())
+	if err != nil {
+		return gate.Target{}, err
+	}
+	path, err := url.PathUnescape(r.URL.EscapedPath())
+	if err != nil {
+		return gate.Target{}, arm.Errorf(arm.BadRequest, "the path is malformed")
+	}
+	_, rest, _ := strings.Cut(strings.TrimPrefix(path, "/"), "/")
+	return gate.Target{ID: tenantID(c.Tenant), Item: rest}, nil
+}
+
+// seg is the path's segment i, or "".
+func (v *visit) seg(i int) string {
+	if i >= len(v.path) {
+		return ""
+	}
+	return v.path[i]
+}
+
+// body reads what the client sent, by out's tags; what is not there is refused by name.
+func (v *visit) body(out any) error {
+	b, err := io.ReadAll(http.MaxBytesReader(v.w, v.r.Body, maxGraphBody))
+	if err != nil {
+		return &arm.Error{Code: arm.BadRequest, Message: "The request body could not be read.", Err: err}
+	}
+	return arm.Decode(b, out)
+}
+
+// change runs fn in the transaction that also records the change.
+func (v *visit) change(fn func(tx *store.Tx) error) error {
+	return v.g.Change(v.r.Context(), v.s.DB, fn)
+}
+
+func (v *visit) context(what string) string {
+	return "https://" + v.s.Site.GraphHost() + "/v1.0/$metadata#" + what
+}
+
+// one answers with one object.
+func (v *visit) one(status int, class string, m map[string]any) (answer, error) {
+	m["@odata.context"] = v.context(class + "/$entity")
+	return answer{status, m}, nil
+}
+
+// list answers with those of the objects that $filter means, page by page.
+func (v *visit) list(class string, all []map[string]any) (answer, error) {
+	q := v.r.URL.Query()
+	match, err := parseFilter(q.Get("$filter"))
+	if err != nil {
+		return answer{}, err
+	}
+	size, err := pageOf(q.Get("$top"))
+	if err != nil {
+		return answer{}, err
+	}
+	after, err := base64.RawURLEncoding.DecodeString(q.Get("$skiptoken"))
+	if err != nil {
+		return answer{}, arm.Errorf(arm.BadRequest, "The $skiptoken is not one that a nextLink gave.")
+	}
+	slices.SortFunc(all, func(a, b map[string]any) int { return strings.Compare(a["id"].(string), b["id"].(string)) })
+	out := map[string]any{"@odata.context": v.context(class)}
+	rows := []map[string]any{}
+	for _, m := range all {
+		ok, err := match(m)
+		if err != nil {
+			return answer{}, err
+		}
+		if !ok || m["id"].(string) <= string(after) {
+			continue
+		}
+		if len(rows) == size {
+			q.Set("$skiptoken", base64.RawURLEncoding.EncodeToString([]byte(rows[size-1]["id"].(string))))
+			out["@odata.nextLink"] = "https://" + v.r.Host + v.r.URL.EscapedPath() + "?" + q.Encode()
+			break
+		}
+		rows = append(rows, m)
+	}
+	out["value"] = rows
+	return answer{http.StatusOK, out}, nil
+}
+
+func pageOf(top string) (int, error) {
+	if top == "" {
+		return graphPage, nil
+	}
+	n, err := strconv.Atoi(top)
+	if err != nil || n < 1 || n > maxGraphPage {
+		return 0, arm.Errorf(arm.BadRequest, "$top is %q; it must be from 1 to %d.", printable(top), maxGraphPage)
+	}
+	return n, nil
+}
+
+func missing(class, id string) error {
+	return arm.Errorf(arm.NotFound, "Resource '%s' of the type %s does not exist or one of its queried reference-property objects are not present.", printable(id), class)
+}
+
+// graphCodes are Graph's words for the codes of all planes.
+var graphCodes = map[arm.Code]arm.Code{
+	arm.NotFound: "Request_ResourceNotFound", arm.Forbidden: "Authorization_RequestDenied", arm.Conflict: "Request_MultipleObjectsWithSameKeyValue",
+	arm.BadRequest: "Request_BadRequest", arm.InvalidRequest: "Request_BadRequest", arm.Internal: "InternalServerError",
+}
+
+// refuseGraph writes err as Microsoft Graph does.
+func (s *Service) refuseGraph(w http.ResponseWriter, r *http.Request, err error) {
+	var p *problem
+	if errors.As(err, &p) {
+		err = &arm.Error{Code: arm.BadRequest, Message: p.text, Err: err}
+	}
+	status := gate.Status(err)
+	code, message := gate.PublicError(err)
+	if g, ok := graphCodes[code]; ok {
+		code = g
+	}
+	switch status {
+	case http.StatusUnauthorized:
+		w.Header().Set("WWW-Authenticate", `Bearer realm="", authorization_uri="`+s.Site.Base()+`/common/oauth2/authorize", client_id="00000003-0000-0000-c000-000000000000"`)
+	case http.StatusForbidden:
+		message = "Insufficient privileges to complete the operation. " + message
+	case http.StatusConflict:
+		status = http.StatusBadRequest // as Graph answers
+	}
+	gate.WriteJSON(w, status, map[string]any{"error": map[string]any{"code": code, "message": message, "innerError": map[string]any{
+		"date": s.Now().UTC().Format("2006-01-02T15:04:05"), "request-id": newID(), "client-request-id": correlation(r),
+	}}})
+}

@@ -1,0 +1,202 @@
+package identity
+
+import (
+	"net/http"
+	"slices"
+	"strings"
+
+	"castellan/internal/arm"
+	"castellan/internal/gate"
+	"castellan/internal/store"
+)
+
+// show is the principal as Graph shows it; a is its application, or nil.
+func (p *Principal) show(a *App) map[string]any {
+	typ, names, alternative := "Application", []string{p.AppID}, []string{}
+	if p.Managed {
+		typ = "ManagedIdentity"
+		explicit := map[bool]string{true: "isExplicit=True", false: "isExplicit=False"}[p.Explicit]
+		alternative = []string{explicit, p.Resource}
+	}
+	if a != nil && a.Tenant == p.Tenant {
+		names = append(names, a.URIs...)
+	}
+	return map[string]any{
+		"id": p.ID, "appId": p.AppID, "displayName": p.Name, "appDisplayName": p.Name, "accountEnabled": !p.Disabled, "servicePrincipalType": typ,
+		"servicePrincipalNames": names, "alternativeNames": alternative, "appOwnerOrganizationId": p.Tenant, "createdDateTime": stamp(p.Created),
+		"appRoleAssignmentRequired": false, "passwordCredentials": []any{}, "keyCredentials": []any{}, "tags": []string{}, "appRoles": []any{}, "oauth2PermissionScopes": []any{},
+		"replyUrls": []string{}, "signInAudience": "AzureADMyOrg", "homepage": nil, "description": nil,
+	}
+}
+
+func (s *Service) principalDoors() []gate.Route {
+	return []gate.Route{
+		s.door(readDirectory, "GET serviceprincipals", (*visit).listPrincipals),
+		s.door(createPrincipal, "POST serviceprincipals", (*visit).createPrincipal),
+		s.door(readDirectory, "GET serviceprincipals/{id}", func(v *visit) (answer, error) {
+			p, err := v.principal()
+			if err != nil {
+				return answer{}, err
+			}
+			return v.one(http.StatusOK, "servicePrincipals", p.show(v.s.index.client(p.AppID)))
+		}),
+		s.door(updatePrincipal, "PATCH serviceprincipals/{id}", (*visit).updatePrincipal),
+		s.door(deletePrincipal, "DELETE serviceprincipals/{id}", (*visit).deletePrincipal),
+		s.door(readDirectory, "GET serviceprincipals/{id}/memberof", func(v *visit) (answer, error) { return v.groupsOfPrincipal(false) }),
+		s.door(readDirectory, "GET serviceprincipals/{id}/transitivememberof", func(v *visit) (answer, error) { return v.groupsOfPrincipal(true) }),
+		s.door(readDirectory, "GET serviceprincipals/{id}/owners", func(v *visit) (answer, error) { return v.list("directoryObjects", nil) }),
+	}
+}
+
+func (v *visit) principal() (*Principal, error) {
+	p := v.s.index.sp(fold(v.seg(1)))
+	if p == nil || p.Tenant != v.tenant {
+		return nil, missing("servicePrincipal", v.seg(1))
+	}
+	return p, nil
+}
+
+func (v *visit) listPrincipals() (answer, error) {
+	rows := find(v.s.index, func(x *index) (out []map[string]any) {
+		for _, p := range x.sps {
+			if p.Tenant == v.tenant {
+				out = append(out, p.show(x.clients[fold(p.AppID)]))
+			}
+		}
+		return out
+	})
+	return v.list("servicePrincipals", rows)
+}
+
+func (v *visit) groupsOfPrincipal(all bool) (answer, error) {
+	p, err := v.principal()
+	if err != nil {
+		return answer{}, err
+	}
+	return v.groupsOf(p.ID, all)
+}
+
+// principalBody is what a client may say of an application's principal.
+type principalBody struct {
+	AppID   string `json:"appId"`
+	Enabled *bool  `json:"accountEnabled"`
+	Tags    any    `json:"tags"`
+	Notes   any    `json:"notes"`
+	Name    any    `json:"displayName"` // the application's
+}
+
+// createPrincipal lets an application of the tenant act in it.
+func (v *visit) createPrincipal() (answer, error) {
+	var b principalBody
+	if err := v.body(&b); err != nil {
+		return answer{}, err
+	}
+	var p *Principal
+	var app *App
+	err := v.change(func(tx *store.Tx) error {
+		a, ok, err := named[*App](tx, "app|"+fold(b.AppID))
+		if err != nil {
+			return err
+		}
+		if !ok || a.Tenant != v.tenant {
+			return arm.Errorf(arm.BadRequest, "The appId '%s' of the service principal does not reference a valid application object.", printable(b.AppID))
+		}
+		app = a
+		p = &Principal{ID: newID(), Tenant: v.tenant, AppID: a.AppID, Name: a.Name, Disabled: b.Enabled != nil && !*b.Enabled, Created: v.s.Now().UTC()}
+		return v.s.put(tx, p)
+	})
+	if err != nil {
+		return answer{}, err
+	}
+	return v.one(http.StatusCreated, "servicePrincipals", p.show(app))
+}
+
+func (v *visit) updatePrincipal() (answer, error) {
+	var b principalBody
+	if err := v.body(&b); err != nil {
+		return answer{}, err
+	}
+	was, err := v.principal()
+	if err != nil {
+		return answer{}, err
+	}
+	return done, v.change(func(tx *store.Tx) error {
+		p, ok, err := fetch[*Principal](tx, v.tenant, "sp", was.ID)
+		if err != nil {
+			return err
+		}
+		if !ok {
+			return missing("servicePrincipal", was.ID)
+		}
+		if b.Enabled != nil && p.Disabled == *b.Enabled {
+			p.Disabled = !*b.Enabled
+			p.Epoch++
+		}
+		if p.Disabled {
+			if err := v.s.lastAdmin(tx, v.tenant, p.ID); err != nil {
+				return err
+			}
+		}
+		return v.s.put(tx, p)
+	})
+}
+
+// deletePrincipal puts an application out of the tenant. A managed identity
+// goes with its resource and not otherwise.
+func (v *visit) deletePrincipal() (answer, error) {
+	p, err := v.principal()
+	if err != nil {
+		return answer{}, err
+	}
+	if p.Managed {
+		return answer{}, arm.Errorf(arm.BadRequest, "A managed identity is deleted with its resource, %s.", p.Resource)
+	}
+	return done, v.change(func(tx *store.Tx) error {
+		if err := v.s.lastAdmin(tx, v.tenant, p.ID); err != nil {
+			return err
+		}
+		return v.s.remove(tx, p)
+	})
+}
+
+func (s *Service) objectDoors() []gate.Route {
+	return []gate.Route{
+		s.door(readDirectory, "POST directoryobjects/getbyids", (*visit).byIDs),
+		s.door(readDirectory, "GET directoryobjects/{id}", func(v *visit) (answer, error) {
+			m := v.s.index.shown(v.tenant, fold(v.seg(1)))
+			if m == nil {
+				return answer{}, missing("directoryObject", v.seg(1))
+			}
+			return v.one(http.StatusOK, "directoryObjects", m)
+		}),
+		s.door(readDirectory, "GET organization", func(v *visit) (answer, error) {
+			t := v.s.index.tenantOf(v.tenant)
+			return v.list("organization", []map[string]any{{"id": t.ID, "displayName": t.Name, "createdDateTime": stamp(t.Created),
+				"verifiedDomains": []any{map[string]any{"name": t.Domain, "isDefault": true, "isInitial": true, "type": "Managed", "capabilities": "Email"}}}})
+		}),
+	}
+}
+
+// byIDs looks up objects of any kind; those that are not there are left out.
+func (v *visit) byIDs() (answer, error) {
+	var b struct {
+		IDs   []string `json:"ids"`
+		Types []string `json:"types"`
+	}
+	if err := v.body(&b); err != nil {
+		return answer{}, err
+	}
+	if len(b.IDs) > 1000 {
+		return answer{}, arm.Errorf(arm.BadRequest, "At most 1000 ids are taken at once.")
+	}
+	rows := []map[string]any{}
+	for _, id := range b.IDs {
+		m := v.s.index.shown(v.tenant, fold(id))
+		if m != nil && (len(b.Types) == 0 || slices.ContainsFunc(b.Types, func(t string) bool {
+			return strings.EqualFold(t, "directoryObject") || strings.EqualFold("#microsoft.graph."+t, m["@odata.type"].(string))
+		})) {
+			rows = append(rows, m)
+		}
+	}
+	return answer{http.StatusOK, map[string]any{"@odata.context": v.context("directoryObjects"), "value": rows}}, nil
+}

@@ -1,0 +1,19 @@
+package identity
+
+import "castellan/internal/arm"
+
+// Known is a principal as the directory knows it now, with all its groups: for
+// whoever acts for it later than it was let in. It is an error if the principal
+// is gone or may not sign in.
+func (s *Service) Known(tenant, object string) (arm.Caller, error) {
+	c := arm.Caller{Tenant: tenant, Object: object, Token: string(accessClass)}
+	if u := s.index.user(object); u != nil && u.Tenant == tenant && !u.Disabled {
+		c.Kind, c.Name, c.Groups = arm.User, u.UPN, s.index.groupsOf(u.ID)
+		return c, nil
+	}
+	if p := s.index.sp(object); p != nil && p.Tenant == tenant && !p.Disabled {
+		c.Kind, c.Name, c.App, c.Groups = arm.ServicePrincipal, p.Name, p.AppID, s.index.groupsOf(p.ID)
+		return c, nil
+	}
+	return arm.Caller{}, arm.Errorf(arm.Unauthenticated, "the principal %s is gone or may not sign in", object)
+}

@@ -1,0 +1,62 @@
+package identity
+
+import (
+	"context"
+	"errors"
+	"strconv"
+
+	"castellan/internal/arm"
+	"castellan/internal/audit"
+)
+
+// signInAction is what the audit log calls sign-ins.
+const signInAction = "microsoft.directory/signIn"
+
+// signIn is what the audit log is told of one attempt to get tokens or a
+// session. It never has a name that was typed and is nobody's: people type
+// passwords where names belong.
+type signIn struct {
+	tenant, object, name, app string
+	how                       string // what was shown: secret, certificate, password, refresh, ...
+	grant                     string
+	resource                  string
+}
+
+// note records how an attempt ended and returns the error that it ended with.
+// What can't be recorded fails, and nothing is given.
+func (s *Service) note(ctx context.Context, e signIn, err error) error {
+	x := audit.Entry{
+		Tenant: e.tenant, Caller: e.object, Name: e.name, Credential: e.how, Action: signInAction, Target: tenantID(e.tenant).String(),
+		Item: e.grant, Decision: "allowed", Reason: "signed in", Outcome: "ok",
+	}
+	if e.resource != "" {
+		x.Reason = "signed in for " + e.resource
+	}
+	if isGUID(e.app) {
+		x.App = e.app
+	}
+	var p *problem
+	switch {
+	case err == nil:
+	case errors.As(err, &p):
+		if p.code == "authorization_pending" || p.code == "slow_down" {
+			return err // nothing happened yet
+		}
+		x.Decision, x.Reason, x.Outcome = "refused", reason(p), p.code
+	default:
+		x.Decision, x.Reason, x.Outcome = "refused", "an error", string(arm.CodeOf(err))
+	}
+	if rec := s.Log.Record(context.WithoutCancel(ctx), x); rec != nil {
+		return &problem{status: 500, number: 90033, code: "temporarily_unavailable", text: "The sign-in can't be recorded, so it is not carried out.", err: rec}
+	}
+	return err
+}
+
+// reason is the problem without what the client typed.
+func reason(p *problem) string {
+	switch p.number {
+	case 700016, 500011, 90002, 70003, 9000411:
+		return "AADSTS" + strconv.Itoa(p.number)
+	}
+	return p.description()
+}
