@@ -58,7 +58,7 @@ func (d *Deployment) given(name string, def, sent map[string]any) (*lazy, error)
 			return nil, invalid("the parameter %q is a reference to a key vault, which is not supported; send its value", name)
 		}
 		if v := get(m, "value"); v != nil {
-			return &lazy{place: place, done: true, value: whole(clone(v))}, nil
+			return &lazy{place: place, done: true, value: Whole(clone(v))}, nil
 		}
 	}
 	if v, ok := lookup(def, "defaultValue"); ok {
@@ -148,7 +148,7 @@ func (d *Deployment) allows(allowed []any, v any) bool {
 		if ok && is && strings.EqualFold(s, t) {
 			return true
 		}
-		if eq, err := (env{d: d}).same(whole(clone(a)), v); eq && err == nil {
+		if eq, err := (env{d: d}).same(Whole(clone(a)), v); eq && err == nil {
 			return true
 		}
 	}

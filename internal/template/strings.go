@@ -79,11 +79,12 @@ func fromJSON(s string) (any, error) {
 	if err != nil {
 		return nil, invalid("the argument is not JSON")
 	}
-	return whole(v), nil
+	return Whole(v), nil
 }
 
-// whole makes the whole numbers in v what expressions count with.
-func whole(v any) any {
+// Whole makes the whole numbers in v, as Read gave it, what expressions count
+// with.
+func Whole(v any) any {
 	switch x := v.(type) {
 	case json.Number:
 		if n, err := x.Int64(); err == nil {
@@ -91,11 +92,11 @@ func whole(v any) any {
 		}
 	case []any:
 		for i := range x {
-			x[i] = whole(x[i])
+			x[i] = Whole(x[i])
 		}
 	case map[string]any:
 		for k := range x {
-			x[k] = whole(x[k])
+			x[k] = Whole(x[k])
 		}
 	}
 	return v

@@ -1,0 +1,288 @@
+package deploy
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+
+	"castellan/internal/arm"
+	"castellan/internal/resource"
+	"castellan/internal/store"
+	"castellan/internal/template"
+)
+
+// strict makes JSON of what the Azure CLI sends.
+func strict(data []byte) ([]byte, error) {
+	v, err := template.Read(data)
+	if err != nil {
+		return nil, err
+	}
+	return json.Marshal(v)
+}
+
+// check is what can be said about a deployment at a glance; its template is
+// worked out in needs, which holds nobody up.
+func (s *Service) check(c resource.Change) error {
+	if c.Caller.Lease != nil {
+		return arm.Errorf(arm.Forbidden, "a deployment acts as its caller, and %s can't be acted as", c.Caller.Lease.Why)
+	}
+	if c.Old != nil && !over(resource.StateOf(c.Old)) {
+		return &arm.Error{Code: "DeploymentActive", Status: http.StatusConflict, Message: fmt.Sprintf("The deployment '%s' is still running; wait until it is over, or use another name.", c.Doc.Name)}
+	}
+	if n := len(c.Doc.Name); n > maxName {
+		return arm.Errorf("InvalidDeploymentName", "the deployment's name has %d characters; at most %d are allowed", n, maxName)
+	}
+	var p properties
+	if err := json.Unmarshal(c.Doc.Properties, &p); err != nil {
+		return fmt.Errorf("reading the properties of %s: %w", c.Doc.ID, err)
+	}
+	return p.check()
+}
+
+// maxName is how many characters a deployment's name has at most.
+const maxName = 64
+
+func (p properties) check() error {
+	switch {
+	case p.TemplateLink != nil || p.ParametersLink != nil:
+		return arm.Errorf(arm.Unsupported, "properties has a templateLink or parametersLink; nothing is fetched from elsewhere, so send template and parameters themselves")
+	case p.OnError != nil:
+		return arm.Errorf(arm.Unsupported, "properties.onErrorDeployment is not supported; leave it out")
+	case len(p.Template) == 0:
+		return arm.Errorf("InvalidDeployment", "properties.template is missing")
+	case p.Mode == "":
+		return arm.Errorf("InvalidDeployment", "properties.mode is missing; it must be Incremental")
+	}
+	return nil
+}
+
+// prepared is a deployment worked out, and found possible for its caller.
+type prepared struct {
+	shown properties
+	run   inner
+}
+
+func (s *Service) needs(ctx context.Context, c resource.Change) (any, error) {
+	var p properties
+	if err := json.Unmarshal(c.Doc.Properties, &p); err != nil {
+		return nil, fmt.Errorf("reading the properties of %s: %w", c.Doc.ID, err)
+	}
+	return s.prepare(ctx, c.Caller, c.Doc.ID, p)
+}
+
+// prepare works out the template for the caller: whatever can be known to be
+// wrong or forbidden is said before anything is made.
+func (s *Service) prepare(ctx context.Context, as arm.Caller, id arm.ID, p properties) (*prepared, error) {
+	in := inner{Template: p.Template, Parameters: p.Parameters, Tenant: as.Tenant, Object: as.Object, Seed: random(), Began: s.Now().UTC()}
+	d, err := s.load(ctx, id, in)
+	if err != nil {
+		return nil, err
+	}
+	plan, err := d.Plan()
+	if err != nil {
+		return nil, err
+	}
+	var f findings
+	if err := s.judge(ctx, as, d, &f, 0); err != nil {
+		return nil, err
+	}
+	if err := f.err(); err != nil {
+		return nil, err
+	}
+	shown, err := json.Marshal(d.Parameters())
+	if err != nil {
+		return nil, fmt.Errorf("writing the parameters of %s: %w", id, err)
+	}
+	out := &prepared{run: in, shown: properties{Mode: "Incremental", Parameters: shown, Hash: hash(p.Template), Correlation: correlation(in.Seed), Timestamp: &in.Began, Debug: p.Debug}}
+	for _, r := range plan {
+		out.shown.Validated = append(out.shown.Validated, reference{r.ID})
+	}
+	return out, nil
+}
+
+// load is the deployment's template with its parameters, at its place.
+func (s *Service) load(ctx context.Context, id arm.ID, in inner) (*template.Deployment, error) {
+	tree, err := template.Read(in.Template)
+	if err != nil {
+		return nil, err
+	}
+	params := map[string]any{}
+	if len(in.Parameters) > 0 {
+		v, err := template.Read(in.Parameters)
+		if err != nil {
+			return nil, err
+		}
+		m, ok := v.(map[string]any)
+		if !ok && v != nil {
+			return nil, arm.Errorf("InvalidDeployment", `properties.parameters must be an object of {"value": ...}`)
+		}
+		params = m
+	}
+	scope, err := s.scope(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	scope.Now, scope.Seed = in.Began, in.Seed
+	return template.New(tree, params, scope)
+}
+
+func (s *Service) scope(ctx context.Context, id arm.ID) (template.Scope, error) {
+	out := template.Scope{
+		Tenant: s.Site.Tenant, Subscription: id.Subscription(), SubscriptionName: id.Subscription(),
+		Group: id.Group().Name(), GroupLocation: s.Site.Location, Deployment: id.Name(), Environment: environment(s.Site),
+	}
+	err := s.DB.View(ctx, func(tx *store.Tx) error {
+		g, err := resource.Load(tx, id.Group())
+		if err != nil || g == nil {
+			return err
+		}
+		out.Group, out.GroupLocation, out.GroupTags = g.Name, g.Location, g.Tags
+		return nil
+	})
+	return out, err
+}
+
+// environment is what environment() tells of this cloud.
+func environment(s arm.Site) map[string]any {
+	return map[string]any{
+		"name": "Castellan", "resourceManager": s.Base() + "/", "portal": "https://portal." + s.Suffix, "graph": "https://" + s.GraphHost() + "/", "graphAudience": "https://" + s.GraphHost() + "/",
+		"authentication": map[string]any{"loginEndpoint": s.Base() + "/", "audiences": []any{s.Base() + "/"}, "tenant": "common", "identityProvider": "AAD"},
+		"suffixes":       map[string]any{"storage": s.StorageSuffix(), "keyvaultDns": "." + s.VaultSuffix(), "acrLoginServer": "." + s.RegistrySuffix()},
+	}
+}
+
+// findings are what stands against a deployment.
+type findings struct {
+	unknown   []string // types that there are none of
+	forbidden []problem
+}
+
+// maxDeep is how deep deployments may nest; Azure allows no more either.
+const maxDeep = 5
+
+// judge asks, for every resource of the plan, whether there is such a thing and
+// whether the caller may write it, also within nested templates as far as they
+// are known already.
+func (s *Service) judge(ctx context.Context, as arm.Caller, d *template.Deployment, f *findings, deep int) error {
+	if deep > maxDeep {
+		return arm.Errorf(template.InvalidTemplate, "the template nests deployments deeper than %d", maxDeep)
+	}
+	plan, err := d.Plan()
+	if err != nil {
+		return err
+	}
+	for _, r := range plan {
+		known, allowed, action := s.Doors.May(as, r.ID)
+		switch {
+		case !known:
+			f.miss(r.Type)
+			continue
+		case !allowed && !r.Maybe:
+			f.forbid(as, r, action)
+		}
+		body, err := r.Body()
+		if template.Later(err) || r.Maybe && err != nil {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		if r.IsDeployment() {
+			if err := s.judgeNested(ctx, as, r.ID, body, f, deep); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (s *Service) judgeNested(ctx context.Context, as arm.Caller, id arm.ID, body map[string]any, f *findings, deep int) error {
+	b, err := json.Marshal(body["properties"])
+	if err != nil {
+		return fmt.Errorf("writing the nested deployment %s: %w", id, err)
+	}
+	var p properties
+	if err := arm.Decode(b, &p); err != nil {
+		return err
+	}
+	if err := p.check(); err != nil {
+		return err
+	}
+	d, err := s.load(ctx, id, inner{Template: p.Template, Parameters: p.Parameters, Seed: "judged", Began: s.Now().UTC()})
+	if err != nil {
+		return err
+	}
+	return s.judge(ctx, as, d, f, deep+1)
+}
+
+func (f *findings) miss(typ string) {
+	if !slices.ContainsFunc(f.unknown, func(x string) bool { return strings.EqualFold(x, typ) }) {
+		f.unknown = append(f.unknown, typ)
+	}
+}
+
+func (f *findings) forbid(as arm.Caller, r *template.Resource, action string) {
+	f.forbidden = append(f.forbidden, problem{Code: arm.Forbidden, Target: r.ID.String(), Message: fmt.Sprintf(
+		"Authorization failed for template resource '%s' of type '%s'. The client with object id '%s' does not have permission to perform action '%s' at scope '%s'.", r.ID.Name(), r.Type, as.Object, action, r.ID)})
+}
+
+func (f *findings) err() error {
+	if len(f.unknown) > 0 {
+		slices.Sort(f.unknown)
+		return arm.Errorf("InvalidResourceType", "Nothing was deployed: the template has resources of types that this installation does not have: %s.", strings.Join(f.unknown, ", "))
+	}
+	if len(f.forbidden) == 0 {
+		return nil
+	}
+	texts := make([]string, len(f.forbidden))
+	for i, p := range f.forbidden {
+		texts[i] = p.Message
+	}
+	return &arm.Error{Code: "InvalidTemplateDeployment", Status: http.StatusForbidden, Message: "Nothing was deployed: " + strings.Join(texts, " ")}
+}
+
+// hash tells templates apart, as a number, which is what Azure's is.
+func hash(t []byte) string {
+	sum := sha256.Sum256(t)
+	return fmt.Sprint(binary.BigEndian.Uint64(sum[:8]))
+}
+
+// correlation is the run's id in the form that clients want.
+func correlation(seed string) string {
+	return seed[:8] + "-" + seed[8:12] + "-" + seed[12:16] + "-" + seed[16:20] + "-" + seed[20:]
+}
+
+// save keeps what was prepared and forgets what the run before did.
+func (s *Service) save(tx *store.Tx, c resource.Change) error {
+	p, ok := c.Seen.(*prepared)
+	if !ok {
+		return errors.New("deploy: a deployment is to be kept that was not prepared")
+	}
+	if c.Old != nil {
+		if err := forgetOperations(tx, c.Old); err != nil {
+			return err
+		}
+	}
+	p.shown.Validated = nil
+	var err error
+	if c.Doc.Properties, err = json.Marshal(p.shown); err != nil {
+		return err
+	}
+	c.Doc.Inner, err = json.Marshal(p.run)
+	return err
+}
+
+func (s *Service) remove(tx *store.Tx, d *resource.Doc) error { return forgetOperations(tx, d) }
+
+func innerOf(d *resource.Doc) (in inner, err error) {
+	if err = json.Unmarshal(d.Inner, &in); err != nil {
+		err = fmt.Errorf("reading the run of %s: %w", d.ID, err)
+	}
+	return in, err
+}
