@@ -1,5 +1,3 @@
-//go:build unfinished
-
 package main
 
 import (
@@ -87,13 +85,13 @@ func environment(r app.Ready) [][2]string {
 	}
 	return [][2]string{
 		{"HTTPS_PROXY", r.Proxy}, {"https_proxy", r.Proxy},
-		{"NO_PROXY", "localhost,127.0.0.1,::1"}, {"no_proxy", "localhost,127.0.0.1,::1"},
+		{"NO_PROXY", "127.0.0.1,::1"}, {"no_proxy", "127.0.0.1,::1"},
 		{"SSL_CERT_FILE", bundle}, {"REQUESTS_CA_BUNDLE", bundle}, {"NODE_EXTRA_CA_CERTS", r.CAFile},
-		{"ARM_CLOUD_METADATA_URL", r.ARM + "/metadata/endpoints?api-version=2022-09-01"},
+		{"ARM_CLOUD_METADATA_URL", r.ARM + "/metadata/endpoints?api-version=2019-05-01"},
 		{"ARM_METADATA_HOSTNAME", strings.TrimPrefix(r.ARM, "https://")},
 		{"AZUREML_CURRENT_CLOUD", "Castellan"}, {"AZURE_CORE_INSTANCE_DISCOVERY", "false"},
 		{"AZURE_AUTHORITY_HOST", r.Login}, {"AZURE_TENANT_ID", r.TenantID},
-		{"AZURE_SUBSCRIPTION_ID", r.SubscriptionID},
+		{"AZURE_SUBSCRIPTION_ID", r.SubscriptionID}, {"MLFLOW_DISABLE_TELEMETRY", "true"},
 	}
 }
 
@@ -111,15 +109,10 @@ type note struct{ name, text string }
 
 func notes(r app.Ready) []note {
 	return []note{
-		{"az", fmt.Sprintf(`# Azure CLI
+		{"az", fmt.Sprintf(`# Azure CLI: ARM_CLOUD_METADATA_URL makes the cloud known, and the active one
 mkdir -p "${AZURE_CONFIG_DIR:-$HOME/.azure}"
-az cloud register -n Castellan --endpoint-resource-manager %[1]s/ --endpoint-active-directory %[2]s/ \
-  --endpoint-active-directory-resource-id %[1]s/ --endpoint-active-directory-graph-resource-id %[3]s/ \
-  --endpoint-management %[1]s/ --suffix-keyvault-dns .%[4]s --suffix-storage-endpoint %[5]s
-az cloud set -n Castellan
-az config set core.instance_discovery=false
-az login --service-principal -u CLIENT_ID -p CLIENT_SECRET --tenant %[6]s    # or: az login --use-device-code --tenant %[6]s
-`, r.ARM, r.Login, r.Graph, r.Suffixes["vault"], r.Suffixes["storage"], r.TenantID)},
+az login --service-principal -u CLIENT_ID -p CLIENT_SECRET --tenant %[1]s    # or: az login --use-device-code --tenant %[1]s
+`, r.TenantID)},
 		{"go", fmt.Sprintf(`// Azure SDK for Go
 c := cloud.Configuration{
 	ActiveDirectoryAuthorityHost: %q,
@@ -188,7 +181,7 @@ type proof struct {
 
 var proofs = []proof{
 	{"curl", []string{"curl"}, `curl -fsS --cacert "$SSL_CERT_FILE" -X POST "$LOGIN/$AZURE_TENANT_ID/oauth2/v2.0/token" -d grant_type=client_credentials -d "client_id=$AZURE_CLIENT_ID" --data-urlencode "client_secret=$AZURE_CLIENT_SECRET" --data-urlencode "scope=$ARM/.default"`},
-	{"az", []string{"az"}, `az cloud register -n Castellan --endpoint-resource-manager "$ARM/" --endpoint-active-directory "$LOGIN/" --endpoint-active-directory-resource-id "$ARM/" --endpoint-active-directory-graph-resource-id "$GRAPH/" --endpoint-management "$ARM/" && az cloud set -n Castellan && az config set core.instance_discovery=false && az login --service-principal -u "$AZURE_CLIENT_ID" -p "$AZURE_CLIENT_SECRET" --tenant "$AZURE_TENANT_ID" && az group list`},
+	{"az", []string{"az"}, `az login --service-principal -u "$AZURE_CLIENT_ID" -p "$AZURE_CLIENT_SECRET" --tenant "$AZURE_TENANT_ID" && az group list`},
 	{"azure-identity (Python)", []string{"python3", "python3:azure.identity"}, `python3 -c 'import os
 from azure.identity import ClientSecretCredential
 c = ClientSecretCredential(os.environ["AZURE_TENANT_ID"], os.environ["AZURE_CLIENT_ID"], os.environ["AZURE_CLIENT_SECRET"], authority=os.environ["LOGIN"], disable_instance_discovery=True)
@@ -211,9 +204,7 @@ func checkClients(ctx context.Context, out io.Writer, r app.Ready) error {
 	defer os.RemoveAll(home)
 	env := slices.DeleteFunc(os.Environ(), func(kv string) bool { return strings.HasPrefix(kv, "AZURE_") })
 	for _, kv := range environment(r) {
-		if kv[0] != "ARM_CLOUD_METADATA_URL" { // az registers the cloud by hand below
-			env = append(env, kv[0]+"="+kv[1])
-		}
+		env = append(env, kv[0]+"="+kv[1])
 	}
 	env = append(env, "AZURE_CONFIG_DIR="+home, "AZURE_CLIENT_ID="+id, "AZURE_CLIENT_SECRET="+secret, "ARM="+r.ARM, "LOGIN="+r.Login, "GRAPH="+r.Graph)
 	ran, failed := 0, 0

@@ -1,5 +1,3 @@
-//go:build unfinished
-
 // Package app puts the platform together; the only package that knows all others.
 package app
 
@@ -9,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -17,15 +16,20 @@ import (
 
 	"castellan/internal/arm"
 	"castellan/internal/audit"
+	"castellan/internal/blob"
+	"castellan/internal/compute"
 	"castellan/internal/gate"
 	"castellan/internal/governance"
 	"castellan/internal/identity"
+	"castellan/internal/ml"
+	"castellan/internal/monitor"
 	"castellan/internal/ops"
 	"castellan/internal/rbac"
 	"castellan/internal/resource"
 	"castellan/internal/seal"
 	"castellan/internal/server"
 	"castellan/internal/store"
+	"castellan/internal/tracking"
 	"castellan/internal/vault"
 )
 
@@ -113,6 +117,10 @@ type App struct {
 	identity  *identity.Service
 	roles     *governance.Service
 	vault     *vault.Service
+	blob      *blob.Service
+	compute   *compute.Service
+	ml        *ml.Service
+	tracking  *tracking.Service
 
 	stop context.CancelFunc
 	work sync.WaitGroup
@@ -153,7 +161,7 @@ func New(ctx context.Context, cfg Config) (_ *App, err error) {
 	a.resources = &resource.Server{DB: db, Gate: a.gate, Now: cfg.Now, Site: a.Site}
 	a.runner = &ops.Runner{Server: a.resources, Log: cfg.Log}
 	a.resources.Wake = a.runner.Wake
-	if err := a.services(key); err != nil {
+	if err := a.services(ctx, key); err != nil {
 		return nil, err
 	}
 	if err := a.roles.Load(ctx); err != nil {
@@ -170,7 +178,7 @@ func New(ctx context.Context, cfg Config) (_ *App, err error) {
 }
 
 // services makes the services, those first that others need.
-func (a *App) services(key seal.Key) (err error) {
+func (a *App) services(ctx context.Context, key seal.Key) (err error) {
 	a.identity, err = identity.New(identity.Config{DB: a.db, Log: a.Audit, Gate: a.gate, Root: key, Site: a.Site, Now: a.Now})
 	if err != nil {
 		return err
@@ -183,7 +191,54 @@ func (a *App) services(key seal.Key) (err error) {
 	a.resources.OnRemove = append(a.resources.OnRemove, a.roles.DropScope)
 	a.identity.OnPrincipalGone(a.roles.DropPrincipal)
 	a.vault, err = vault.New(vault.Config{DB: a.db, Root: key, Site: a.Site, Now: a.Now, Who: a.identity.Bearer(a.Site.VaultAudiences()...), May: a.may})
+	if err != nil {
+		return err
+	}
+	a.blob, err = blob.New(blob.Config{
+		DB: a.db, Gate: a.gate, Root: key, Dir: filepath.Join(a.Data, "blobs"), Site: a.Site, Now: a.Now, Log: a.Log,
+		Who: a.identity.Bearer(a.Site.StorageAudiences()...), May: a.may, OnRemove: a.roles.DropScope,
+		Signer: func(_ context.Context, tenant, object string) (arm.Caller, error) {
+			return a.identity.Known(tenant, object)
+		},
+	})
+	if err != nil {
+		return err
+	}
+	return a.learning(ctx)
+}
+
+// learning makes what jobs need: sandboxes, workspaces and run history.
+func (a *App) learning(ctx context.Context) (err error) {
+	scratch := filepath.Join(a.Data, "scratch")
+	a.compute, err = compute.New(ctx, compute.Config{Dir: scratch, Names: a.names, CA: a.CA.PEM, Edge: a.edge, Proxy: a.proxy})
+	if err != nil {
+		return err
+	}
+	a.ml, err = ml.New(ml.Config{
+		DB: a.db, Gate: a.gate, Root: scratch, Site: a.Site, Now: a.Now, Log: a.Log,
+		Blobs: mlBlobs{a}, Accounts: mlAccounts{a}, Roles: mlRoles{a}, Vaults: mlVaults{a}, Runs: mlRuns{a},
+		Sandboxes: mlSandboxes{a.compute}, Tokens: mlTokens{a}, Metadata: mlMetadata{a.Now},
+	})
+	if err != nil {
+		return err
+	}
+	a.tracking, err = tracking.New(tracking.Config{
+		DB: a.db, Gate: a.gate, Site: a.Site, Now: a.Now, Who: a.whoLearns(), Workspace: a.ml.Kinds()[0],
+		Blobs: trackingBlobs{a}, Workspaces: workspaces{a},
+	})
 	return err
+}
+
+// whoLearns is who calls the ML plane: a run by its own token, or the bearer of
+// a token for Resource Manager or for machine learning.
+func (a *App) whoLearns() func(*http.Request) (arm.Caller, error) {
+	bearer := a.identity.Bearer(append(a.Site.ARMAudiences(), a.Site.MLAudiences()...)...)
+	return func(r *http.Request) (arm.Caller, error) {
+		if c, ok, err := a.ml.RunToken(r); ok || err != nil {
+			return c, err
+		}
+		return bearer(r)
+	}
 }
 
 // decide asks whoever decides about id: the directory, a vault with access
@@ -217,16 +272,21 @@ func (a *App) planes() []*gate.Plane {
 	}
 	kinds := []*resource.Kind{resource.Subscription, resource.Group}
 	kinds = append(kinds, a.identity.Kinds()...)
-	kinds = append(kinds, a.vault.Kinds()...)
+	for _, more := range [][]*resource.Kind{a.vault.Kinds(), a.blob.Kinds(), a.ml.Kinds(), a.tracking.Kinds(), monitor.Kinds()} {
+		kinds = append(kinds, more...)
+	}
 	for _, k := range kinds {
 		control.Routes = append(control.Routes, a.resources.Routes(k)...)
 	}
 	for _, more := range [][]gate.Route{
 		server.Metadata(a.Site), a.resources.OperationRoutes(), a.resources.CatalogRoutes(), a.roles.Routes(), a.vault.Routes(),
+		a.blob.Routes(), a.ml.Routes(),
 	} {
 		control.Routes = append(control.Routes, more...)
 	}
-	return []*gate.Plane{control, a.identity.Login(), a.identity.Graph()}
+	learn := a.tracking.Plane()
+	learn.Routes = append(learn.Routes, a.ml.MLRoutes()...)
+	return []*gate.Plane{control, learn, a.identity.Login(), a.identity.Graph(), a.vault.Plane(), a.blob.Plane()}
 }
 
 // found makes what an installation begins with: its directory, its
@@ -276,7 +336,7 @@ func (a *App) Run(ctx context.Context) {
 }
 
 func (a *App) workers() map[string]func(context.Context) error {
-	return map[string]func(context.Context) error{"operations": a.runner.Run}
+	return map[string]func(context.Context) error{"operations": a.runner.Run, "sign-in": a.identity.Run, "blobs": a.blob.Run, "jobs": a.ml.Run}
 }
 
 // Close ends the work in the background and closes the data folder.

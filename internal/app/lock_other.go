@@ -1,4 +1,4 @@
-//go:build unfinished && !unix
+//go:build !unix
 
 package app
 

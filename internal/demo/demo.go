@@ -1,5 +1,3 @@
-//go:build unfinished
-
 // Package demo runs the main job and explains it as it goes: from sign-in to a
 // trained model, and to what is refused on the way.
 //
@@ -38,7 +36,8 @@ type demo struct {
 	storage, vaultURL                  string
 	workspace                          workspace
 	job                                string
-	refused                            int
+	code                               string
+	turnedAway                         int
 }
 
 // Run runs the demo. It returns nil only if every step held.

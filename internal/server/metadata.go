@@ -58,7 +58,7 @@ func cloud(s arm.Site) map[string]any {
 		"vmImageAliasDoc": s.Base() + "/", "activeDirectoryDataLake": s.Base() + "/",
 		"azureMachineLearning": "https://ml.azure.com",
 		"suffixes": map[string]any{
-			"storage": s.StorageSuffix(), "keyVaultDns": s.VaultSuffix(), "acrLoginServer": s.RegistrySuffix(),
+			"storage": s.StorageSuffix(), "keyVaultDns": s.VaultSuffix(), "acrLoginServer": s.RegistrySuffix(), "mhsmDns": "managedhsm." + s.Suffix,
 		},
 	}
 }

@@ -1,0 +1,81 @@
+package app
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"net"
+	"net/http"
+
+	"castellan/internal/arm"
+	"castellan/internal/resource"
+	"castellan/internal/server"
+	"castellan/internal/store"
+)
+
+// edge serves the platform on a listener that lies inside a sandbox, until the
+// sandbox ends: by the same names, with the same doors.
+func (a *App) edge(l net.Listener) error {
+	srv := a.Handler.Server()
+	err := srv.Serve(tls.NewListener(l, a.CA.TLS()))
+	if errors.Is(err, net.ErrClosed) || errors.Is(err, http.ErrServerClosed) {
+		return nil
+	}
+	return err
+}
+
+// proxy serves a CONNECT proxy to the edge inside a sandbox that has no names of
+// its own.
+func (a *App) proxy(l net.Listener) error {
+	p := &server.Proxy{Site: a.Site, Edge: func(context.Context) (net.Conn, error) {
+		here, there := net.Pipe()
+		go func() { _ = a.edge(&oneConn{conn: there}) }() // ends with the connection
+		return here, nil
+	}}
+	return p.Serve(l)
+}
+
+// oneConn is a listener that gives out one connection.
+type oneConn struct {
+	conn net.Conn
+	done bool
+}
+
+func (l *oneConn) Accept() (net.Conn, error) {
+	if l.done {
+		return nil, net.ErrClosed
+	}
+	l.done = true
+	return l.conn, nil
+}
+
+func (l *oneConn) Close() error   { return nil }
+func (l *oneConn) Addr() net.Addr { return l.conn.LocalAddr() }
+
+// names are all host names that the platform has now.
+func (a *App) names() []string {
+	out := []string{a.Site.Host(), a.Site.GraphHost()}
+	sub, err := arm.ParseID("/subscriptions/" + a.Site.Subscription)
+	if err != nil {
+		return out
+	}
+	err = a.db.View(context.Background(), func(tx *store.Tx) error {
+		for typ, host := range map[string]func(string) string{
+			"Microsoft.KeyVault/vaults":         func(n string) string { return n + "." + a.Site.VaultSuffix() },
+			"Microsoft.Storage/storageAccounts": func(n string) string { return n + ".blob." + a.Site.StorageSuffix() },
+		} {
+			docs, err := resource.List(tx, typ, sub, "", 0)
+			if err != nil {
+				return err
+			}
+			for _, d := range docs {
+				out = append(out, host(d.Name))
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		a.Log.Error("the host names for a sandbox were not read", "error", err)
+	}
+	return out
+}

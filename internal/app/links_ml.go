@@ -1,0 +1,154 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"time"
+
+	"castellan/internal/arm"
+	"castellan/internal/compute"
+	"castellan/internal/gate"
+	"castellan/internal/governance"
+	"castellan/internal/identity"
+	"castellan/internal/ml"
+	"castellan/internal/rbac"
+	"castellan/internal/store"
+	"castellan/internal/tracking"
+	"castellan/internal/vault"
+)
+
+// admit lets a caller do one thing, and records how it went.
+func admit[T any](ctx context.Context, g *gate.Gate, as arm.Caller, act arm.Action, on gate.Target, do func(gate.Grant) (T, error)) (T, error) {
+	grant, err := g.Admit(ctx, as, act, on)
+	if err != nil {
+		var none T
+		return none, err
+	}
+	out, err := do(grant)
+	return out, grant.Close(ctx, err)
+}
+
+// whole is a caller with what the directory knows of it now, unless its
+// credential decides alone.
+func (a *App) whole(c arm.Caller) (arm.Caller, error) {
+	if c.Lease != nil {
+		return c, nil
+	}
+	return a.identity.Known(c.Tenant, c.Object)
+}
+
+// roles gives and takes roles for ml.
+type mlRoles struct{ *App }
+
+func (l mlRoles) Assign(ctx context.Context, as arm.Caller, principal, role string, scope arm.ID) (made bool, err error) {
+	return admit(ctx, l.gate, as, governance.WriteAssignment, gate.Target{ID: scope, Item: principal}, func(g gate.Grant) (bool, error) {
+		before := len(l.roles.For(principal))
+		err := g.Change(ctx, l.db, func(tx *store.Tx) error {
+			return l.roles.Assign(tx, rbac.Assignment{Scope: scope, RoleID: role, Principal: principal, PrincipalType: arm.ServicePrincipal}, as)
+		})
+		return len(l.roles.For(principal)) > before, err
+	})
+}
+
+func (l mlRoles) Unassign(ctx context.Context, as arm.Caller, principal, role string, scope arm.ID) error {
+	_, err := admit(ctx, l.gate, as, governance.DeleteAssignment, gate.Target{ID: scope, Item: principal}, func(g gate.Grant) (struct{}, error) {
+		return struct{}{}, g.Change(ctx, l.db, func(tx *store.Tx) error {
+			return l.roles.Unassign(tx, rbac.Assignment{Scope: scope, RoleID: role, Principal: principal})
+		})
+	})
+	return err
+}
+
+// mlVaults lets identities into vaults that go by access policies.
+type mlVaults struct{ *App }
+
+func (l mlVaults) Allow(ctx context.Context, as arm.Caller, id arm.ID, principal string) (made bool, err error) {
+	return admit(ctx, l.gate, as, vault.PolicyWrite, gate.Target{ID: id, Item: principal}, func(g gate.Grant) (bool, error) {
+		return l.vault.Allow(ctx, g, l.Site.Tenant, principal)
+	})
+}
+
+// mlRuns keeps the runs of jobs in run history.
+type mlRuns struct{ *App }
+
+func (l mlRuns) Create(ctx context.Context, as arm.Caller, ws arm.ID, r ml.Run) (experiment string, err error) {
+	return admit(ctx, l.gate, as, tracking.RunsWrite, gate.Target{ID: ws, Item: r.ID}, func(g gate.Grant) (string, error) {
+		return l.tracking.CreateJobRun(ctx, g, tracking.JobRun(r))
+	})
+}
+
+func (l mlRuns) Update(ctx context.Context, as arm.Caller, ws arm.ID, run string, u ml.Update) error {
+	_, err := admit(ctx, l.gate, as, tracking.RunsWrite, gate.Target{ID: ws, Item: run}, func(g gate.Grant) (struct{}, error) {
+		return struct{}{}, l.tracking.UpdateJobRun(ctx, g, tracking.JobUpdate{
+			Status: string(u.Status), Started: u.Started, Ended: u.Ended, Error: u.Error, Tags: u.Tags, Properties: u.Properties,
+		})
+	})
+	return err
+}
+
+func (l mlRuns) Append(ctx context.Context, as arm.Caller, ws arm.ID, run, path string, data []byte) error {
+	_, err := admit(ctx, l.gate, as, tracking.ArtifactsWrite, gate.Target{ID: ws, Item: run}, func(g gate.Grant) (struct{}, error) {
+		return struct{}{}, l.tracking.AppendArtifact(ctx, g, path, data)
+	})
+	return err
+}
+
+func (l mlRuns) Put(ctx context.Context, as arm.Caller, ws arm.ID, run, path string, content io.Reader, size int64) error {
+	_, err := admit(ctx, l.gate, as, tracking.ArtifactsWrite, gate.Target{ID: ws, Item: run}, func(g gate.Grant) (struct{}, error) {
+		return struct{}{}, l.tracking.PutArtifact(ctx, g, path, "application/octet-stream", content, size)
+	})
+	return err
+}
+
+// mlSandboxes runs jobs.
+type mlSandboxes struct{ s *compute.Service }
+
+func (l mlSandboxes) Run(ctx context.Context, t ml.Task, begun func(tier string)) (ml.Ended, error) {
+	e, err := l.s.Run(ctx, compute.Task(t), begun)
+	return ml.Ended(e), err
+}
+
+func (l mlSandboxes) Inside(path string) string      { return l.s.Inside(path) }
+func (l mlSandboxes) Address(listener string) string { return l.s.Address(listener) }
+
+// mlTokens mints tokens of compute's identities, for jobs.
+type mlTokens struct{ *App }
+
+func (l mlTokens) Managed(ctx context.Context, as arm.Caller, of arm.ID, audience string) (token arm.Secret, client string, expires time.Time, err error) {
+	token, err = admit(ctx, l.gate, as, identity.MintManaged, gate.Target{ID: of}, func(g gate.Grant) (arm.Secret, error) {
+		text, until, app, err := l.identity.ManagedToken(ctx, g, audience)
+		client, expires = app, until
+		return arm.NewSecret([]byte(text)), err
+	})
+	if arm.CodeOf(err) == "invalid_resource" {
+		return token, client, expires, arm.Errorf(arm.BadRequest, "the audience is not one that this platform has")
+	}
+	return token, client, expires, err
+}
+
+// mlMetadata serves managed identities inside sandboxes.
+type mlMetadata struct{ now func() time.Time }
+
+func (l mlMetadata) Serve(secret arm.Secret, token ml.TokenFunc) http.Handler {
+	return compute.MSI(compute.MSIConfig{Secret: secret, Token: compute.TokenFunc(token), Now: l.now})
+}
+
+// workspaces is what tracking asks of ml: facts, which need no grant.
+type workspaces struct{ *App }
+
+func (l workspaces) Find(tx *store.Tx, id arm.ID) (tracking.Workspace, bool, error) {
+	f, ok, err := l.ml.Facts(tx, id)
+	return tracking.Workspace(f), ok, err
+}
+
+var errNoSuchContainer = errors.New("the container's id is malformed")
+
+// container is the id of a container of an account.
+func container(account arm.ID, name string) (arm.ID, error) {
+	if arm.CheckSegment(name) != nil {
+		return arm.ID{}, errNoSuchContainer
+	}
+	return arm.ParseID(account.String() + "/blobServices/default/containers/" + name)
+}
