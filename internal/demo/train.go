@@ -136,11 +136,26 @@ func (d *demo) submit(ctx context.Context, name, code, command string) (log stri
 		case "Completed":
 			return true, nil
 		case "Failed", "Canceled":
-			return false, fmt.Errorf("the job %s is %s; its log: %s", name, status, log)
+			return false, fmt.Errorf("the job %s is %s: %s; its log: %s", name, status, d.reason(ctx, name), log)
 		}
 		return false, nil
 	})
 	return log, err
+}
+
+// reason is why a run failed.
+func (d *demo) reason(ctx context.Context, run string) string {
+	var details struct {
+		Error struct {
+			Error struct {
+				Message string `json:"message"`
+			} `json:"error"`
+		} `json:"error"`
+	}
+	if _, err := d.arm(ctx, d.scientist, http.MethodGet, "/history/v1.0"+d.workspace.id+"/runs/"+run+"/details", nil, &details); err != nil {
+		return err.Error()
+	}
+	return details.Error.Error.Message
 }
 
 func (d *demo) status(ctx context.Context, job string) (string, error) {
