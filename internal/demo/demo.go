@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -52,7 +53,7 @@ func Run(ctx context.Context, cfg Config) (err error) {
 	began := time.Now()
 	d := &demo{out: cfg.Out}
 	d.say("Castellan: a private Azure Machine Learning. This runs the main job, in the folder\n%s, for real.", dir)
-	a, err := app.New(ctx, app.Config{Data: dir})
+	a, err := app.New(ctx, app.Config{Data: dir, Log: slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))})
 	if err != nil {
 		return err
 	}

@@ -85,17 +85,25 @@ func seal(fd int) error {
 }
 
 func readSpec() (s spec, err error) {
-	f := os.NewFile(specFD, "spec")
-	if f == nil {
-		return s, errors.New("no spec")
+	// No os.File: the descriptor is read in more than one stage, and what the
+	// garbage collector finds unused it closes.
+	var st unix.Stat_t
+	if err := unix.Fstat(specFD, &st); err != nil {
+		return s, fmt.Errorf("reading the spec: %w", err)
 	}
-	st, err := f.Stat()
-	if err != nil {
-		return s, err
-	}
-	b := make([]byte, st.Size())
-	if _, err := f.ReadAt(b, 0); err != nil {
-		return s, err
+	b := make([]byte, st.Size)
+	for at := 0; at < len(b); {
+		n, err := unix.Pread(specFD, b[at:], int64(at))
+		if err == unix.EINTR {
+			continue
+		}
+		if err != nil {
+			return s, fmt.Errorf("reading the spec: %w", err)
+		}
+		if n == 0 {
+			return s, errors.New("the spec is cut")
+		}
+		at += n
 	}
 	d := json.NewDecoder(bytes.NewReader(b))
 	if err := d.Decode(&s); err != nil {
