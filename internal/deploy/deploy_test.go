@@ -256,6 +256,30 @@ func TestRunsResume(t *testing.T) {
 	}
 }
 
+// A run whose deployment was deleted, or deployed anew, stops where it is and
+// writes nothing over its successor.
+func TestReplacedRunsStop(t *testing.T) {
+	w := newWorld(t)
+	w.deploy("ann", "d", resources(one("things", "a", "")), "")
+	for name, change := range map[string]func(*resource.Doc){
+		"deployed anew": func(d *resource.Doc) { d.Etag = "older" },
+		"another one":   func(d *resource.Doc) { d.Instance = "older" },
+		"deleted":       func(d *resource.Doc) { d.ID = arm.MustID(deps + "none") },
+	} {
+		d := w.kept("d")
+		before := string(d.Properties)
+		d.Properties = []byte(`{"provisioningState":"Creating"}`)
+		d.Inner = []byte(`{"object":"ann","tenant":"tenant","seed":"other","template":` + resources(one("things", "late", "")) + `}`)
+		change(d)
+		if err := w.s.apply(t.Context(), d); err == nil {
+			t.Errorf("%s: the run went on", name)
+		}
+		if string(w.kept("d").Properties) != before || strings.Contains(w.order(), "late") {
+			t.Errorf("%s: the run changed its successor, or made %s", name, w.order())
+		}
+	}
+}
+
 // Nested templates deploy with the rights, records and results of any other:
 // inner ones with their own parameters, outer ones with their parent's.
 func TestNested(t *testing.T) {

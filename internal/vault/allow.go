@@ -21,7 +21,7 @@ func (s *Service) Allow(ctx context.Context, g gate.Grant, tenant, principal str
 		Certificates: strings.Fields("get list update create import delete recover backup restore managecontacts manageissuers getissuers listissuers setissuers deleteissuers"),
 	}
 	for _, p := range v.Props.Policies {
-		if strings.EqualFold(p.Object, principal) && holdsAll(p.Permissions.Keys, all.Keys) && holdsAll(p.Permissions.Secrets, all.Secrets) && holdsAll(p.Permissions.Certificates, all.Certificates) {
+		if p.App == "" && strings.EqualFold(p.Object, principal) && holdsAll(p.Permissions.Keys, all.Keys) && holdsAll(p.Permissions.Secrets, all.Secrets) && holdsAll(p.Permissions.Certificates, all.Certificates) {
 			return false, nil
 		}
 	}
