@@ -183,9 +183,9 @@ func (s *Service) assert(ctx context.Context, r *http.Request, form url.Values, 
 func (c client) certificate(head map[string]any, now time.Time) (Cert, *rsa.PublicKey) {
 	for _, x := range c.app.Certs {
 		s256, s1 := sha256.Sum256(x.DER), sha1.Sum(x.DER) //nolint:gosec // see the import
-		named := text(head, "x5t#S256") == base64.RawURLEncoding.EncodeToString(s256[:])
+		named := names(text(head, "x5t#S256"), s256[:])
 		if text(head, "x5t#S256") == "" {
-			named = text(head, "x5t") == base64.RawURLEncoding.EncodeToString(s1[:])
+			named = names(text(head, "x5t"), s1[:])
 		}
 		if !named || now.Before(x.Start) || !now.Before(x.End) {
 			continue
@@ -199,6 +199,13 @@ func (c client) certificate(head map[string]any, now time.Time) (Cert, *rsa.Publ
 		}
 	}
 	return Cert{}, nil
+}
+
+// names reports whether name is the hash in base64. Clients write it in the
+// URL's alphabet, as RFC 7515 says, or in the common one with padding (MSAL for Go).
+func names(name string, hash []byte) bool {
+	plain := strings.NewReplacer("+", "-", "/", "_").Replace(strings.TrimRight(name, "="))
+	return name != "" && plain == base64.RawURLEncoding.EncodeToString(hash)
 }
 
 // assertionTimes wants exp, and holds it and nbf against now.

@@ -1,6 +1,7 @@
 package identity
 
 import (
+	"crypto/rsa"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
@@ -58,16 +59,25 @@ func (k *keyring) verify(c class, raw string, now time.Time) (map[string]any, *s
 	if head["alg"] != string(jose.RS256) || head["typ"] != classes[c] {
 		return nil, nil, badToken("it is of another kind")
 	}
-	j, err := jose.ParseSignedCompact(raw, []jose.SignatureAlgorithm{jose.RS256})
+	payload, err := checked(raw, key.public)
 	if err != nil {
-		return nil, nil, badToken("it is malformed")
-	}
-	payload, err := j.Verify(key.public)
-	if err != nil {
-		return nil, nil, badToken("its signature does not verify")
+		return nil, nil, err
 	}
 	claims, err := object(payload)
 	return claims, key, err
+}
+
+// checked is the payload of a compact token that the key signed with RS256.
+func checked(raw string, key *rsa.PublicKey) ([]byte, error) {
+	j, err := jose.ParseSignedCompact(raw, []jose.SignatureAlgorithm{jose.RS256})
+	if err != nil {
+		return nil, badToken("it is malformed")
+	}
+	payload, err := j.Verify(key)
+	if err != nil {
+		return nil, badToken("its signature does not verify")
+	}
+	return payload, nil
 }
 
 // header is a compact token's header, once the token is spelt in the one way
