@@ -349,7 +349,7 @@ func (in *input) done() error {
 		return in.err
 	}
 	for _, k := range slices.Sorted(maps.Keys(in.tree)) {
-		if !in.used[k] {
+		if !in.used[k] && in.tree[k] != nil {
 			return bad("The parameter '%s' is not supported here; supported: %s.", clip(k), strings.Join(slices.Sorted(maps.Keys(in.used)), ", "))
 		}
 	}

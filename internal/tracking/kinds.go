@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"net/url"
 	"regexp"
 	"slices"
 	"strconv"
@@ -74,8 +75,9 @@ type versionInner struct {
 func (s *Service) modelKind() *resource.Kind {
 	return &resource.Kind{
 		Type: modelType, Doc: "a registered model", Parent: s.Workspace, Global: true, Implied: true,
-		Props: func() any { return &modelProps{} },
-		Check: func(c resource.Change) error { return checkModelName(c.Doc.Name) },
+		Props:  func() any { return &modelProps{} },
+		Check:  func(c resource.Change) error { return checkModelName(c.Doc.Name) },
+		Filter: listed,
 		Save: func(_ *store.Tx, c resource.Change) error {
 			in, err := innerOf[modelInner](c.Doc)
 			if err == nil && c.Old == nil {
@@ -98,10 +100,28 @@ func (s *Service) versionKind() *resource.Kind {
 		Type: versionType, Doc: "a version of a registered model", Parent: s.models, Global: true,
 		Props:  func() any { return &versionProps{Flavors: map[string]flavor{}} },
 		Check:  checkVersion,
+		Filter: listed,
 		Save:   s.saveVersion,
 		Remove: s.versionRemoved,
 		Show:   func(_ *resource.Doc, props map[string]any) { props["provisioningState"] = "Succeeded" },
 	}
+}
+
+// listed reads which of a list's rows are meant: those that are not archived,
+// unless the query says otherwise.
+func listed(q url.Values) (func(*resource.Doc) bool, error) {
+	view := q.Get("listViewType")
+	switch strings.ToLower(view) {
+	case "", "activeonly", "archivedonly", "all":
+	default:
+		return nil, arm.Errorf(arm.BadRequest, "listViewType is '%s'; it must be ActiveOnly, ArchivedOnly or All", clip(view))
+	}
+	return func(d *resource.Doc) bool {
+		p, err := propsOf[struct {
+			Archived bool `json:"isArchived"`
+		}](d)
+		return err == nil && (strings.EqualFold(view, "All") || p.Archived == strings.EqualFold(view, "ArchivedOnly"))
+	}, nil
 }
 
 func firstErr(errs ...error) error {
@@ -312,7 +332,7 @@ func versionsOf(tx *store.Tx, model arm.ID) ([]*resource.Doc, error) {
 
 var (
 	datastoreName = regexp.MustCompile(`^[A-Za-z0-9_]{1,255}$`)
-	outputName    = regexp.MustCompile(`^jobs/([A-Za-z0-9._-]{1,255})/outputs/([A-Za-z0-9_.-]{1,255})(/paths)?(/.*)?$`)
+	outputName    = regexp.MustCompile(`^jobs/[A-Za-z0-9][A-Za-z0-9._-]{0,254}/outputs/[A-Za-z0-9_][A-Za-z0-9_.-]{0,254}(/paths)?(/.*)?$`)
 )
 
 // checkURI holds where a version's files are against the workspace: they lie in
@@ -343,7 +363,7 @@ func (s *Service) checkURI(tx *store.Tx, w Workspace, p *versionProps) error {
 		return wrongURI(p.URI)
 	}
 	if m := outputName.FindStringSubmatch(rest); m != nil {
-		_, err := folderPath(strings.TrimPrefix(m[4], "/"))
+		_, err := folderPath(strings.TrimPrefix(m[2], "/"))
 		return err
 	}
 	at := strings.Index(rest, "datastores/")

@@ -64,7 +64,7 @@ const (
 
 // checkPath says whether path can be an artifact's. It refuses whatever a second
 // reader could take for another place: dot segments, empty segments,
-// backslashes, schemes and drives, queries and fragments, control characters,
+// backslashes, schemes and drives, queries, parameters and fragments, control characters,
 // and percent escapes, which somebody might decode once more.
 func checkPath(path string) error {
 	if len(path) > maxPath || strings.Count(path, "/") >= maxDepth {
@@ -75,7 +75,7 @@ func checkPath(path string) error {
 	}
 	for i, r := range path {
 		switch {
-		case r < ' ' || r == 0x7f || r >= 0x80 && r <= 0x9f || strings.ContainsRune(`\?#`, r), r == utf8.RuneError:
+		case r < ' ' || r == 0x7f || r >= 0x80 && r <= 0x9f || strings.ContainsRune(`\?#;`, r), r == utf8.RuneError:
 			return bad("Invalid path: '%s' has the character %q.", clip(path), r)
 		case r == '%' && i+2 < len(path) && isHex(path[i+1]) && isHex(path[i+2]):
 			return bad("Invalid path: '%s' has a percent escape.", clip(path))

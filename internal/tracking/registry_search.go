@@ -89,10 +89,21 @@ type (
 	listedVersion struct{ version }
 )
 
+// promptTag is set on models that are prompts. Clients ask for those without it
+// as if it were there.
+const promptTag = "mlflow.prompt.is_prompt"
+
+func tagValues(tags map[string]string, key string) []value {
+	v, ok := tags[key]
+	if key == promptTag && !ok {
+		v, ok = "false", true
+	}
+	return oneText(v, ok)
+}
+
 func (m listedModel) values(kind, key string) []value {
 	if kind == "tag" {
-		v, ok := m.props.Tags[key]
-		return oneText(v, ok)
+		return tagValues(m.props.Tags, key)
 	}
 	switch key {
 	case "name":
@@ -105,8 +116,7 @@ func (m listedModel) values(kind, key string) []value {
 
 func (v listedVersion) values(kind, key string) []value {
 	if kind == "tag" {
-		x, ok := v.props.Tags[key]
-		return oneText(x, ok)
+		return tagValues(v.props.Tags, key)
 	}
 	switch key {
 	case "name":

@@ -343,7 +343,9 @@ func (w *world) do(as, method, path string, body any) answer {
 
 func base(ws arm.ID) string { return "/mlflow/v2.0" + ws.String() + "/api/2.0/mlflow/" }
 
-func proxy(ws arm.ID) string { return "/mlflow/v2.0" + ws.String() + "/api/2.0/mlflow-artifacts/artifacts" }
+func proxy(ws arm.ID) string {
+	return "/mlflow/v2.0" + ws.String() + "/api/2.0/mlflow-artifacts/artifacts"
+}
 
 func past0(ws arm.ID) string { return "/history/v1.0" + ws.String() + "/" }
 
