@@ -92,13 +92,18 @@ func (e *engine) usedCPUs() (n int) {
 	return n
 }
 
-// submitted tells history of a new job before its PUT is answered, so that who
-// asks for its run next finds it, and wakes the engine.
-func (e *engine) submitted(d *resource.Doc) {
+// settled tells history of a new job before its PUT is answered, so that who
+// asks for its run next finds it; and of one that was deleted before its end.
+func (e *engine) settled(d *resource.Doc) {
 	ctx, stop := context.WithTimeout(context.Background(), 10*time.Second)
 	defer stop()
-	if err := e.announce(ctx, openJob{d.ID, d.Instance}); err != nil && !errors.Is(err, errOver) && arm.CodeOf(err) != arm.NotFound {
-		e.s.Log.Error("a run was not announced yet", "job", d.ID.String(), "error", err)
+	err := e.announce(ctx, openJob{d.ID, d.Instance})
+	if in, bad := inner[jobInner](d); arm.CodeOf(err) == arm.NotFound && bad == nil && !in.Status.Over() {
+		ws := d.ID.Parent()
+		err = e.s.Runs.Update(ctx, e.s.history(ws, d.Name), ws, d.Name, Update{Status: Canceled, Ended: e.s.Now().UTC()})
+	}
+	if err != nil && !errors.Is(err, errOver) && arm.CodeOf(err) != arm.NotFound {
+		e.s.Log.Error("history was not told of a job yet", "job", d.ID.String(), "error", err)
 	}
 	e.wake()
 }
@@ -367,11 +372,9 @@ func (e *engine) conclude(ctx context.Context, j openJob) error {
 		return err
 	}
 	ws := d.ID.Parent()
-	if in.ExpID != "" {
-		err = e.s.Runs.Update(ctx, e.s.history(ws, d.Name), ws, d.Name, Update{Status: in.Status, Started: in.Started, Ended: in.Ended, Error: in.Error})
-		if err != nil && arm.CodeOf(err) != arm.NotFound {
-			return err
-		}
+	err = e.s.Runs.Update(ctx, e.s.history(ws, d.Name), ws, d.Name, Update{Status: in.Status, Started: in.Started, Ended: in.Ended, Error: in.Error})
+	if err != nil && arm.CodeOf(err) != arm.NotFound {
+		return err
 	}
 	return e.s.DB.Do(ctx, func(tx *store.Tx) error { return tx.Delete(openJobs, in.Queue) })
 }

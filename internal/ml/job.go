@@ -146,7 +146,7 @@ func (s *Service) jobKind() *resource.Kind {
 		Links:   jobLinks,
 		Save:    s.saveJob,
 		Remove:  s.removeJob,
-		Settled: s.engine.submitted,
+		Settled: s.engine.settled,
 		Show:    s.showJob,
 		Filter:  jobFilter,
 		Posts:   []resource.Post{{Name: "cancel", Action: cancelJob, Do: s.cancel}},

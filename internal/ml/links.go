@@ -135,7 +135,7 @@ type Ended struct {
 type Sandboxes interface {
 	// Run runs a task to its end, or kills it when ctx is done. begun is called
 	// once, when its command has been started. An error means that it could not
-	// be started, or that nothing is known of how it ended.
+	// be started; the message of an *arm.Error is shown to who submitted the job.
 	Run(ctx context.Context, t Task, begun func(tier string)) (Ended, error)
 	// Inside is where a task will see a path of the host below its Dir.
 	Inside(path string) string
