@@ -18,6 +18,7 @@ import (
 	"castellan/internal/audit"
 	"castellan/internal/blob"
 	"castellan/internal/compute"
+	"castellan/internal/deploy"
 	"castellan/internal/gate"
 	"castellan/internal/governance"
 	"castellan/internal/identity"
@@ -121,6 +122,7 @@ type App struct {
 	compute   *compute.Service
 	ml        *ml.Service
 	tracking  *tracking.Service
+	deploy    *deploy.Service
 
 	stop context.CancelFunc
 	work sync.WaitGroup
@@ -204,6 +206,14 @@ func (a *App) services(ctx context.Context, key seal.Key) (err error) {
 	if err != nil {
 		return err
 	}
+	control := func() *gate.Plane { return a.Planes[0] }
+	a.deploy, err = deploy.New(deploy.Config{
+		DB: a.db, Site: a.Site, Now: a.Now, Callers: a.identity,
+		Doors: deploy.Inside{Gate: a.gate, Decide: a.decide, Plane: control, Site: a.Site},
+	})
+	if err != nil {
+		return err
+	}
 	return a.learning(ctx)
 }
 
@@ -272,7 +282,7 @@ func (a *App) planes() []*gate.Plane {
 	}
 	kinds := []*resource.Kind{resource.Subscription, resource.Group}
 	kinds = append(kinds, a.identity.Kinds()...)
-	for _, more := range [][]*resource.Kind{a.vault.Kinds(), a.blob.Kinds(), a.ml.Kinds(), a.tracking.Kinds(), monitor.Kinds()} {
+	for _, more := range [][]*resource.Kind{a.vault.Kinds(), a.blob.Kinds(), a.ml.Kinds(), a.tracking.Kinds(), a.deploy.Kinds(), monitor.Kinds()} {
 		kinds = append(kinds, more...)
 	}
 	for _, k := range kinds {
@@ -280,7 +290,7 @@ func (a *App) planes() []*gate.Plane {
 	}
 	for _, more := range [][]gate.Route{
 		server.Metadata(a.Site), a.resources.OperationRoutes(), a.resources.CatalogRoutes(), a.roles.Routes(), a.vault.Routes(),
-		a.blob.Routes(), a.ml.Routes(),
+		a.blob.Routes(), a.ml.Routes(), a.deploy.Routes(),
 	} {
 		control.Routes = append(control.Routes, more...)
 	}

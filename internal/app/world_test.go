@@ -37,7 +37,7 @@ func newApp(t *testing.T) *App {
 
 // services_ are the services whose verbs ask for Grants.
 func (a *App) services_() []any {
-	return []any{a.identity, a.roles, a.vault, a.blob, a.ml, a.tracking}
+	return []any{a.identity, a.roles, a.vault, a.blob, a.ml, a.tracking, a.deploy}
 }
 
 // call sends one request to the platform as the bearer of token.
