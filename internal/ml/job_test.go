@@ -408,12 +408,13 @@ func TestJobsWaitTheirTurn(t *testing.T) {
 	if len(w.boxes.tasks) != 3 {
 		t.Errorf("%d sandboxes, want 3", len(w.boxes.tasks))
 	}
-	_ = w.db.View(t.Context(), func(tx *store.Tx) error {
-		rows, err := tx.Scan(openJobs, "", "", 0)
-		if err != nil || len(rows) != 0 {
-			t.Errorf("%d rows are open, %v", len(rows), err)
-		}
-		return nil
+	w.until("no row is open", func() (none bool) {
+		_ = w.db.View(t.Context(), func(tx *store.Tx) error {
+			rows, err := tx.Scan(openJobs, "", "", 0)
+			none = err == nil && len(rows) == 0
+			return err
+		})
+		return none
 	})
 }
 
