@@ -141,14 +141,17 @@ func syncDir(dir string) error {
 	return errors.Join(d.Sync(), d.Close())
 }
 
-// each calls fn with every file's id; a name that is no id is one too.
+// each calls fn with every file's id. What is not named by an id, or lies in
+// another folder than its own, is removed: nobody can have put it there.
 func (f *files) each(fn func(id string) error) error {
 	return filepath.WalkDir(f.dir, func(path string, d fs.DirEntry, err error) error {
-		if err != nil || d.IsDir() {
-			if errors.Is(err, fs.ErrNotExist) {
-				return nil // it was removed meanwhile
-			}
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			return nil // it was removed meanwhile
+		case err != nil || d.IsDir():
 			return err
+		case len(d.Name()) != 2*idSize || f.path(d.Name()) != path:
+			return os.Remove(path)
 		}
 		return fn(d.Name())
 	})

@@ -239,6 +239,9 @@ func (s *Service) refuse(w http.ResponseWriter, r *http.Request, err error) {
 	}
 	h := w.Header()
 	h.Set("x-ms-error-code", string(code))
+	if status == http.StatusUnauthorized {
+		h.Set("WWW-Authenticate", "Bearer authorization_uri="+s.Site.Base()+"/"+s.Site.Tenant+"/oauth2/authorize resource_id="+s.Site.StorageAudiences()[0])
+	}
 	for _, n := range []string{"Content-Length", "Content-Encoding", "Content-Language", "Content-Disposition", "Content-MD5", "ETag"} {
 		h.Del(n)
 	}
@@ -255,7 +258,9 @@ func (s *Service) refuse(w http.ResponseWriter, r *http.Request, err error) {
 func (s *Service) translate(r *http.Request, code arm.Code, message string, status int) (arm.Code, string, int) {
 	switch code {
 	case arm.Unauthenticated, arm.WrongTenant:
-		s.challenge(r, &code)
+		if code = "InvalidAuthenticationInfo"; r.Header.Get("Authorization") == "" {
+			code = "NoAuthenticationInformation"
+		}
 	case arm.Forbidden:
 		code, message = "AuthorizationPermissionMismatch", "This request is not authorized to perform this operation using this permission. "+message
 	case arm.Internal:
@@ -279,12 +284,6 @@ func (s *Service) translate(r *http.Request, code arm.Code, message string, stat
 		}
 	}
 	return code, message, status
-}
-
-func (s *Service) challenge(r *http.Request, code *arm.Code) {
-	if *code = "InvalidAuthenticationInfo"; r.Header.Get("Authorization") == "" {
-		*code = "NoAuthenticationInformation"
-	}
 }
 
 func writeXML(w http.ResponseWriter, status int, v any) {

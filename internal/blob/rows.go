@@ -221,8 +221,11 @@ func checkBlobName(name string) error {
 	return nil
 }
 
+// idSize is the size of random ids, in bytes; they are written in hex.
+const idSize = 16
+
 func random() string {
-	var b [16]byte
+	var b [idSize]byte
 	_, _ = rand.Read(b[:]) // never fails
 	return hex.EncodeToString(b[:])
 }

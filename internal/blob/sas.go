@@ -37,10 +37,6 @@ const (
 
 var versionForm = regexp.MustCompile(`^20[0-9]{2}-[01][0-9]-[0-3][0-9]$`)
 
-// unheld are parts of signatures that would narrow them in ways that the
-// platform can't hold them to.
-var unheld = []string{"saoid", "suoid", "skdutid", "sduoid", "srh", "srq", "ses", "sdd"}
-
 // bySAS is the caller who shows the signature in q: a narrow lease, for this
 // request alone.
 func (s *Service) bySAS(ctx context.Context, rq request, q query) (arm.Caller, error) {
@@ -55,22 +51,46 @@ func (s *Service) bySAS(ctx context.Context, rq request, q query) (arm.Caller, e
 	if v := q["sv"]; !versionForm.MatchString(v) || v < firstSAS {
 		return arm.Caller{}, unauthentic("the signature's version (sv) must be " + firstSAS + " or a later date")
 	}
-	for _, k := range unheld {
-		if q[k] != "" {
-			return arm.Caller{}, unauthentic("the signature's " + k + " is not supported")
-		}
-	}
 	given, err := base64.StdEncoding.DecodeString(q["sig"])
 	if err != nil || len(given) == 0 {
 		return arm.Caller{}, unauthentic("the signature (sig) is not base64")
 	}
 	switch {
-	case q["ss"] != "" || q["srt"] != "":
+	case q.only(accountNames):
 		return s.byAccountSAS(rq, q, given)
-	case q["skoid"] != "":
+	case q.only(serviceNames):
+		return s.byServiceSAS(ctx, rq, q, given)
+	case q.only(delegationNames):
 		return s.byDelegation(ctx, rq, q, given)
 	}
-	return s.byServiceSAS(ctx, rq, q, given)
+	return arm.Caller{}, unauthentic("the signature has parameters of more than one kind of signature, or lacks some")
+}
+
+// What the kinds of signatures may have. Those with an exclamation mark they
+// must. What is not here would narrow a signature in ways that the platform
+// can't hold it to: saoid, suoid, skdutid, sduoid, srh, srq, ses, sdd.
+var (
+	commonNames     = " sv! sig! st se sp sip spr"
+	servedNames     = commonNames + " sr! rscc rscd rsce rscl rsct"
+	accountNames    = commonNames + " ss! srt!"
+	serviceNames    = servedNames + " si"
+	delegationNames = servedNames + " skoid! sktid! skt! ske! sks! skv! scid"
+)
+
+// only reports whether the parameters of signatures in q are these.
+func (q query) only(names string) bool {
+	list := strings.Fields(names)
+	for _, n := range list {
+		if name, must := strings.CutSuffix(n, "!"); must && q[name] == "" {
+			return false
+		}
+	}
+	for k, v := range q {
+		if v != "" && slices.Contains(sasNames, k) && !slices.Contains(list, k) && !slices.Contains(list, k+"!") {
+			return false
+		}
+	}
+	return true
 }
 
 // lines joins what a signature is over.

@@ -34,7 +34,7 @@ func (s *Service) sweep(ctx context.Context) error {
 			named = b != nil
 			return err
 		})
-		if err == nil && !named && len(id) > 2 {
+		if err == nil && !named {
 			s.files.remove([]string{id})
 		}
 		return err
