@@ -21,6 +21,10 @@ const (
 	imdsListener = "imds"
 )
 
+// trusted is where a sandbox has the authorities that it trusts, the platform's
+// own among them. Python's clients look only where they are told to.
+const trusted = "/etc/ssl/certs/ca-certificates.crt"
+
 // surroundings are a job's environment variables and the listeners that its
 // sandbox has. The job's own variables come first: none replaces the platform's.
 func (k *work) surroundings(token arm.Secret, expiry time.Time) ([]string, map[string]http.Handler) {
@@ -28,6 +32,7 @@ func (k *work) surroundings(token arm.Secret, expiry time.Time) ([]string, map[s
 		"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8",
 		"HOME": k.s.Sandboxes.Inside(k.dir.root), "TMPDIR": k.s.Sandboxes.Inside(k.dir.root) + "/tmp",
 		"PYTHONUNBUFFERED": "1", "OMP_NUM_THREADS": strconv.Itoa(k.cl.size.CPUs), "MLFLOW_DISABLE_TELEMETRY": "true",
+		"SSL_CERT_FILE": trusted, "REQUESTS_CA_BUNDLE": trusted,
 	}
 	maps.Copy(env, k.p.Variables)
 	maps.Copy(env, k.azureml(token, expiry))

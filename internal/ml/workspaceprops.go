@@ -1,0 +1,183 @@
+package ml
+
+import (
+	"strings"
+
+	"castellan/internal/arm"
+	"castellan/internal/resource"
+)
+
+// workspaceProps are a workspace's properties. A field that promises what this
+// platform can't keep takes only the value that promises nothing.
+type workspaceProps struct {
+	FriendlyName        string `json:"friendlyName,omitempty"`
+	Description         string `json:"description,omitempty"`
+	StorageAccount      link   `json:"storageAccount"`
+	KeyVault            link   `json:"keyVault"`
+	ApplicationInsights link   `json:"applicationInsights"`
+	ContainerRegistry   link   `json:"containerRegistry"`
+	ImageBuildCompute   string `json:"imageBuildCompute,omitempty"`
+
+	PrimaryUserAssignedIdentity link   `json:"primaryUserAssignedIdentity"`
+	AllowRoleAssignmentOnRG     *flag  `json:"allowRoleAssignmentOnRG,omitempty"`
+	SystemDatastoresAuthMode    string `json:"systemDatastoresAuthMode,omitempty" arm:"only=|accessKey|identity"`
+
+	PublicNetworkAccess     string             `json:"publicNetworkAccess" arm:"only=Enabled"`
+	AllowPublicBehindVnet   flag               `json:"allowPublicAccessWhenBehindVnet" arm:"only=false"`
+	HBI                     flag               `json:"hbiWorkspace" arm:"only=false"`
+	V1LegacyMode            flag               `json:"v1LegacyMode" arm:"only=false"`
+	EnableDataIsolation     flag               `json:"enableDataIsolation" arm:"only=false"`
+	ServiceSideEncryption   *flag              `json:"enableServiceSideCMKEncryption,omitempty" arm:"only=false"`
+	SimplifiedCMK           *flag              `json:"enableSimplifiedCmk,omitempty" arm:"only=false"`
+	BillOfMaterials         *flag              `json:"enableSoftwareBillOfMaterials,omitempty" arm:"only=false"`
+	ProvisionNetworkNow     *flag              `json:"provisionNetworkNow,omitempty" arm:"only=false"`
+	SoftDelete              *flag              `json:"softDeleteEnabled,omitempty" arm:"only=false"`
+	RecoverSoftDeleted      *flag              `json:"allowRecoverSoftDeletedWorkspace,omitempty" arm:"only=false"`
+	Encryption              *encryption        `json:"encryption,omitempty"`
+	ManagedNetwork          *managedNetwork    `json:"managedNetwork,omitempty"`
+	FeatureStore            *featureStore      `json:"featureStoreSettings,omitempty"`
+	Serverless              *serverlessCompute `json:"serverlessComputeSettings,omitempty"`
+	IPAllowlist             []string           `json:"ipAllowlist,omitempty" arm:"only=[]"`
+	SharedPrivateLinks      []any              `json:"sharedPrivateLinkResources,omitempty" arm:"only=[]"`
+	AssociatedWorkspaces    []any              `json:"associatedWorkspaces,omitempty" arm:"only=[]"`
+	ExistingWorkspaces      []any              `json:"existingWorkspaces,omitempty" arm:"only=[]"`
+	HubResourceID           string             `json:"hubResourceId,omitempty" arm:"only="`
+	WorkspaceHubConfig      any                `json:"workspaceHubConfig,omitempty" arm:"only={}"`
+	ServiceManagedResources any                `json:"serviceManagedResourcesSettings,omitempty" arm:"only={}"`
+	NetworkACLs             any                `json:"networkAcls,omitempty" arm:"only={}"`
+	State                   string             `json:"provisioningState,omitempty" arm:"readonly"`
+
+	// What an answer shows, and a client that sends it back may.
+	WorkspaceID  any `json:"workspaceId,omitempty" arm:"readonly"`
+	Discovery    any `json:"discoveryUrl,omitempty" arm:"readonly"`
+	Tracking     any `json:"mlFlowTrackingUri,omitempty" arm:"readonly"`
+	Notebook     any `json:"notebookInfo,omitempty" arm:"readonly"`
+	Endpoints    any `json:"privateEndpointConnections,omitempty" arm:"readonly"`
+	Links        any `json:"privateLinkCount,omitempty" arm:"readonly"`
+	ServiceGroup any `json:"serviceProvisionedResourceGroup,omitempty" arm:"readonly"`
+	HNS          any `json:"storageHnsEnabled,omitempty" arm:"readonly"`
+	TenantID     any `json:"tenantId,omitempty" arm:"readonly"`
+	Created      any `json:"creationTime,omitempty" arm:"readonly"`
+}
+
+// encryption is with a customer's key in Azure; here the platform's root key
+// encrypts everything, and another can't be named yet.
+type encryption struct {
+	Status   string         `json:"status" arm:"only=Disabled"`
+	Identity any            `json:"identity,omitempty" arm:"only={}"`
+	Key      *encryptionKey `json:"keyVaultProperties,omitempty"`
+	CosmosDB string         `json:"cosmosDbArmId,omitempty" arm:"only="`
+	Storage  string         `json:"storageAccountArmId,omitempty" arm:"only="`
+	Search   string         `json:"searchAccountArmId,omitempty" arm:"only="`
+	Cosmos2  string         `json:"cosmosDbResourceId,omitempty" arm:"only="`
+	Storage2 string         `json:"storageAccountResourceId,omitempty" arm:"only="`
+	Search2  string         `json:"searchAccountResourceId,omitempty" arm:"only="`
+}
+
+type encryptionKey struct {
+	Vault  string `json:"keyVaultArmId,omitempty" arm:"only="`
+	Key    string `json:"keyIdentifier,omitempty" arm:"only="`
+	Client string `json:"identityClientId,omitempty" arm:"only="`
+}
+
+// managedNetwork is a promise about jobs' networks that takes a network to keep.
+type managedNetwork struct {
+	IsolationMode string `json:"isolationMode" arm:"only=Disabled"`
+	OutboundRules any    `json:"outboundRules,omitempty" arm:"only={}"`
+	FirewallSku   string `json:"firewallSku,omitempty" arm:"only=|Standard|Basic"`
+	Kind          string `json:"managedNetworkKind,omitempty" arm:"only=|V1|V2"`
+	Monitor       *flag  `json:"enableNetworkMonitor,omitempty" arm:"only=false"`
+	Status        any    `json:"status,omitempty" arm:"readonly"`
+	NetworkID     any    `json:"networkId,omitempty" arm:"readonly"`
+	Changeable    any    `json:"changeableIsolationModes,omitempty" arm:"readonly"`
+}
+
+type featureStore struct {
+	Runtime struct {
+		Spark string `json:"sparkRuntimeVersion,omitempty" arm:"only="`
+	} `json:"computeRuntime"`
+	Offline string `json:"offlineStoreConnectionName,omitempty" arm:"only="`
+	Online  string `json:"onlineStoreConnectionName,omitempty" arm:"only="`
+}
+
+type serverlessCompute struct {
+	Subnet     string `json:"serverlessComputeCustomSubnet,omitempty" arm:"only="`
+	NoPublicIP *flag  `json:"serverlessComputeNoPublicIP,omitempty" arm:"only=false"`
+}
+
+// checkWorkspace judges a workspace by itself, and gives one that names no
+// identity its own.
+func checkWorkspace(c resource.Change) error {
+	d := c.Doc
+	if !workspaceName.MatchString(d.Name) {
+		return arm.Errorf(arm.InvalidResourceName, "the workspace name %q must be 3 to 33 letters, digits, hyphens and underscores and begin with a letter or digit", d.Name)
+	}
+	if d.Identity == nil {
+		d.Identity = &resource.Identity{Type: "SystemAssigned"}
+	}
+	if d.Kind != "" && !strings.EqualFold(d.Kind, "Default") {
+		return arm.Errorf(arm.Unsupported, "kind is %q; supported: Default", d.Kind)
+	}
+	if n, _ := d.SKU["name"].(string); d.SKU != nil && !strings.EqualFold(n, "Basic") {
+		return arm.Errorf(arm.Unsupported, "sku.name is %q; supported: Basic", n)
+	}
+	p, err := props[workspaceProps](d)
+	if err != nil {
+		return err
+	}
+	if err := p.checkLinks(); err != nil {
+		return err
+	}
+	if err := p.checkPrimary(d.Identity); err != nil {
+		return err
+	}
+	if c.Old == nil {
+		return nil
+	}
+	was, err := props[workspaceProps](c.Old)
+	if err != nil {
+		return err
+	}
+	if was.StorageAccount.Key() != p.StorageAccount.Key() || was.KeyVault.Key() != p.KeyVault.Key() {
+		return arm.Errorf(arm.BadRequest, "storageAccount and keyVault can't be changed; they are '%s' and '%s'", was.StorageAccount, was.KeyVault)
+	}
+	return nil
+}
+
+func (p workspaceProps) checkLinks() error {
+	for _, l := range []struct {
+		link
+		field, typ string
+		must       bool
+	}{
+		{p.StorageAccount, "storageAccount", storageType, true},
+		{p.KeyVault, "keyVault", vaultType, true},
+		{p.ContainerRegistry, "containerRegistry", registryType, false},
+		{p.ApplicationInsights, "applicationInsights", insightsType, false},
+		{p.PrimaryUserAssignedIdentity, "primaryUserAssignedIdentity", userIDType, false},
+	} {
+		if l.must && l.IsZero() {
+			return arm.Errorf(arm.BadRequest, "%s is missing; a workspace needs the id of a %s", l.field, l.typ)
+		}
+		if err := l.is(l.typ, l.field); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// checkPrimary wants it to be clear which identity the workspace acts as.
+func (p workspaceProps) checkPrimary(i *resource.Identity) error {
+	if p.PrimaryUserAssignedIdentity.IsZero() {
+		if !i.Has() && len(i.Users) != 1 {
+			return arm.Errorf(arm.BadRequest, "primaryUserAssignedIdentity must name one of the %d user-assigned identities, as the workspace has no system-assigned one", len(i.Users))
+		}
+		return nil
+	}
+	for text := range i.Users {
+		if strings.EqualFold(text, p.PrimaryUserAssignedIdentity.String()) {
+			return nil
+		}
+	}
+	return arm.Errorf(arm.BadRequest, "primaryUserAssignedIdentity is '%s', which is not among identity.userAssignedIdentities", p.PrimaryUserAssignedIdentity)
+}
