@@ -118,7 +118,7 @@ func (c *counted) Read(p []byte) (int, error) {
 
 // Memory does not grow with a blob: neither by writing nor by reading one.
 func TestMemoryIsBounded(t *testing.T) {
-	w := newWorld(t)
+	w := newWorldAlone(t)
 	const size = 96 << 20
 	var before, peak runtime.MemStats
 	runtime.GC()

@@ -67,9 +67,30 @@ func (w *world) pass(d time.Duration) { w.mu.Lock(); w.now = w.now.Add(d); w.mu.
 
 func newWorld(t testing.TB) *world {
 	t.Helper()
+	if x, ok := t.(*testing.T); ok {
+		x.Parallel()
+	}
+	return newWorldAlone(t)
+}
+
+// newWorldAlone is newWorld for what must not run beside other tests.
+func newWorldAlone(t testing.TB) *world {
+	t.Helper()
 	w := &world{t: t, dir: t.TempDir(), root: seal.Random(), now: time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC), roles: rbac.New(rbac.BuiltIn())}
 	w.start()
 	t.Cleanup(func() { w.stop() })
+	w.found()
+	return w
+}
+
+// newWorldIn is newWorld in a folder, with its root key beside it, that another
+// process can open.
+func newWorldIn(t testing.TB, dir string) *world {
+	t.Helper()
+	key, err := seal.FromFile(filepath.Join(dir, "root-key"), true)
+	w := &world{t: t, dir: dir, root: key, now: time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC), roles: rbac.New(rbac.BuiltIn())}
+	w.must(err)
+	w.start()
 	w.found()
 	return w
 }
@@ -132,8 +153,27 @@ func (w *world) may(c arm.Caller, a arm.Action, id arm.ID) bool {
 }
 
 func (w *world) start() {
-	t := w.t
-	t.Helper()
+	w.t.Helper()
+	who := w.setup()
+	rs := &resource.Server{DB: w.db, Gate: w.gate, Now: w.clock, Site: testSite}
+	armPlane := &gate.Plane{Name: "arm", Fold: true, Who: who, Refuse: gate.RefuseARM, Routes: w.s.Routes()}
+	for _, k := range append([]*resource.Kind{resource.Subscription, resource.Group}, w.s.Kinds()...) {
+		armPlane.Routes = append(armPlane.Routes, rs.Routes(k)...)
+	}
+	w.srv = httptest.NewTLSServer(edge(w.gate, armPlane, w.s.Plane()))
+	ctx, cancel := context.WithCancel(context.Background())
+	w.off, w.done = cancel, make(chan error, 1)
+	done := w.done
+	go func() { done <- w.s.Run(ctx) }()
+}
+
+// setup opens the store and the service, and says who is who.
+func (w *world) setup() func(r *http.Request) (arm.Caller, error) {
+	w.t.Helper()
+	if w.roles == nil {
+		w.roles = rbac.New(rbac.BuiltIn())
+		w.grant()
+	}
 	var err error
 	w.db, err = store.Open(w.dir, w.root)
 	w.must(err)
@@ -159,16 +199,7 @@ func (w *world) start() {
 		},
 	})
 	w.must(err)
-	rs := &resource.Server{DB: w.db, Gate: w.gate, Now: w.clock, Site: testSite}
-	armPlane := &gate.Plane{Name: "arm", Fold: true, Who: who, Refuse: gate.RefuseARM, Routes: w.s.Routes()}
-	for _, k := range append([]*resource.Kind{resource.Subscription, resource.Group}, w.s.Kinds()...) {
-		armPlane.Routes = append(armPlane.Routes, rs.Routes(k)...)
-	}
-	w.srv = httptest.NewTLSServer(edge(w.gate, armPlane, w.s.Plane()))
-	ctx, cancel := context.WithCancel(context.Background())
-	w.off, w.done = cancel, make(chan error, 1)
-	done := w.done
-	go func() { done <- w.s.Run(ctx) }()
+	return who
 }
 
 // edge tells two planes apart by host, as package server does.

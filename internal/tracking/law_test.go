@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -442,6 +444,53 @@ func TestKeptInOneTransaction(t *testing.T) {
 			t.Errorf("latest = %v", m)
 		}
 		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// A history is whole and in order however its points came: out of order, twice,
+// in batches of any size, and read in pages of any size.
+func TestHistoryOfPointsInAnyOrder(t *testing.T) {
+	w, rnd := newWorld(t), rand.New(rand.NewPCG(1, 2))
+	r := &run{ID: "r", Number: 1, Experiment: "0"}
+	want := map[string][]point{}
+	for range 300 {
+		var batch []metric
+		for range rnd.IntN(60) {
+			m := metric{key: fmt.Sprint("m", rnd.IntN(3)), point: point{v: float64(rnd.IntN(3)), t: rnd.Int64N(400) - 200, step: rnd.Int64N(3)}}
+			batch = append(batch, m)
+			want[m.key] = append(want[m.key], m.point)
+		}
+		if err := w.db.Do(context.Background(), func(tx *store.Tx) error { return addMetrics(tx, "uid-1", r, batch) }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	err := w.db.View(context.Background(), func(tx *store.Tx) error {
+		for name, all := range want {
+			slices.SortFunc(all, point.order)
+			all = slices.Compact(all)
+			for _, size := range []int{1, 7, 100, 999, 25_000} {
+				var got []point
+				for mark := ""; ; {
+					part, next, err := history(tx, r, name, mark, size)
+					if err != nil {
+						return err
+					}
+					for _, m := range part {
+						got = append(got, m.point)
+					}
+					if mark = next; mark == "" || len(got) > 2*len(all) || size == 1 && len(got) > 200 {
+						break
+					}
+				}
+				if n := min(len(got), len(all)); !slices.Equal(got[:n], all[:n]) || size > 1 && len(got) != len(all) {
+					t.Errorf("%s in pages of %d: %d points, want %d", name, size, len(got), len(all))
+				}
+			}
+		}
+		return nil
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -5,9 +5,7 @@ import (
 	"encoding/json"
 	"math"
 	"strconv"
-	"strings"
 
-	"castellan/internal/arm"
 	"castellan/internal/gate"
 	"castellan/internal/store"
 )
@@ -90,78 +88,6 @@ func (in *input) metric(now int64) metric {
 	return m
 }
 
-func loadLatest(tx *store.Tx, r *run) (map[string]point, error) {
-	m, _, err := store.GetJSON[map[string]point](tx, latest, numberKey(r.Number))
-	return m, err
-}
-
-func pointKey(number uint64, m metric) string {
-	var b strings.Builder
-	b.Grow(len(m.key) + 70)
-	b.WriteString(numberKey(number))
-	b.WriteByte('|')
-	b.WriteString(m.key)
-	b.WriteByte('|')
-	b.WriteString(hex64(sortable(m.t)))
-	b.WriteString(hex64(sortable(m.step)))
-	b.WriteString(hex64(sortableFloat(m.v)))
-	return b.String()
-}
-
-// pointOf reads back what pointKey wrote behind the metric's name.
-func pointOf(key string) (p point, ok bool) {
-	if len(key) < 48 {
-		return p, false
-	}
-	tail := key[len(key)-48:]
-	var u [3]uint64
-	for i := range u {
-		n, err := strconv.ParseUint(tail[16*i:16*i+16], 16, 64)
-		if err != nil {
-			return p, false
-		}
-		u[i] = n
-	}
-	return point{v: unsortableFloat(u[2]), t: unsortable(u[0]), step: unsortable(u[1])}, true
-}
-
-// addMetrics keeps points of a run. The same point twice is one.
-func addMetrics(tx *store.Tx, ws string, r *run, metrics []metric) error {
-	if len(metrics) == 0 {
-		return nil
-	}
-	if err := measure(tx, ws, r, metrics); err != nil {
-		return err
-	}
-	m, err := loadLatest(tx, r)
-	if err != nil {
-		return err
-	}
-	if m == nil {
-		m = make(map[string]point, len(metrics))
-	}
-	for _, x := range metrics {
-		if err := tx.Put(points, pointKey(r.Number, x), nil); err != nil {
-			return err
-		}
-		old, had := m[x.key]
-		if !had || x.point.after(old) {
-			n := old.n
-			old = x.point
-			old.n = n
-		}
-		old.n++
-		m[x.key] = old
-		if old.n > maxPoints {
-			return arm.Errorf(limited, "Metric '%s' of run %s would have more than %d values.", x.key, r.ID, maxPoints)
-		}
-	}
-	if len(m) > maxMetrics {
-		return arm.Errorf(limited, "Run %s would have %d metrics; at most %d are allowed.", r.ID, len(m), maxMetrics)
-	}
-	return store.PutJSON(tx, latest, numberKey(r.Number), m)
-}
-
 func (s *Service) logMetric(ctx context.Context, g gate.Grant, in *input) (any, error) {
 	id := in.target(g)
 	m := in.metric(s.now())
@@ -215,32 +141,10 @@ func (s *Service) logBatch(ctx context.Context, g gate.Grant, in *input) (any, e
 	})
 }
 
-// history is up to limit values of a metric in order, after a mark.
-func history(tx *store.Tx, r *run, name, mark string, limit int) (out []metric, next string, err error) {
-	prefix := numberKey(r.Number) + "|" + name + "|"
-	if mark != "" {
-		mark = prefix + mark
-	}
-	rows, err := tx.Scan(points, prefix, mark, limit+1)
-	if err != nil {
-		return nil, "", err
-	}
-	for i, row := range rows {
-		if i == limit {
-			last := rows[i-1].Key
-			return out, last[len(last)-48:], nil
-		}
-		if p, ok := pointOf(row.Key); ok {
-			out = append(out, metric{key: name, point: p})
-		}
-	}
-	return out, "", nil
-}
-
 func (s *Service) metricHistory(ctx context.Context, g gate.Grant, in *input) (any, error) {
 	id, name, mark := in.target(g), in.must("metric_key"), in.text("page_token")
 	size := limit(in, 25_000, 25_000)
-	if _, ok := pointOf(mark); mark != "" && (!ok || len(mark) != 48) {
+	if mark != "" && !isMark(mark) {
 		in.fail("page_token is not one that a history gave")
 	}
 	if err := in.done(); err != nil {

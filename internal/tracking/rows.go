@@ -20,7 +20,8 @@ import (
 //	runs          ws|run                   a run: what it is, parameters, tags
 //	order         ws|experiment|start|run  nothing: the runs of an experiment, the latest first
 //	latest        number                   the last value of every metric of a run
-//	points        number|metric|t|step|v   nothing: the metric's history, in order
+//	tail          number                   the points that came last, of all metrics
+//	points        number|metric|first|seq  a block of the metric's points, in order
 //	logged        ws|id                    a logged model (MLflow 3)
 //	numbers       "run"                    the last number given to a run
 const (
@@ -29,6 +30,7 @@ const (
 	runs        = "tracking_runs"
 	order       = "tracking_order"
 	latest      = "tracking_latest"
+	tail        = "tracking_tail"
 	points      = "tracking_points"
 	logged      = "tracking_logged"
 	numbers     = "tracking_numbers"
