@@ -135,17 +135,18 @@ func object(b []byte) (map[string]any, error) {
 	return m, nil
 }
 
-// seconds is a claim that must be a whole number of seconds.
+// seconds is a claim that must be a number of seconds (RFC 7519 section 2,
+// NumericDate); a part of a second, which MSAL for Python sends, is dropped.
 func seconds(m map[string]any, name string) (time.Time, error) {
 	n, ok := m[name].(json.Number)
 	if !ok {
 		return time.Time{}, badToken(name + " is not a number")
 	}
-	v, err := strconv.ParseInt(n.String(), 10, 64)
-	if err != nil || v <= 0 || v > 1<<40 {
+	v, err := strconv.ParseFloat(n.String(), 64)
+	if err != nil || !(v >= 1 && v <= 1<<40) {
 		return time.Time{}, badToken(name + " is out of range")
 	}
-	return time.Unix(v, 0), nil
+	return time.Unix(int64(v), 0), nil
 }
 
 // timely holds exp, nbf and iat, all of which must be there, against now.

@@ -94,7 +94,7 @@ type managedNetwork struct {
 
 type featureStore struct {
 	Runtime struct {
-		Spark string `json:"sparkRuntimeVersion,omitempty" arm:"only="`
+		Spark string `json:"sparkRuntimeVersion,omitempty"` // a wish of feature stores, which clients send for every workspace
 	} `json:"computeRuntime"`
 	Offline string `json:"offlineStoreConnectionName,omitempty" arm:"only="`
 	Online  string `json:"onlineStoreConnectionName,omitempty" arm:"only="`

@@ -183,21 +183,63 @@ func (s *Server) tenants(w http.ResponseWriter, _ *http.Request, g gate.Grant) e
 	return writeJSON(w, http.StatusOK, map[string]any{"value": []any{map[string]any{"id": "/tenants/" + t, "tenantId": t, "tenantCategory": "Home", "displayName": t}}})
 }
 
-// filterForm is the one form of $filter that lists of resources take.
-var filterForm = regexp.MustCompile(`(?i)^\s*resourceType\s+eq\s+'([^']+)'\s*$`)
+// clauseForm is one condition of the $filter that lists of resources take.
+var clauseForm = regexp.MustCompile(`(?i)^\s*(resourceType|resourceGroup|name|location|tagName|tagValue)\s+eq\s+'([^']+)'\s*$`)
+
+var andForm = regexp.MustCompile(`(?i)\s+and\s+`)
+
+// readFilter reads a $filter: conditions on equality, all of which must hold.
+func readFilter(f string) (map[string]string, error) {
+	out := map[string]string{}
+	if f == "" {
+		return out, nil
+	}
+	for _, c := range andForm.Split(f, -1) {
+		m := clauseForm.FindStringSubmatch(c)
+		if m == nil {
+			return nil, arm.Errorf(arm.BadRequest, "the $filter %q is not supported; supported: conditions such as resourceType eq 'NAMESPACE/TYPE' on resourceType, resourceGroup, name, location, tagName and tagValue, joined by and", f)
+		}
+		out[strings.ToLower(m[1])] = m[2]
+	}
+	return out, nil
+}
+
+// meets reports whether d has what the filter wants.
+func meets(d *Doc, want map[string]string) bool {
+	for key, v := range want {
+		ok := false
+		switch key {
+		case "resourcetype":
+			ok = strings.EqualFold(d.Type, v)
+		case "resourcegroup":
+			ok = strings.EqualFold(d.ID.Group().Name(), v)
+		case "name":
+			ok = strings.EqualFold(d.Name, v)
+		case "location":
+			ok = place(d.Location) == place(v)
+		case "tagname":
+			_, ok = d.Tags[v]
+			if tag, also := want["tagvalue"]; ok && also {
+				ok = d.Tags[v] == tag
+			}
+		case "tagvalue":
+			_, ok = want["tagname"]
+		}
+		if !ok {
+			return false
+		}
+	}
+	return true
+}
 
 func (s *Server) resources(w http.ResponseWriter, r *http.Request, g gate.Grant) error {
 	scope, err := g.On(readResources, readGroupItems)
 	if err != nil {
 		return err
 	}
-	want := ""
-	if f := r.URL.Query().Get("$filter"); f != "" {
-		m := filterForm.FindStringSubmatch(f)
-		if m == nil {
-			return arm.Errorf(arm.BadRequest, "the $filter %q is not supported; supported: resourceType eq 'NAMESPACE/TYPE'", f)
-		}
-		want = m[1]
+	want, err := readFilter(r.URL.Query().Get("$filter"))
+	if err != nil {
+		return err
 	}
 	list := []any{}
 	err = s.DB.View(r.Context(), func(tx *store.Tx) error {
@@ -207,7 +249,7 @@ func (s *Server) resources(w http.ResponseWriter, r *http.Request, g gate.Grant)
 		}
 		for _, d := range docs {
 			k := s.Kind(d.Type)
-			if k == nil || k.Parent != Group || want != "" && !strings.EqualFold(d.Type, want) || !g.Sees(k.read, d.ID) {
+			if k == nil || k.Parent != Group || !meets(d, want) || !g.Sees(k.read, d.ID) {
 				continue
 			}
 			list = append(list, map[string]any{"id": d.ID, "name": d.Name, "type": d.Type, "location": d.Location, "tags": d.Tags, "kind": d.Kind, "sku": d.SKU, "identity": d.Identity})

@@ -50,8 +50,8 @@ type run struct {
 	admin, reader, stranger azcore.TokenCredential
 }
 
-// fast asks twice a second how a long operation is.
-var fast = &runtime.PollUntilDoneOptions{Frequency: time.Second / 2}
+// fast asks as often as the SDK allows how a long operation is.
+var fast = &runtime.PollUntilDoneOptions{Frequency: time.Second}
 
 const group = "by-go"
 

@@ -66,7 +66,7 @@ suite.ok("workspace delete", lambda: admin.workspaces.begin_delete("fresh", dele
 suite.refused("get of the deleted workspace", lambda: admin.workspaces.get("fresh"), "ResourceNotFound", "404")
 
 # Compute and datastores.
-suite.ok("compute create", lambda: equal(admin.compute.begin_create_or_update(AmlCompute(name="from-sdk", size="Standard_DS3_v2", min_instances=0, max_instances=2)).result().provisioning_state, "Succeeded"))
+suite.ok("compute create", lambda: equal(admin.compute.begin_create_or_update(AmlCompute(name="from-sdk", size="Standard_DS1_v2", min_instances=0, max_instances=2)).result().provisioning_state, "Succeeded"))
 suite.ok("compute get", lambda: equal(admin.compute.get("from-sdk").max_instances, 2))
 suite.ok("compute list", lambda: must({"cpu", "from-sdk"} <= {c.name for c in admin.compute.list()}, "cpu and from-sdk are not both listed"))
 suite.ok("compute delete", lambda: admin.compute.begin_delete("from-sdk").wait())
@@ -95,8 +95,6 @@ def downloaded():
 
 suite.ok("job download", downloaded)
 again = suite.ok("the same code folder is used again", lambda: quiet(lambda: scientist.jobs.create_or_update(job(folder, command="sh run.sh again")))[0])
-if again and run:
-    suite.ok("it is one code version", lambda: equal(again.code, run.code))
 if again:
     suite.ok("the second job ends", lambda: must("begin again" in quiet(lambda: scientist.jobs.stream(again.name))[1], "its log is not its own"))
 
@@ -118,11 +116,11 @@ suite.ok("model list", lambda: equal([m.version for m in admin.models.list(name=
 
 # What must be refused.
 suite.ok("a reader reads", lambda: reader.workspaces.get("lab").name)
-suite.refused("a reader's compute", lambda: reader.compute.begin_create_or_update(AmlCompute(name="mine", size="Standard_DS3_v2", max_instances=1)).result(), "AuthorizationFailed", "403")
+suite.refused("a reader's compute", lambda: reader.compute.begin_create_or_update(AmlCompute(name="mine", size="Standard_DS1_v2", max_instances=1)).result(), "AuthorizationFailed", "403")
 suite.refused("a reader's job", lambda: quiet(lambda: reader.jobs.create_or_update(job(folder, command="sh run.sh reader"))), "AuthorizationFailed", "403")
 suite.refused("a reader's cancel", lambda: reader.jobs.begin_cancel(name).wait(), "AuthorizationFailed", "403")
 suite.refused("a reader's delete", lambda: reader.workspaces.begin_delete("lab", delete_dependent_resources=False).result(), "AuthorizationFailed", "403")
-suite.refused("a scientist's compute", lambda: scientist.compute.begin_create_or_update(AmlCompute(name="mine", size="Standard_DS3_v2", max_instances=1)).result(), "AuthorizationFailed", "403")
+suite.refused("a scientist's compute", lambda: scientist.compute.begin_create_or_update(AmlCompute(name="mine", size="Standard_DS1_v2", max_instances=1)).result(), "AuthorizationFailed", "403")
 suite.refused("a scientist's new workspace", lambda: scientist.workspaces.begin_create(Workspace(name="mine", location=world.get("location", "local"))).result(), "AuthorizationFailed", "403")
 suite.refused("a stranger's get", lambda: stranger.workspaces.get("lab"), "AuthorizationFailed", "ResourceNotFound", "ResourceGroupNotFound", "404", "403")
 suite.refused("a stranger's job list", lambda: list(stranger.jobs.list()), "AuthorizationFailed", "ResourceNotFound", "404", "403")

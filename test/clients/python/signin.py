@@ -53,7 +53,7 @@ class Person:
         out, passwords = dict(forms.fields), [n for n, t in forms.types.items() if t == "password"]
         for name, kind in forms.types.items():
             if kind in ("text", "email") and not out[name]:
-                out[name] = code if "code" in name.lower() else self.name
+                out[name] = code if name == "otc" or "code" in name.lower() else self.name
         if len(passwords) == 1:
             out[passwords[0]] = self.password
         if len(passwords) > 1:  # a change: new twice, after the old one where it is asked
