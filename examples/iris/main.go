@@ -35,7 +35,7 @@ func run(args []string) error {
 		return try(args[1:])
 	}
 	if len(args) == 0 || args[0] != "train" {
-		return errors.New("usage: iris train [--data FILE] [--epochs N] [--rate R] | iris try URL...")
+		return errors.New("usage: iris train [--data FILE] [--epochs N] [--rate R] | iris try URL [URL]")
 	}
 	fl := flag.NewFlagSet("train", flag.ContinueOnError)
 	data := fl.String("data", "iris.csv", "measurements, one flower a line")

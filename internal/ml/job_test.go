@@ -13,8 +13,6 @@ import (
 	"castellan/internal/store"
 )
 
-const container1 = "upload-code"
-
 // ready is a world with a workspace, a cluster and code.
 func ready(t *testing.T, identity string) *world {
 	w := newWorld(t)

@@ -312,11 +312,10 @@ func dig(v any, path ...string) any {
 
 // blobs keeps blobs in memory and lets in who has a role on the account.
 type blobs struct {
-	w      *world
-	mu     sync.Mutex
-	made   map[string]map[string][]byte // by account key|container
-	asked  []string                     // who asked, with what
-	refuse func(by Access, account arm.ID) bool
+	w     *world
+	mu    sync.Mutex
+	made  map[string]map[string][]byte // by account key|container
+	asked []string                     // who asked, with what
 }
 
 const accountKey = "c2VjcmV0LWtleS1vZi10aGUtYWNjb3VudA=="
@@ -542,7 +541,7 @@ func (r *roles) Managed(_ context.Context, as arm.Caller, of arm.ID, audience st
 func (r *roles) Serve(secret arm.Secret, token TokenFunc) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {
 		if q.Header.Get("secret") != string(secret.Reveal()) || secret.IsZero() {
-			http.Error(w, "wrong secret", 401)
+			http.Error(w, "wrong secret", http.StatusUnauthorized)
 			return
 		}
 		v := q.URL.Query()

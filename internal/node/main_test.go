@@ -42,7 +42,7 @@ func asOrdinaryUser() int {
 // What this machine holds is found by trying, and said.
 func TestProbeSaysWhatHolds(t *testing.T) {
 	s := Probe(context.Background())
-	t.Log(fmt.Sprintf("%+v", s))
+	t.Logf("%+v", s)
 	if s.Tier == None && s.Refusal() == "" {
 		t.Error("no tier and no reason")
 	}

@@ -402,11 +402,12 @@ func order(all []*Resource) (out []*Resource, err error) {
 
 // resolve makes the id that a reference means, and the version to ask with.
 func (d *Deployment) resolve(name, version string) (string, string) {
-	for _, r := range match(d.all, name) {
-		if version == "" {
-			version = r.APIVersion
-		}
-		return r.ID.String(), version
+	found := match(d.all, name)
+	if len(found) == 0 {
+		return name, version
 	}
-	return name, version
+	if version == "" {
+		version = found[0].APIVersion
+	}
+	return found[0].ID.String(), version
 }

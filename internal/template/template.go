@@ -159,9 +159,6 @@ func (d *Deployment) variable(name string) (any, error) {
 	return d.force(v)
 }
 
-// maxChain is how many variables may hang on each other in a row.
-const maxChain = 200
-
 // force works out a lazy value, once.
 func (d *Deployment) force(v *lazy) (any, error) {
 	if v.done {

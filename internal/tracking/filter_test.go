@@ -2,7 +2,6 @@ package tracking
 
 import (
 	"encoding/json"
-	"fmt"
 	"math"
 	"os"
 	"os/exec"
@@ -172,5 +171,5 @@ func TestFilterAgainstReference(t *testing.T) {
 			}
 		}
 	}
-	t.Log(fmt.Sprintf("%d cases, %d refused by both, %d mismatches", len(in.Cases), refused, wrong))
+	t.Logf("%d cases, %d refused by both, %d mismatches", len(in.Cases), refused, wrong)
 }
