@@ -142,6 +142,7 @@ func TestSignaturesOpenWhatTheySay(t *testing.T) {
 	w := newWorld(t)
 	w.do(contrib, "PUT", "acct1:/con1/b", []byte("x"), 201)
 	w.do(contrib, "PUT", "acct1:/con1/other", []byte("x"), 201)
+	w.do(contrib, "PUT", "acct1:/con1/doomed", []byte("x"), 201)
 	key := w.key("acct1", "key1")
 	blob, container := "/blob/acct1/con1/b", "/blob/acct1/con1"
 	f := func(kv ...string) url.Values {
@@ -174,7 +175,7 @@ func TestSignaturesOpenWhatTheySay(t *testing.T) {
 		"c does not change metadata":          {serviceSAS(key, container, f("sr", "c", "sp", "c")), "PUT", "/con1/b?comp=metadata", 403, "AuthorizationPermissionMismatch"},
 		"w changes":                           {serviceSAS(key, container, f("sr", "c", "sp", "w")), "PUT", "/con1/other", 201, ""},
 		"w does not read":                     {serviceSAS(key, container, f("sr", "c", "sp", "w")), "GET", "/con1/b", 403, "AuthorizationPermissionMismatch"},
-		"d deletes":                           {serviceSAS(key, container, f("sr", "c", "sp", "d")), "DELETE", "/con1/other", 202, ""},
+		"d deletes":                           {serviceSAS(key, container, f("sr", "c", "sp", "d")), "DELETE", "/con1/doomed", 202, ""},
 		"a directory's":                       {serviceSAS(key, container, f("sr", "d")), "GET", "/con1/b", 403, "AuthenticationFailed"},
 		"an account's reads":                  {accountSAS(key, "acct1", nil), "GET", "/con1/b", 200, ""},
 		"an account's lists":                  {accountSAS(key, "acct1", nil), "GET", "/?comp=list", 200, ""},
