@@ -44,6 +44,8 @@ func (r *reaper) run() (err error) {
 	if r.s, err = readSpec(); err != nil {
 		return err
 	}
+	runtime.GOMAXPROCS(1)
+	warm(spareThreads)
 	runtime.LockOSThread() // what follows limits this thread and the command it starts
 	// Nothing of the command may look into this process, which knows the spec.
 	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
@@ -95,6 +97,30 @@ func (r *reaper) run() (err error) {
 		<-all
 	}
 	return r.ctl.send(report{Exit: &end})
+}
+
+// spareThreads is more than the reaper ever blocks at a time.
+const spareThreads = 8
+
+// warm makes threads ahead. A command that uses up the processes which it may
+// have leaves none to this process, whose runtime would end it over that.
+func warm(n int) {
+	var begun, ended sync.WaitGroup
+	hold := make(chan struct{})
+	for range n {
+		begun.Add(1)
+		ended.Add(1)
+		go func() {
+			defer ended.Done()
+			runtime.LockOSThread()
+			defer runtime.UnlockOSThread() // the thread stays, for others
+			begun.Done()
+			<-hold
+		}()
+	}
+	begun.Wait()
+	close(hold)
+	ended.Wait()
 }
 
 // shut limits this thread, and so the command that it starts.
