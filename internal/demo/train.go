@@ -226,10 +226,6 @@ func (d *demo) results(ctx context.Context) error {
 					Key   string  `json:"key"`
 					Value float64 `json:"value"`
 				} `json:"metrics"`
-				Tags []struct {
-					Key   string `json:"key"`
-					Value string `json:"value"`
-				} `json:"tags"`
 			} `json:"data"`
 		} `json:"run"`
 	}
@@ -246,11 +242,17 @@ func (d *demo) results(ctx context.Context) error {
 	if run.Run.Info.Status != "FINISHED" || accuracy < 0.8 {
 		return fmt.Errorf("the run is %s with accuracy %.2f; it must be FINISHED and above 0.8", run.Run.Info.Status, accuracy)
 	}
-	for _, t := range run.Run.Data.Tags {
-		if strings.Contains(strings.ToLower(t.Key), "sandbox") {
-			d.say("%s: %s", t.Key, t.Value)
-		}
+	var details struct {
+		Properties map[string]string `json:"properties"`
 	}
+	if _, err := d.arm(ctx, d.scientist, http.MethodGet, "/history/v1.0"+d.workspace.id+"/runs/"+d.job+"/details", nil, &details); err != nil {
+		return err
+	}
+	tier := details.Properties["castellan.sandbox"]
+	if tier == "" {
+		return errors.New("the run does not say in which sandbox it ran")
+	}
+	d.say("it ran in a sandbox of tier %s", tier)
 	var model struct {
 		Version struct {
 			Name, Version, Source string
