@@ -116,10 +116,10 @@ What each client needs besides: castellan setup clients --data %s
 This is told once. Keep it now:
 
   administrator        %s
-  one-time password    %s    (to be changed at the first sign-in, at %s/%s/oauth2/v2.0/authorize by any client)
+  one-time password    %s    (to be changed at the first sign-in, such as az login --use-device-code --tenant %s)
   for scripts          client id %s
                        client secret %s
-`, r.Admin.UserName, r.Admin.Password, r.Login, r.TenantID, r.Admin.ClientID, r.Admin.ClientSecret)
+`, r.Admin.UserName, r.Admin.Password, r.TenantID, r.Admin.ClientID, r.Admin.ClientSecret)
 	}
 	_, err := fmt.Fprintln(out, "\nStop with Ctrl-C.")
 	return err

@@ -13,9 +13,11 @@ import (
 	"castellan/internal/node"
 )
 
-// TestMain lets the test binary be the init of its own sandboxes.
+// TestMain lets the test binary be the init of its own sandboxes, and a platform
+// that can be killed.
 func TestMain(m *testing.M) {
 	node.Main()
+	serveIfAsked()
 	os.Exit(m.Run())
 }
 
