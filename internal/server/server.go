@@ -32,6 +32,8 @@ type Handler struct {
 	gate   *gate.Gate
 	planes []*gate.Plane
 	log    *slog.Logger
+
+	patience time.Duration // with slow clients
 }
 
 // New is the handler of these planes; the first whose host fits and that knows
@@ -60,11 +62,12 @@ func New(site arm.Site, g *gate.Gate, planes []*gate.Plane, log *slog.Logger) (*
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	return &Handler{site: site, gate: g, planes: planes, log: log}, nil
+	return &Handler{site: site, gate: g, planes: planes, log: log, patience: patience}, nil
 }
 
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	id := requestID()
+	w = h.pace(w, r)
 	hd := w.Header()
 	hd.Set("x-ms-request-id", id)
 	hd.Set("Strict-Transport-Security", "max-age=31536000; includeSubDomains")
