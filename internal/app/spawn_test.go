@@ -47,7 +47,9 @@ func serveFolder(dir string) error {
 		_, _ = io.Copy(io.Discard, os.Stdin) // until the test goes
 		stop()
 	}()
-	a, err := New(ctx, Config{Data: dir, Log: slog.New(slog.NewJSONHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug}))})
+	log := slog.New(slog.NewJSONHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	log.Debug(firstLine) // so that a test can tell that it has the log
+	a, err := New(ctx, Config{Data: dir, Log: log})
 	if err != nil {
 		return err
 	}
@@ -70,6 +72,9 @@ func serveFolder(dir string) error {
 	}
 	return a.Close()
 }
+
+// firstLine is the first line of every log of a platform that a test started.
+const firstLine = "a test starts the platform"
 
 func serving(dir string) *exec.Cmd {
 	cmd := exec.Command(os.Args[0])
