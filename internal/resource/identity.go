@@ -146,3 +146,39 @@ func (k *Kind) links(d *Doc) ([]Linked, error) {
 	}
 	return out, nil
 }
+
+// heldBy are the links that d has. A user-assigned identity that was made anew
+// since d got it is not among them: it is another, for which nobody was asked.
+func (s *Server) heldBy(tx *store.Tx, k *Kind, d *Doc) ([]Linked, error) {
+	links, err := k.links(d)
+	if err != nil || s.Identities == nil {
+		return links, err
+	}
+	var out []Linked
+	for _, l := range links {
+		if l.Action.Key() == AssignIdentity.Key() {
+			principal, _, ok, err := s.Identities.UserAssigned(tx, l.ID)
+			if err != nil {
+				return nil, err
+			}
+			if !ok || !d.Identity.knows(l.ID, principal) {
+				continue
+			}
+		}
+		out = append(out, l)
+	}
+	return out, nil
+}
+
+// knows reports whether the user-assigned identity id is there with this principal.
+func (i *Identity) knows(id arm.ID, principal string) bool {
+	if i == nil {
+		return false
+	}
+	for text, u := range i.Users {
+		if has, err := arm.ParseID(text); err == nil && has.Key() == id.Key() && u.Principal == principal {
+			return true
+		}
+	}
+	return false
+}

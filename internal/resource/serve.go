@@ -486,7 +486,7 @@ func (h handler) linked(ctx context.Context, g gate.Grant, id arm.ID, data []byt
 			return err
 		}
 		if c.Old != nil {
-			if had, err = h.k.links(c.Old); err != nil {
+			if had, err = h.s.heldBy(tx, h.k, c.Old); err != nil {
 				return err
 			}
 		}
