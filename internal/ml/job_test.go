@@ -331,6 +331,40 @@ func TestOnlyTheClustersIdentityIsInside(t *testing.T) {
 	w.ends("j1", "Canceled")
 }
 
+// A job has the identities that its cluster has now: one that was taken from the
+// cluster, or deleted and made anew under its id, is the running job's no more.
+func TestARunningJobLosesTheIdentityThatItsClusterLost(t *testing.T) {
+	const mine = `"identity":{"type":"UserAssigned","userAssignedIdentities":{"` + uai1 + `":{}}},`
+	for name, lose := range map[string]func(w *world){
+		"unassigned":   func(w *world) { w.do("olga", "PATCH", ws+"/computes/cpu", `{"identity":{"type":"None"}}`, 200) },
+		"made anew":    func(w *world) { w.roles.anew = "-2" },
+		"cluster gone": func(w *world) { w.do("olga", "DELETE", ws+"/computes/cpu", "", 200) },
+	} {
+		w := ready(t, mine)
+		w.job("j1", `"command":"sleep 60"`)
+		w.until("the job runs", func() bool { return w.status("j1") == "Running" })
+		task := w.boxes.last()
+		ask := func(query string) (int, string) {
+			r := httptest.NewRequest("GET", "/msi/token?resource=https://storage.azure.com"+query, nil)
+			r.Header.Set("secret", envOf(task, "MSI_SECRET"))
+			rec := httptest.NewRecorder()
+			task.Listeners["msi"].ServeHTTP(rec, r)
+			return rec.Code, rec.Body.String()
+		}
+		if code, body := ask(""); code != 200 {
+			t.Fatalf("%s: before: %d %s", name, code, body)
+		}
+		lose(w)
+		for _, q := range []string{"", "&mi_res_id=" + uai1, "&clientid=client:" + arm.MustID(uai1).Name(), "&clientid=client:" + arm.MustID(uai1).Name() + "-2"} {
+			if code, body := ask(q); code != 400 || strings.Contains(body, "token of") {
+				t.Errorf("%s: %q = %d %s", name, q, code, body)
+			}
+		}
+		w.do("olga", "POST", ws+"/jobs/j1/cancel", "", 200)
+		w.ends("j1", "Canceled")
+	}
+}
+
 // A datastore's key opens its container, and no answer shows it.
 func TestSecretsOfDatastoresAreNotShown(t *testing.T) {
 	w := ready(t, "")

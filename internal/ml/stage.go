@@ -91,7 +91,11 @@ func (k *work) stageInput(ctx context.Context, name string, in *jobInput) error 
 	if err != nil {
 		return err
 	}
-	by, err := l.access(k.w, k.who.caller(k.s.Site.Tenant))
+	as, err := k.acting(ctx)
+	if err != nil {
+		return err
+	}
+	by, err := l.access(k.w, as)
 	if err != nil {
 		return err
 	}
@@ -159,7 +163,11 @@ func (k *work) collectOutput(ctx context.Context, name string, out *jobOutput, l
 	if err != nil {
 		return err
 	}
-	by, err := l.access(k.w, k.who.caller(k.s.Site.Tenant))
+	as, err := k.acting(ctx)
+	if err != nil {
+		return err
+	}
+	by, err := l.access(k.w, as)
 	if err != nil {
 		return err
 	}

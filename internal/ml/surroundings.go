@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"castellan/internal/arm"
+	"castellan/internal/store"
 )
 
 // The listeners of a job's sandbox that tell its managed identity's tokens.
@@ -107,18 +108,50 @@ func (k *work) tokens(all []identity) TokenFunc {
 			return arm.Secret{}, "", time.Time{}, arm.Errorf(arm.BadRequest, "the job is over")
 		}
 		for _, i := range k.candidates(all, clientID, objectID, resourceID) {
+			held, err := k.held(ctx, i)
+			if err == nil && !held {
+				err = none
+			}
+			if err != nil {
+				return arm.Secret{}, "", time.Time{}, err
+			}
 			as := k.s.system("giving the job "+k.run+" its cluster's identity", i.of, mintManaged)
 			token, client, end, err := k.s.Tokens.Managed(ctx, as, i.of, audience)
 			if err != nil {
 				return arm.Secret{}, "", time.Time{}, err
 			}
-			if clientID != "" && !strings.EqualFold(clientID, client) {
-				continue
+			if clientID != "" && !strings.EqualFold(clientID, client) || i.client != "" && i.client != client {
+				continue // the latter is of another identity, made since under the same id
 			}
 			return token, client, end, nil
 		}
 		return arm.Secret{}, "", time.Time{}, none
 	}
+}
+
+// held reports whether the cluster, as it is now, still has the identity: one
+// that was taken from it is the job's no more.
+func (k *work) held(ctx context.Context, i identity) (held bool, err error) {
+	err = k.s.DB.View(ctx, func(tx *store.Tx) error {
+		cl, ok, err := k.s.clusterIn(tx, k.cl.Doc.ID)
+		if err != nil || !ok {
+			return err
+		}
+		for _, x := range cl.identities() {
+			held = held || x.of.Key() == i.of.Key() && x.principal == i.principal
+		}
+		return nil
+	})
+	return held, err
+}
+
+// acting is as whom the job reaches data now.
+func (k *work) acting(ctx context.Context) (arm.Caller, error) {
+	held, err := k.held(ctx, k.who)
+	if err != nil || !held {
+		return arm.Caller{}, err
+	}
+	return k.who.caller(k.s.Site.Tenant), nil
 }
 
 // candidates are the identities that a question may mean.

@@ -445,6 +445,7 @@ type roles struct {
 	given  map[string]bool // principal|role|scope
 	policy map[string]bool
 	ids    map[string]string
+	anew   string // set once user-assigned identities were deleted and made anew
 }
 
 func (r *roles) key(principal, role string, scope arm.ID) string {
@@ -526,7 +527,7 @@ func (r *roles) Drop(_ *store.Tx, of arm.ID) error {
 }
 
 func (r *roles) UserAssigned(_ *store.Tx, id arm.ID) (string, string, bool, error) {
-	return principalOf(id), "client:" + id.Name(), strings.EqualFold(id.String(), uai1), nil
+	return principalOf(id) + r.anew, "client:" + id.Name() + r.anew, strings.EqualFold(id.String(), uai1), nil
 }
 
 func (r *roles) Managed(_ context.Context, as arm.Caller, of arm.ID, audience string) (arm.Secret, string, time.Time, error) {
@@ -534,7 +535,7 @@ func (r *roles) Managed(_ context.Context, as arm.Caller, of arm.ID, audience st
 	if audience != "https://storage.azure.com" {
 		return arm.Secret{}, "", time.Time{}, arm.Errorf(arm.BadRequest, "unknown audience %q", audience)
 	}
-	client := "client:" + of.Name()
+	client := "client:" + of.Name() + r.anew
 	return arm.NewSecret([]byte("token of " + principalOf(of))), client, time.Now().Add(time.Hour), nil
 }
 
