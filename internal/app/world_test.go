@@ -18,6 +18,7 @@ import (
 func TestMain(m *testing.M) {
 	node.Main()
 	serveIfAsked()
+	serveBareIfAsked()
 	os.Exit(m.Run())
 }
 
