@@ -268,6 +268,28 @@ func TestRunSeesItsOwn(t *testing.T) {
 	}
 }
 
+// A run's metrics measure the models that it logged, and none that a person did.
+func TestRunMeasuresItsOwnModels(t *testing.T) {
+	w := newWorld(t)
+	id := w.must("ann", "POST", "runs/create", obj{"experiment_id": "0"}).text("run", "info", "run_id")
+	loose := w.must("ann", "POST", "logged-models", obj{"experiment_id": "0", "name": "of-ann"}).text("model", "info", "model_id")
+	mine := w.must("ann", "POST", "logged-models", obj{"experiment_id": "0", "name": "of-run", "source_run_id": id}).text("model", "info", "model_id")
+	as := "run:ws1:" + id
+	for model, want := range map[string]int{mine: 200, loose: 403} {
+		m := obj{"key": "acc", "value": 1, "timestamp": 1, "step": 0, "model_id": model}
+		if a := w.ml(as, "POST", "runs/log-batch", obj{"run_id": id, "metrics": []obj{m}}); a.status != want {
+			t.Errorf("log-batch = %d %s, want %d", a.status, a.body, want)
+		}
+		m["run_id"] = id
+		if a := w.ml(as, "POST", "runs/log-metric", m); a.status != want {
+			t.Errorf("log-metric = %d %s, want %d", a.status, a.body, want)
+		}
+	}
+	if got := w.must("ann", "GET", "logged-models/"+loose, nil).list("model", "data", "metrics"); len(got) != 0 {
+		t.Errorf("the model of ann has %v", got)
+	}
+}
+
 // A slash that is escaped in the path is no way to another workspace or run.
 func TestEscapedSlashes(t *testing.T) {
 	w := newWorld(t)

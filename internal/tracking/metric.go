@@ -99,8 +99,29 @@ func (s *Service) logMetric(ctx context.Context, g gate.Grant, in *input) (any, 
 		if err != nil {
 			return err
 		}
+		if err := ownModels(tx, g, w.UID, []metric{m}); err != nil {
+			return err
+		}
 		return addMetrics(tx, w.UID, r, []metric{m})
 	})
+}
+
+// ownModels refuses a run metrics of logged models that are not its own, also
+// of those that no run logged.
+func ownModels(tx *store.Tx, g gate.Grant, ws string, metrics []metric) error {
+	for _, x := range metrics {
+		if x.model == "" || own(g) == "" {
+			continue
+		}
+		m, err := loadLogged(tx, ws, x.model)
+		if err != nil {
+			return err
+		}
+		if err := notOwn(g, m.Run); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // logBatch keeps all of a batch or nothing of it.
@@ -121,6 +142,9 @@ func (s *Service) logBatch(ctx context.Context, g gate.Grant, in *input) (any, e
 	return nil, s.change(ctx, g, RunsWrite, func(tx *store.Tx, w Workspace) error {
 		r, err := activeRun(tx, w.UID, id)
 		if err != nil {
+			return err
+		}
+		if err := ownModels(tx, g, w.UID, metrics); err != nil {
 			return err
 		}
 		if err := addMetrics(tx, w.UID, r, metrics); err != nil || len(params)+len(tags) == 0 {
