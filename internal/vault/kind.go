@@ -125,6 +125,9 @@ func (s *Service) recover(tx *store.Tx, d *resource.Doc, n named, taken bool) er
 	if d.Inner, err = json.Marshal(inner{n.UID}); err != nil {
 		return err
 	}
+	if n.Deleted.Instance != "" {
+		d.Instance = n.Deleted.Instance // it is the one that was deleted, not another
+	}
 	tx.After(func() { s.know(&live{d.ID, n.UID, p}) })
 	return store.PutJSON(tx, nameTable, nameKey(d.Name), named{ID: d.ID, UID: n.UID})
 }
@@ -144,7 +147,7 @@ func (s *Service) remove(tx *store.Tx, d *resource.Doc) error {
 		return err
 	}
 	now := s.Now().UTC().Truncate(time.Second)
-	bin := &deleted{Doc: doc, At: now, Purge: now.AddDate(0, 0, p.retention())}
+	bin := &deleted{Doc: doc, Instance: d.Instance, At: now, Purge: now.AddDate(0, 0, p.retention())}
 	tx.After(func() { s.forget(d.ID) })
 	return store.PutJSON(tx, nameTable, nameKey(d.Name), named{ID: d.ID, UID: uid, Deleted: bin})
 }

@@ -148,9 +148,10 @@ type named struct {
 
 // deleted is a vault in the bin.
 type deleted struct {
-	Doc   json.RawMessage `json:"doc"` // the resource as it was
-	At    time.Time       `json:"at"`
-	Purge time.Time       `json:"purge"` // when it goes for good
+	Doc      json.RawMessage `json:"doc"`                // the resource as it was
+	Instance string          `json:"instance,omitempty"` // which it was
+	At       time.Time       `json:"at"`
+	Purge    time.Time       `json:"purge"` // when it goes for good
 }
 
 func nameKey(name string) string { return strings.ToLower(name) }
