@@ -91,6 +91,9 @@ func (s *Service) give(ctx context.Context, w workspace) (given []string, err er
 	if w.bringsOwn() {
 		return nil, nil
 	}
+	if err := s.linksAsMade(ctx, w); err != nil {
+		return nil, err
+	}
 	byRoles, err := s.vaultByRoles(ctx, w)
 	if err != nil {
 		return nil, err
@@ -118,6 +121,27 @@ func (s *Service) give(ctx context.Context, w workspace) (given []string, err er
 		err = s.Roles.Unassign(ctx, s.system("narrowing the role of workspace "+w.Name, group, unassignRole), w.principal(), roleContributor, group)
 	}
 	return given, err
+}
+
+// linksAsMade refuses to give the workspace's identity roles on a storage account
+// or a vault that was deleted and made anew: who makes a workspace must have the
+// right to change both, and nobody was asked for the new ones.
+func (s *Service) linksAsMade(ctx context.Context, w workspace) error {
+	return s.DB.View(ctx, func(tx *store.Tx) error {
+		for _, l := range []struct {
+			link
+			field, instance string
+		}{{w.StorageAccount, "storageAccount", w.workspaceInner.Storage}, {w.KeyVault, "keyVault", w.workspaceInner.Vault}} {
+			d, err := l.there(tx, l.field)
+			if err != nil {
+				return err
+			}
+			if d.Instance != l.instance {
+				return arm.Errorf(arm.Conflict, "%s '%s' was deleted and made anew since the workspace was made, so the workspace's identity gets no rights on it; make another workspace", l.field, l)
+			}
+		}
+		return nil
+	})
 }
 
 // vaultByRoles reports whether the workspace's vault goes by roles.

@@ -27,6 +27,10 @@ const (
 type workspaceInner struct {
 	ID   string `json:"id"`   // workspaceId
 	Role string `json:"role"` // of its identity on the resource group
+	// Storage and Vault are which resources its links meant when it was made:
+	// what was made anew under their ids since is somebody else's.
+	Storage string `json:"storage"`
+	Vault   string `json:"vault"`
 }
 
 // The modes in which the workspace's own datastores are reached.
@@ -100,6 +104,7 @@ func (s *Service) saveWorkspace(tx *store.Tx, c resource.Change) error {
 	if err != nil {
 		return err
 	}
+	instances := map[string]string{}
 	for _, l := range []struct {
 		link
 		field string
@@ -107,9 +112,11 @@ func (s *Service) saveWorkspace(tx *store.Tx, c resource.Change) error {
 		if l.IsZero() {
 			continue
 		}
-		if _, err := l.there(tx, l.field); err != nil {
+		d, err := l.there(tx, l.field)
+		if err != nil {
 			return err
 		}
+		instances[l.field] = d.Instance
 	}
 	if c.Old != nil {
 		return nil
@@ -118,7 +125,7 @@ func (s *Service) saveWorkspace(tx *store.Tx, c resource.Change) error {
 	if s.LegacyContributor {
 		role = roleContributor
 	}
-	return setInner(c.Doc, workspaceInner{ID: newGUID(), Role: role})
+	return setInner(c.Doc, workspaceInner{ID: newGUID(), Role: role, Storage: instances["storageAccount"], Vault: instances["keyVault"]})
 }
 
 // showWorkspace adds what follows from a workspace's id and place.

@@ -245,3 +245,26 @@ func TestADeletedWorkspaceIsGone(t *testing.T) {
 		t.Errorf("identities are left: %v", w.roles.ids)
 	}
 }
+
+// RBAC-19: a storage account made anew under the id of one that a workspace used
+// is another; who may repair or change the workspace does not reach it by that.
+func TestAnAccountMadeAnewIsNotTheWorkspaces(t *testing.T) {
+	w := newWorld(t)
+	w.workspace(ws)
+	me := principalOf(arm.MustID(ws))
+	w.roles.take(me, roleBlobContributor, arm.MustID(account1)) // as deleting the account does
+	if err := w.db.Do(t.Context(), func(tx *store.Tx) error {
+		return resource.Save(tx, &resource.Doc{ID: arm.MustID(account1), Name: arm.MustID(account1).Name(), Type: storageType, Location: "local", Properties: []byte(`{}`), Instance: "another"})
+	}); err != nil {
+		t.Fatal(err)
+	}
+	w.do("olga", "POST", ws+"/resyncKeys", "", 409)
+	w.do("olga", "PATCH", ws, `{"tags":{"a":"b"}}`, 200)
+	w.until("the change is judged", func() bool {
+		_, d := w.do("olga", "GET", ws, "", 200)
+		return dig(d, "properties", "provisioningState") == "Failed"
+	})
+	if w.roles.has(me, roleBlobContributor, arm.MustID(account1)) {
+		t.Error("the workspace's identity has a role on the new account")
+	}
+}
