@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/url"
+	"regexp"
 	"strings"
 	"time"
 
@@ -179,6 +180,9 @@ func (k *Kind) decode(data []byte, id arm.ID, base *Doc) error {
 	if err := agree(b, id, k.Type); err != nil {
 		return err
 	}
+	if b.Location != "" && !locationForm.MatchString(b.Location) {
+		return arm.Errorf("InvalidResourceLocation", "the location is %q; it must be letters, digits, spaces and hyphens", b.Location)
+	}
 	if base.Location == "" {
 		base.Location = b.Location
 	} else if b.Location != "" && place(b.Location) != place(base.Location) {
@@ -235,6 +239,8 @@ func (k *Kind) props() any {
 	}
 	return k.Props()
 }
+
+var locationForm = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9 -]{0,89}$`)
 
 // place is a location without the freedom people take with it.
 func place(s string) string { return strings.ToLower(strings.ReplaceAll(s, " ", "")) }

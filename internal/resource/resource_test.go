@@ -144,13 +144,14 @@ func TestLifeOfAResource(t *testing.T) {
 func TestBadRequestsChangeNothing(t *testing.T) {
 	srv := server(t)
 	for body, status := range map[string]int{
-		`{"location":"here","properties":{"nope":1}}`:           400,
-		`{"location":"here","name":"two"}`:                      400,
-		`{"location":"here","id":"/subscriptions/other"}`:       400,
-		`{"properties":{}}`:                                     400,
-		`{"location":"here","properties":[]}`:                   400,
-		`{}{}`:                                                  400,
-		`{"location":"here","properties":{"friend":"/x/../y"}}`: 400,
+		`{"location":"here","properties":{"nope":1}}`:     400,
+		`{"location":"here","name":"two"}`:                400,
+		`{"location":"here","id":"/subscriptions/other"}`: 400,
+		`{"properties":{}}`:                               400,
+		`{"location":"a\u0000b"}`:                         400, `{"location":"a\nb"}`: 400, `{"location":"<x>"}`: 400,
+		`{"location":"here","properties":[]}`: 400,
+		`{}{}`:                                400,
+		`{"location":"here","properties":{"friend":"/x/../y"}}`:                                                                400,
 		`{"location":"here","properties":{"friend":"/subscriptions/s/resourceGroups/private/providers/Test.Things/things/x"}}`: 403,
 	} {
 		do(t, srv, "PUT", at, body, status)
