@@ -42,15 +42,32 @@ func rootKey(cfg Config) (seal.Key, error) {
 	if cfg.PassphraseFile == "" {
 		return seal.FromFile(cfg.keyFile(), true)
 	}
-	pass, err := os.ReadFile(cfg.PassphraseFile)
+	pass, err := passphrase(cfg.PassphraseFile)
 	if err != nil {
-		return seal.Key{}, fmt.Errorf("reading the passphrase: %w", err)
+		return seal.Key{}, err
 	}
 	salt, err := saltOf(cfg.Data)
 	if err != nil {
 		return seal.Key{}, err
 	}
 	return seal.FromPassphrase([]byte(strings.TrimRight(string(pass), "\r\n")), salt)
+}
+
+// passphrase reads a file that only its owner may read, as that of a root key.
+// What is no regular file (a pipe) was made for this reader.
+func passphrase(path string) ([]byte, error) {
+	st, err := os.Stat(path)
+	if err != nil {
+		return nil, fmt.Errorf("reading the passphrase: %w", err)
+	}
+	if st.Mode().IsRegular() && st.Mode().Perm()&0o077 != 0 {
+		return nil, fmt.Errorf("the passphrase file %s can be read by others (mode %o); chmod 600 it", path, st.Mode().Perm())
+	}
+	pass, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("reading the passphrase: %w", err)
+	}
+	return pass, nil
 }
 
 // saltOf is the salt that the data folder keeps for its passphrase; it is no secret.
