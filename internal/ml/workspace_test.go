@@ -66,7 +66,7 @@ func TestWhatClientsReadOfAWorkspace(t *testing.T) {
 	w.do("olga", "DELETE", ws+"/datastores/WorkspaceBlobStore", "", 400)
 	w.do("olga", "PUT", ws+"/datastores/workspaceblobstore", `{"properties":{"datastoreType":"AzureBlob","accountName":"acct2","containerName":"x"}}`, 400)
 	w.do("rita", "POST", ws+"/datastores/workspaceblobstore/listSecrets", `{"expirableSecret":true}`, 403)
-	_, sec := w.do("olga", "POST", ws+"/datastores/workspaceblobstore/listSecrets", `{"expirableSecret":true,"expireAfterHours":1}`, 200)
+	_, sec := w.do("olga", "POST", ws+"/datastores/workspaceblobstore/listSecrets", `{"expirableSecret":true,"expireAfterHours":24}`, 200)
 	if sec["secretsType"] != "Sas" {
 		t.Errorf("listSecrets = %v", sec)
 	}

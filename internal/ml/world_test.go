@@ -420,7 +420,10 @@ func (b *blobs) Key(_ context.Context, as arm.Caller, account arm.ID) (arm.Secre
 	return arm.NewSecret([]byte(accountKey)), nil
 }
 
-func (b *blobs) Sign(_ context.Context, as arm.Caller, account arm.ID, container, permissions string, _ time.Time) (arm.Secret, error) {
+func (b *blobs) Sign(_ context.Context, as arm.Caller, account arm.ID, container, permissions string, until time.Time) (arm.Secret, error) {
+	if time.Until(until) > time.Hour {
+		return arm.Secret{}, arm.Errorf(arm.BadRequest, "the signature must end within an hour")
+	}
 	if !b.w.roles.has(as.Object, roleBlobContributor, account) {
 		return arm.Secret{}, arm.Errorf(arm.Forbidden, "%s may not sign", as.Object)
 	}
