@@ -123,24 +123,23 @@ func (s *Service) give(ctx context.Context, w workspace) (given []string, err er
 	return given, err
 }
 
-// linksAsMade refuses to give the workspace's identity roles on a storage account
-// or a vault that was deleted and made anew: who makes a workspace must have the
+// linksAsMade refuses to let the workspace's identity at a storage account or a
+// vault that was deleted and made anew: who makes a workspace must have the
 // right to change both, and nobody was asked for the new ones.
 func (s *Service) linksAsMade(ctx context.Context, w workspace) error {
+	if err := s.asMade(ctx, w.KeyVault, "keyVault", w.workspaceInner.Vault); err != nil {
+		return err
+	}
+	return s.asMade(ctx, w.StorageAccount, "storageAccount", w.workspaceInner.Storage)
+}
+
+func (s *Service) asMade(ctx context.Context, l link, field, instance string) error {
 	return s.DB.View(ctx, func(tx *store.Tx) error {
-		for _, l := range []struct {
-			link
-			field, instance string
-		}{{w.StorageAccount, "storageAccount", w.workspaceInner.Storage}, {w.KeyVault, "keyVault", w.workspaceInner.Vault}} {
-			d, err := l.there(tx, l.field)
-			if err != nil {
-				return err
-			}
-			if d.Instance != l.instance {
-				return arm.Errorf(arm.Conflict, "%s '%s' was deleted and made anew since the workspace was made, so the workspace's identity gets no rights on it; make another workspace", l.field, l)
-			}
+		d, err := l.there(tx, field)
+		if err == nil && d.Instance != instance {
+			err = arm.Errorf(arm.Conflict, "%s '%s' was deleted and made anew since the workspace was made, so the workspace has no rights on it; make another workspace", field, l)
 		}
-		return nil
+		return err
 	})
 }
 

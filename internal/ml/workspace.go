@@ -267,6 +267,9 @@ func (s *Service) storageKey(ctx context.Context, w workspace) (any, error) {
 	if w.byIdentity() {
 		return nil, nil
 	}
+	if err := s.asMade(ctx, w.StorageAccount, "storageAccount", w.workspaceInner.Storage); err != nil {
+		return nil, err
+	}
 	key, err := s.Accounts.Key(ctx, w.self(), w.StorageAccount.ID)
 	if err != nil {
 		return nil, fmt.Errorf("listing the storage account's key as the workspace: %w", err)

@@ -259,6 +259,10 @@ func TestAnAccountMadeAnewIsNotTheWorkspaces(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.do("olga", "POST", ws+"/resyncKeys", "", 409)
+	// The identity's role on the group would list the new account's keys.
+	for _, keys := range []string{"/listKeys", "/listStorageAccountKeys", "/datastores/workspaceblobstore/listSecrets"} {
+		w.do("olga", "POST", ws+keys, "{}", 409)
+	}
 	w.do("olga", "PATCH", ws, `{"tags":{"a":"b"}}`, 200)
 	w.until("the change is judged", func() bool {
 		_, d := w.do("olga", "GET", ws, "", 200)
