@@ -91,20 +91,26 @@ func (l *Log) Err() error {
 func key(seq uint64) string { return fmt.Sprintf("%016x", seq) }
 
 // Append writes e at the log's end as part of tx: it stays if and only if tx does.
-func (l *Log) Append(tx *store.Tx, e Entry) error {
+func (l *Log) Append(tx *store.Tx, e Entry) error { return l.appendAll(tx, []Entry{e}) }
+
+// appendAll is Append for many, which costs less than one by one.
+func (l *Log) appendAll(tx *store.Tx, list []Entry) error {
 	h, _, err := store.GetJSON[head](tx, heads, "head")
 	if err != nil {
 		return err
 	}
-	e.Seq, e.Prev = h.Seq+1, h.Hash
-	if e.Time.IsZero() {
-		e.Time = l.now().UTC()
+	for _, e := range list {
+		e.Seq, e.Prev = h.Seq+1, h.Hash
+		if e.Time.IsZero() {
+			e.Time = l.now().UTC()
+		}
+		e.Hash = e.digest()
+		if err := store.PutJSON(tx, table, key(e.Seq), e); err != nil {
+			return err
+		}
+		h = head{e.Seq, e.Hash}
 	}
-	e.Hash = e.digest()
-	if err := store.PutJSON(tx, table, key(e.Seq), e); err != nil {
-		return err
-	}
-	return store.PutJSON(tx, heads, "head", head{e.Seq, e.Hash})
+	return store.PutJSON(tx, heads, "head", h)
 }
 
 // digest is the hash of e and, through Prev, of all before it.
@@ -165,29 +171,25 @@ func (l *Log) flusher() {
 	}
 }
 
+// flushSize is how many entries one transaction takes: other writers come in
+// between when there are more.
+const flushSize = 256
+
+// flush writes what is queued by now.
 func (l *Log) flush() error {
-	n := len(l.queue)
-	if n == 0 {
-		return l.Err()
-	}
-	batch := make([]Entry, n)
-	for i := range batch {
-		batch[i] = <-l.queue
-	}
-	err := l.db.Do(context.Background(), func(tx *store.Tx) error {
-		for _, e := range batch {
-			if err := l.Append(tx, e); err != nil {
-				return err
-			}
+	for n := len(l.queue); n > 0; n -= flushSize {
+		batch := make([]Entry, min(n, flushSize))
+		for i := range batch {
+			batch[i] = <-l.queue
 		}
-		return nil
-	})
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if err != nil {
-		l.broken = fmt.Errorf("the audit log can't be written: %w", err)
+		if err := l.db.Do(context.Background(), func(tx *store.Tx) error { return l.appendAll(tx, batch) }); err != nil {
+			l.mu.Lock()
+			l.broken = fmt.Errorf("the audit log can't be written: %w", err)
+			l.mu.Unlock()
+			break
+		}
 	}
-	return l.broken
+	return l.Err()
 }
 
 // Tail is the last n entries, oldest first.

@@ -327,8 +327,10 @@ func TestManyAtOnce(t *testing.T) {
 	done := make(chan reply)
 	for i := range 12 {
 		go func() {
+			var r reply
+			defer func() { done <- r }() // also when the request fails the test
 			inner := resources(one("slows", fmt.Sprintf("s%d", i), ""))
-			done <- w.deploy("ann", fmt.Sprintf("d%d", i), resources(`{"type":"Microsoft.Resources/deployments","apiVersion":"2021-04-01","name":"n`+fmt.Sprint(i)+`","properties":{"mode":"Incremental","template":`+inner+`}}`), "")
+			r = w.deploy("ann", fmt.Sprintf("d%d", i), resources(`{"type":"Microsoft.Resources/deployments","apiVersion":"2021-04-01","name":"n`+fmt.Sprint(i)+`","properties":{"mode":"Incremental","template":`+inner+`}}`), "")
 		}()
 	}
 	for range 12 {

@@ -125,7 +125,7 @@ func newWorld(t *testing.T) *world {
 	}}
 	runner := &ops.Runner{Server: rs}
 	rs.Wake = runner.Wake
-	soon := func(ctx context.Context, _ time.Duration) error { return pause(ctx, time.Millisecond) }
+	soon := func(ctx context.Context, _ time.Duration) error { return pause(ctx, 10*time.Millisecond) }
 	w.s, err = New(Config{DB: w.db, Site: site, Now: time.Now, Callers: w, Pause: soon, Doors: Inside{Gate: g, Decide: decide, Plane: func() *gate.Plane { return plane }, Site: site}})
 	w.must(err)
 	plane.Routes = append(w.s.Routes(), rs.OperationRoutes()...)
@@ -205,7 +205,7 @@ func (w *world) deploy(who, name, template, params string) reply {
 		w.t.Fatalf("PUT %s = %d: %s", name, r.code, r.text)
 	}
 	at := strings.TrimPrefix(r.header.Get("Azure-AsyncOperation"), "https://castellan.localhost")
-	for end := time.Now().Add(10 * time.Second); time.Now().Before(end); {
+	for end := time.Now().Add(2 * time.Minute); time.Now().Before(end); { // the race detector slows all of it down
 		op := w.do(who, "GET", at, "", 200)
 		w.must(w.s.Pause(w.t.Context(), 0)) // as clients wait between two questions
 		if s := op.str("status"); s != "InProgress" {
