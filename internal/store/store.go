@@ -13,6 +13,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"sync"
@@ -54,6 +55,14 @@ func Open(dir string, key seal.Key) (*DB, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("making the data folder: %w", err)
 	}
+	// Made by hand, for its owner alone.
+	f, err := os.OpenFile(filepath.Join(dir, "castellan.db"), os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("opening the store: %w", err)
+	}
+	if err := f.Close(); err != nil {
+		return nil, fmt.Errorf("opening the store: %w", err)
+	}
 	uri := "file:" + filepath.Join(dir, "castellan.db") + "?vfs=adiantum&hexkey=" + hex.EncodeToString(key.Derive("pages").Bytes())
 	setup := func(c *sqlite3.Conn) error {
 		return c.Exec(`PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA temp_store=memory; PRAGMA busy_timeout=10000; PRAGMA cache_size=-8000`)
@@ -74,6 +83,11 @@ func Open(dir string, key seal.Key) (*DB, error) {
 	}
 	r.SetMaxOpenConns(8)
 	db := &DB{read: r, write: w, key: key.Derive("values"), work: make(chan *job, maxBatch), stop: make(chan struct{}), dead: make(chan struct{})}
+	for _, more := range []string{"-wal", "-shm"} { // which are there while the store is open
+		if err := os.Chmod(f.Name()+more, 0o600); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return nil, errors.Join(fmt.Errorf("opening the store: %w", err), r.Close(), w.Close())
+		}
+	}
 	go db.writer()
 	return db, nil
 }

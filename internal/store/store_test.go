@@ -97,3 +97,29 @@ func TestMovedValueIsRefused(t *testing.T) {
 		t.Errorf("Get = %v, want ErrSealed", err)
 	}
 }
+
+// What the store writes is for its owner alone (OPS-01).
+func TestFilesAreForTheOwnerAlone(t *testing.T) {
+	dir := t.TempDir()
+	db, err := Open(dir, seal.Random())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	if err := db.Do(t.Context(), func(tx *Tx) error { return tx.Put("t", "k", []byte("v")) }); err != nil {
+		t.Fatal(err)
+	}
+	files, err := os.ReadDir(dir)
+	if err != nil || len(files) < 2 {
+		t.Fatalf("files %v, %v", files, err)
+	}
+	for _, f := range files {
+		st, err := f.Info()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if st.Mode().Perm()&0o077 != 0 {
+			t.Errorf("%s has mode %o", f.Name(), st.Mode().Perm())
+		}
+	}
+}
