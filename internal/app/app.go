@@ -160,6 +160,9 @@ func New(ctx context.Context, cfg Config) (_ *App, err error) {
 	a.engine = rbac.New(rbac.BuiltIn())
 	a.gate = gate.New(a.decide, a.Audit)
 	a.gate.Inside = a.engine.Inside
+	a.gate.Report = func(r *http.Request, err error) { // the path alone: a query may hold a signature
+		a.Log.Error("a request failed", "method", r.Method, "host", r.Host, "path", r.URL.Path, "error", err)
+	}
 	a.resources = &resource.Server{DB: db, Gate: a.gate, Now: cfg.Now, Site: a.Site}
 	a.runner = &ops.Runner{Server: a.resources, Log: cfg.Log}
 	a.resources.Wake = a.runner.Wake
@@ -175,8 +178,12 @@ func New(ctx context.Context, cfg Config) (_ *App, err error) {
 		}
 	}
 	a.Planes = a.planes()
-	a.Handler, err = server.New(a.Site, a.gate, a.Planes, cfg.Log)
-	return a, err
+	if a.Handler, err = server.New(a.Site, a.gate, a.Planes, cfg.Log); err != nil {
+		return nil, err
+	}
+	st := a.compute.Standing()
+	a.Log.Info("the platform is put together", "data", cfg.Data, "suffix", a.Site.Suffix, "new", fresh, "sandbox", st.Tier.String(), "sandboxRefusal", st.Refusal())
+	return a, nil
 }
 
 // services makes the services, those first that others need.

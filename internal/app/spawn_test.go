@@ -280,12 +280,12 @@ var roles = []string{"acdd72a7-3385-48ef-bd42-f606fba81ae7", "b24988ac-6180-42a0
 // platform that runs apart, and the first administrator's tokens.
 type lab struct {
 	door
-	dir, base, sub, location    string
-	arm, graph, vault, blob     string // tokens
-	group, workspace            string // ids
-	vaultURL, blobURL, mlflow   string
-	experiment, owner, nobody   string // the latter two: object ids
-	account, nobodyID, nobodyPW string
+	dir, base, sub, location  string
+	arm, graph, vault, blob   string // tokens
+	group, workspace          string // ids
+	vaultURL, blobURL, mlflow string
+	experiment, owner, nobody string // the latter two: object ids
+	account, nobodyID         string
 }
 
 func (l *lab) url(id string) string {

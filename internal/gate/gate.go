@@ -7,6 +7,7 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"fmt"
+	"net/http"
 	"sync"
 
 	"castellan/internal/arm"
@@ -31,6 +32,9 @@ type Gate struct {
 	// Inside reports whether c has any right at id or below it: such a caller
 	// is shown that the subscription id is there. nil shows it to nobody.
 	Inside func(c arm.Caller, id arm.ID) bool
+	// Report is told of answers that are our own fault, with their causes, for
+	// operators; nil reports to nobody.
+	Report func(r *http.Request, err error)
 }
 
 // New makes a Gate that asks decide and records in log.

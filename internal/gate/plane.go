@@ -99,18 +99,18 @@ type Plane struct {
 func (g *Gate) Serve(p *Plane, rt Route, v Vars, w http.ResponseWriter, r *http.Request) {
 	if rt.open != nil {
 		if err := rt.open(w, r, v); err != nil {
-			p.Refuse(w, r, err)
+			g.refuse(p, w, r, err)
 		}
 		return
 	}
 	who, err := p.Who(r)
 	if err != nil {
-		p.Refuse(w, r, err)
+		g.refuse(p, w, r, err)
 		return
 	}
 	on, err := rt.locate(r, v)
 	if err != nil {
-		p.Refuse(w, r, err)
+		g.refuse(p, w, r, err)
 		return
 	}
 	admit := g.Admit
@@ -119,23 +119,31 @@ func (g *Gate) Serve(p *Plane, rt Route, v Vars, w http.ResponseWriter, r *http.
 	}
 	grant, err := admit(r.Context(), who, rt.Action, on)
 	if err != nil {
-		p.Refuse(w, r, err)
+		g.refuse(p, w, r, err)
 		return
 	}
 	w.Header().Set("x-ms-correlation-request-id", grant.Correlation())
 	if rt.stream {
 		s := &streamed{ResponseWriter: w, r: r, g: grant}
 		if err := grant.Close2(r, rt.verb(s, r, grant), s); err != nil {
-			p.Refuse(w, r, err)
+			g.refuse(p, w, r, err)
 		}
 		return
 	}
 	held := &heldBack{header: w.Header()}
 	if err := grant.Close(r.Context(), rt.verb(held, r, grant)); err != nil {
-		p.Refuse(w, r, err)
+		g.refuse(p, w, r, err)
 		return
 	}
 	held.release(w)
+}
+
+// refuse words a refusal, and reports what is a fault of ours.
+func (g *Gate) refuse(p *Plane, w http.ResponseWriter, r *http.Request, err error) {
+	if g != nil && g.Report != nil && Status(err) >= http.StatusInternalServerError {
+		g.Report(r, err)
+	}
+	p.Refuse(w, r, err)
 }
 
 // Close2 ends a streamed answer: an error after the first byte can only cut it.
