@@ -317,7 +317,7 @@ func (a *App) found(ctx context.Context, in installation) error {
 	sub := arm.MustID("/subscriptions/" + in.Subscription)
 	by := a.system("setup", nil)
 	return a.db.Do(ctx, func(tx *store.Tx) error {
-		d := &resource.Doc{ID: sub, Name: in.Subscription, Type: resource.Subscription.Type, Instance: uuid(), Etag: `"1"`, Properties: []byte(`{"displayName":"Castellan"}`)}
+		d := &resource.Doc{ID: sub, Name: in.Subscription, Type: resource.Subscription.Type, Instance: arm.NewUUID(), Etag: `"1"`, Properties: []byte(`{"displayName":"Castellan"}`)}
 		if err := resource.Save(tx, d); err != nil {
 			return err
 		}

@@ -281,7 +281,7 @@ func giveMany(b *testing.B, dir, someone string, n int) {
 	if err := a.db.Do(b.Context(), func(tx *store.Tx) error {
 		for i := range n / 10 {
 			id := arm.MustID(fmt.Sprintf("/subscriptions/%s/resourceGroups/full-%d", a.Site.Subscription, i))
-			if err := resource.Save(tx, &resource.Doc{ID: id, Name: id.Name(), Type: resource.Group.Type, Location: a.Site.Location, Instance: uuid(), Etag: `"1"`}); err != nil {
+			if err := resource.Save(tx, &resource.Doc{ID: id, Name: id.Name(), Type: resource.Group.Type, Location: a.Site.Location, Instance: arm.NewUUID(), Etag: `"1"`}); err != nil {
 				return err
 			}
 			for _, role := range all {

@@ -19,6 +19,7 @@ import (
 	"testing"
 	"time"
 
+	"castellan/internal/arm"
 	"castellan/internal/audit"
 	"castellan/internal/node"
 )
@@ -216,7 +217,7 @@ func (p *planter) resources() {
 		p.must(p.t, nil, p.arm, http.MethodPut, p.url(id), map[string]any{"location": p.location, "tags": map[string]any{"k": p.new("resource's tag")}})
 		as := assignmentOf(p.sub, roles[0], p.nobody)
 		as["properties"].(map[string]any)["description"] = p.new("assignment's description")
-		p.must(p.t, nil, p.arm, http.MethodPut, p.url(id+"/providers/Microsoft.Authorization/roleAssignments/"+uuid()), as)
+		p.must(p.t, nil, p.arm, http.MethodPut, p.url(id+"/providers/Microsoft.Authorization/roleAssignments/"+arm.NewUUID()), as)
 	}
 	var list struct{ Keys []struct{ Value string } }
 	p.must(p.t, &list, p.arm, http.MethodPost, p.url(p.group+"/providers/Microsoft.Storage/storageAccounts/"+p.account+"/listKeys"), nil)

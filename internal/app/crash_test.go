@@ -17,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"castellan/internal/arm"
 	"castellan/internal/audit"
 	"castellan/internal/governance"
 	"castellan/internal/store"
@@ -232,7 +233,7 @@ func (c *client) groups() {
 		}
 		var given []string
 		for range 1 + c.rnd.IntN(2) {
-			a := id + "/providers/Microsoft.Authorization/roleAssignments/" + uuid()
+			a := id + "/providers/Microsoft.Authorization/roleAssignments/" + arm.NewUUID()
 			if !c.write(governance.WriteAssignment.Name(), "assignment "+a, "it", c.arm, http.MethodPut, c.url(a), assignmentOf(c.sub, roles[len(given)], c.nobody)) {
 				return
 			}

@@ -21,6 +21,7 @@ import (
 	"testing"
 	"time"
 
+	"castellan/internal/arm"
 	"castellan/internal/server"
 )
 
@@ -324,7 +325,7 @@ func newLab(t testing.TB, s *served) *lab {
 	l.put(t, storage, map[string]any{"location": l.location, "kind": "StorageV2", "sku": map[string]any{"name": "Standard_LRS"}, "properties": map[string]any{}})
 	l.put(t, vault, map[string]any{"location": l.location, "properties": map[string]any{"tenantId": r.TenantID, "sku": map[string]any{"family": "A", "name": "standard"}, "enableRbacAuthorization": true}})
 	for role, scope := range map[string]string{"b7e6dc6d-f1e8-4753-8033-0f276bb0955b": storage, "00482a5a-887f-4fb3-b363-3b7fe8e74483": vault} {
-		l.put(t, scope+"/providers/Microsoft.Authorization/roleAssignments/"+uuid(), assignmentOf(l.sub, role, l.owner))
+		l.put(t, scope+"/providers/Microsoft.Authorization/roleAssignments/"+arm.NewUUID(), assignmentOf(l.sub, role, l.owner))
 	}
 	l.put(t, l.workspace, map[string]any{"location": l.location, "identity": map[string]any{"type": "SystemAssigned"}, "properties": map[string]any{"storageAccount": storage, "keyVault": vault}})
 	l.must(t, nil, l.blob, http.MethodPut, l.blobURL+"con?restype=container", nil, "x-ms-version", storageVersion)

@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/base64"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -140,7 +139,7 @@ func newInstallation(cfg Config) (installation, error) {
 		return installation{}, fmt.Errorf("making the certificate authority: %w", err)
 	}
 	return installation{
-		Suffix: cfg.Suffix, Tenant: uuid(), Subscription: uuid(), Location: cfg.Location,
+		Suffix: cfg.Suffix, Tenant: arm.NewUUID(), Subscription: arm.NewUUID(), Location: cfg.Location,
 		CACert: cert, CAKey: key, Made: cfg.Now().UTC(),
 	}, nil
 }
@@ -156,13 +155,4 @@ func (c Config) agrees(in installation) error {
 
 func (in installation) site() arm.Site {
 	return arm.Site{Suffix: in.Suffix, Tenant: in.Tenant, Subscription: in.Subscription, Location: in.Location}
-}
-
-// uuid is a random UUID (RFC 9562 version 4).
-func uuid() string {
-	var b [16]byte
-	_, _ = rand.Read(b[:]) // never fails
-	b[6], b[8] = b[6]&0x0f|0x40, b[8]&0x3f|0x80
-	s := hex.EncodeToString(b[:])
-	return s[:8] + "-" + s[8:12] + "-" + s[12:16] + "-" + s[16:20] + "-" + s[20:]
 }

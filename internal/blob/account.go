@@ -113,7 +113,7 @@ func (s *Service) saveAccount(tx *store.Tx, c resource.Change) error {
 		return fail(http.StatusConflict, "StorageAccountAlreadyTaken", "The storage account named %s is already taken.", c.Doc.Name)
 	}
 	now := s.Now().UTC()
-	r = accountRow{ID: c.Doc.ID, UID: random(), Keys: [2]accountKey{{newKey(), now}, {newKey(), now}}, Delegation: newKey()}
+	r = accountRow{ID: c.Doc.ID, UID: arm.NewHex(), Keys: [2]accountKey{{newKey(), now}, {newKey(), now}}, Delegation: newKey()}
 	r.Data = s.root.Wrap(seal.Random(), r.UID)
 	for _, d := range services(c.Doc) {
 		if err := resource.Save(tx, d); err != nil {

@@ -101,7 +101,7 @@ func (s *Service) containerKey(d *resource.Doc) (string, error) {
 
 // newContainer gives a new container its own id.
 func newContainer(tx *store.Tx, key string) error {
-	return store.PutJSON(tx, containerTable, key, containerRow{UID: random()})
+	return store.PutJSON(tx, containerTable, key, containerRow{UID: arm.NewHex()})
 }
 
 // removeContainer makes what the container holds unreachable, at once. Run
@@ -174,7 +174,7 @@ func (s *Service) CreateContainer(ctx context.Context, g gate.Grant, meta map[st
 		who, typ = g.Caller().Name, "User"
 	}
 	d := &resource.Doc{
-		ID: p.containerID(p.container), Name: p.container, Type: "Microsoft.Storage/storageAccounts/blobServices/containers", Properties: props, Etag: newETag(), Instance: random(),
+		ID: p.containerID(p.container), Name: p.container, Type: "Microsoft.Storage/storageAccounts/blobServices/containers", Properties: props, Etag: newETag(), Instance: arm.NewHex(),
 		System: &resource.System{CreatedBy: who, CreatedByType: typ, CreatedAt: now, ModifiedBy: who, ModifiedByType: typ, ModifiedAt: now},
 	}
 	err = g.Change(ctx, s.DB, func(tx *store.Tx) error {

@@ -85,14 +85,6 @@ func (x exchange) copyDraft(d draft, src Info, body io.Reader, source string) dr
 			}
 		}
 	}
-	out.copy = &copied{ID: uuid(), Source: source, Size: src.Size, Ended: x.s.Now().UTC()}
+	out.copy = &copied{ID: arm.NewUUID(), Source: source, Size: src.Size, Ended: x.s.Now().UTC()}
 	return out
-}
-
-// uuid is a random UUID (RFC 9562 version 4).
-func uuid() string {
-	b := []byte(random())
-	b[12], b[16] = '4', "89ab"[b[16]&3]
-	s := string(b)
-	return s[:8] + "-" + s[8:12] + "-" + s[12:16] + "-" + s[16:20] + "-" + s[20:]
 }

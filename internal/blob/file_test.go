@@ -12,6 +12,7 @@ import (
 	"strings"
 	"testing"
 
+	"castellan/internal/arm"
 	"castellan/internal/seal"
 	"castellan/internal/store"
 )
@@ -182,7 +183,7 @@ func TestNothingIsInTheClear(t *testing.T) {
 	w := newWorld(t)
 	var canaries []string
 	canary := func() string {
-		c := "canary" + random()
+		c := "canary" + arm.NewHex()
 		canaries = append(canaries, c)
 		return c
 	}
@@ -232,9 +233,9 @@ func TestSweep(t *testing.T) {
 	w := newWorld(t)
 	w.still()
 	w.do(contrib, "PUT", "acct1:/con1/b", noise(100000), 201)
-	orphan := random()
+	orphan := arm.NewHex()
 	w.must(os.WriteFile(w.s.files.path(orphan), []byte("x"), 0o600))
-	f, err := w.s.files.create(random())
+	f, err := w.s.files.create(arm.NewHex())
 	w.must(err)
 	f.Close()
 	w.must(w.s.sweep(t.Context()))

@@ -147,14 +147,14 @@ func (s *Service) takeSmall(key seal.Key, c content, p []byte) (*taken, error) {
 	if err := h.check(c); err != nil {
 		return nil, err
 	}
-	id := random()
+	id := arm.NewHex()
 	return &taken{piece: piece{ID: id, Size: int64(len(p)), Small: true}, sealed: key.Seal(p, smallContext(id)), md5: h.md5.Sum(nil)}, nil
 }
 
 func smallContext(id string) string { return "blob bytes " + id }
 
 func (s *Service) takeFile(ctx context.Context, key seal.Key, c content, buf []byte, n int, end error) (t *taken, err error) {
-	id := random()
+	id := arm.NewHex()
 	f, err := s.files.create(id)
 	if err != nil {
 		return nil, onDisk(fmt.Errorf("making a file: %w", err))

@@ -178,7 +178,7 @@ func (x exchange) identify() {
 	h := x.w.Header()
 	h.Set("x-ms-version", versionOf(x.r))
 	if h.Get("x-ms-request-id") == "" {
-		h.Set("x-ms-request-id", random())
+		h.Set("x-ms-request-id", arm.NewHex())
 	}
 	if c := x.r.Header.Get("x-ms-client-request-id"); c != "" && len(c) <= 128 {
 		h.Set("x-ms-client-request-id", c)

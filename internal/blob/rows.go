@@ -221,14 +221,8 @@ func checkBlobName(name string) error {
 	return nil
 }
 
-// idSize is the size of random ids, in bytes; they are written in hex.
+// idSize is the size of the ids that arm.NewHex makes, in bytes.
 const idSize = 16
-
-func random() string {
-	var b [idSize]byte
-	_, _ = rand.Read(b[:]) // never fails
-	return hex.EncodeToString(b[:])
-}
 
 // newETag has the form of Azure's, with quotes.
 func newETag() string {

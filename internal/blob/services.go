@@ -57,7 +57,7 @@ func services(of *resource.Doc) []*resource.Doc {
 		}
 		out = append(out, &resource.Doc{
 			ID: of.ID.Child(typ, "default"), Name: "default", Type: "Microsoft.Storage/storageAccounts/" + typ,
-			Properties: b, Etag: newETag(), System: of.System, Instance: random(),
+			Properties: b, Etag: newETag(), System: of.System, Instance: arm.NewHex(),
 		})
 	}
 	return out

@@ -133,7 +133,7 @@ func (w *world) give(who, role, scope string) (remove func()) {
 	w.t.Helper()
 	for _, r := range w.roles.Roles() {
 		if r.Name == role {
-			id := scope + "/providers/Microsoft.Authorization/roleAssignments/" + random()
+			id := scope + "/providers/Microsoft.Authorization/roleAssignments/" + arm.NewHex()
 			w.must(w.roles.PutAssignment(rbac.Assignment{ID: id, Scope: arm.MustID(scope), RoleID: r.ID, Principal: who}))
 			return func() { w.roles.RemoveAssignment(id) }
 		}

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"time"
 
+	"castellan/internal/arm"
 	"castellan/internal/gate"
 	"castellan/internal/store"
 )
@@ -82,7 +83,7 @@ func (c Conditions) checkRow(b *row, read bool) error {
 
 // renew is next as a new content in the place of old, which may be nil.
 func (s *Service) renew(old *row, next row) *row {
-	next.Gen, next.ETag, next.Modified = random(), newETag(), s.Now().UTC()
+	next.Gen, next.ETag, next.Modified = arm.NewHex(), newETag(), s.Now().UTC()
 	if next.Created = next.Modified; old != nil {
 		next.Created = old.Created
 	}
@@ -289,7 +290,7 @@ func (a addition) allowed(s *Service, old *row, n int64) (*row, error) {
 		return nil, err
 	}
 	next := *old
-	next.Gen, next.ETag, next.Modified = random(), newETag(), s.Now().UTC()
+	next.Gen, next.ETag, next.Modified = arm.NewHex(), newETag(), s.Now().UTC()
 	next.Size, next.Appends = old.Size+n, old.Appends+1
 	switch {
 	case old.Type != appendBlob:
@@ -320,7 +321,7 @@ func (s *Service) extend(tx *store.Tx, p place, ps []piece, t *taken) ([]piece, 
 		if err != nil {
 			return nil, err
 		}
-		id := random()
+		id := arm.NewHex()
 		both := piece{ID: id, Size: ps[n-1].Size + t.piece.Size, Small: true}
 		err = tx.Put(byteTable, id, p.data.Seal(append(last, more...), smallContext(id)))
 		return append(append([]piece(nil), ps[:n-1]...), both), err

@@ -1,6 +1,7 @@
 package demo
 
 import (
+	"castellan/internal/arm"
 	"context"
 	"crypto/rand"
 	"encoding/hex"
@@ -107,7 +108,7 @@ func (d *demo) rolesAndCompute(ctx context.Context) error {
 		{d.scientist, "f6c7c914-8db3-469d-8ca1-694a8f32e121", d.workspace.id, "dana is AzureML Data Scientist in iris-lab"},
 		{d.reader, "acdd72a7-3385-48ef-bd42-f606fba81ae7", d.workspace.group, "rita is Reader of the resource group"},
 	} {
-		path := r.scope + "/providers/Microsoft.Authorization/roleAssignments/" + newGUID()
+		path := r.scope + "/providers/Microsoft.Authorization/roleAssignments/" + arm.NewUUID()
 		body := map[string]any{"properties": map[string]any{
 			"roleDefinitionId": "/subscriptions/" + d.edge.App.Site.Subscription + "/providers/Microsoft.Authorization/roleDefinitions/" + r.guid,
 			"principalId":      r.who.object, "principalType": "User",
@@ -127,12 +128,4 @@ func (d *demo) rolesAndCompute(ctx context.Context) error {
 	}
 	d.say("made the compute cluster cpu, with an identity of its own.")
 	return nil
-}
-
-func newGUID() string {
-	var b [16]byte
-	_, _ = rand.Read(b[:]) // never fails
-	b[6], b[8] = b[6]&0x0f|0x40, b[8]&0x3f|0x80
-	h := hex.EncodeToString(b[:])
-	return h[:8] + "-" + h[8:12] + "-" + h[12:16] + "-" + h[16:20] + "-" + h[20:]
 }

@@ -79,7 +79,7 @@ func (s *Service) needs(ctx context.Context, c resource.Change) (any, error) {
 // prepare works out the template for the caller: whatever can be known to be
 // wrong or forbidden is said before anything is made.
 func (s *Service) prepare(ctx context.Context, as arm.Caller, id arm.ID, p properties) (*prepared, error) {
-	in := inner{Template: p.Template, Parameters: p.Parameters, Tenant: as.Tenant, Object: as.Object, Seed: random(), Began: s.Now().UTC()}
+	in := inner{Template: p.Template, Parameters: p.Parameters, Tenant: as.Tenant, Object: as.Object, Seed: arm.NewHex(), Began: s.Now().UTC()}
 	d, err := s.load(ctx, id, in)
 	if err != nil {
 		return nil, err

@@ -4,8 +4,6 @@ package gate
 
 import (
 	"context"
-	"crypto/rand"
-	"encoding/hex"
 	"fmt"
 	"net/http"
 	"sync"
@@ -69,7 +67,7 @@ func (g *Gate) Admit(ctx context.Context, c arm.Caller, a arm.Action, on Target)
 		return Grant{}, &arm.Error{Code: arm.Internal, Message: "the request can't be recorded, so it is not carried out", Err: err}
 	}
 	ok, reason := g.judge(c, a, on)
-	s := &state{gate: g, caller: c, action: a, target: on, reason: reason, correlation: newID()}
+	s := &state{gate: g, caller: c, action: a, target: on, reason: reason, correlation: arm.NewHex()}
 	if ok {
 		return Grant{s}, nil
 	}
@@ -95,7 +93,7 @@ func (g *Gate) admitEach(ctx context.Context, c arm.Caller, a arm.Action, on Tar
 	if !ok {
 		reason = "only the rows that the caller may see: " + reason
 	}
-	return Grant{&state{gate: g, caller: c, action: a, target: on, reason: reason, correlation: newID(), filtered: !ok}}, nil
+	return Grant{&state{gate: g, caller: c, action: a, target: on, reason: reason, correlation: arm.NewHex(), filtered: !ok}}, nil
 }
 
 // Sees reports whether the holder of the Grant may do a on id, a row of the
@@ -140,12 +138,6 @@ func (g *Gate) judge(c arm.Caller, a arm.Action, on Target) (bool, string) {
 		return false, c.Lease.Why + " is for another item"
 	}
 	return true, c.Lease.Why
-}
-
-func newID() string {
-	var b [16]byte
-	_, _ = rand.Read(b[:]) // never fails
-	return hex.EncodeToString(b[:])
 }
 
 func (s *state) entry(decision, outcome string) audit.Entry {

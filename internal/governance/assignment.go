@@ -1,7 +1,6 @@
 package governance
 
 import (
-	"crypto/rand"
 	"fmt"
 	"net/http"
 	"strings"
@@ -140,7 +139,7 @@ func (s *Service) Assign(tx *store.Tx, a rbac.Assignment, by arm.Caller) error {
 		return arm.Errorf(arm.InvalidRequest, "an assignment needs a scope and a principal, and must have no condition")
 	}
 	x := &assignment{Scope: a.Scope, Role: roleGUID(a.RoleID), Principal: key(a.Principal), Kind: a.PrincipalType}
-	name := newGUID()
+	name := arm.NewUUID()
 	if n := a.ID[strings.LastIndexByte(a.ID, '/')+1:]; n != "" {
 		name = n
 	}
@@ -277,12 +276,4 @@ func exists(old *assignment) error {
 
 func notFound(format string, args ...any) error {
 	return &arm.Error{Code: "NotFound", Status: http.StatusNotFound, Message: fmt.Sprintf(format, args...)}
-}
-
-// newGUID is a random GUID of version 4.
-func newGUID() string {
-	var b [16]byte
-	_, _ = rand.Read(b[:]) // never fails
-	b[6], b[8] = b[6]&0x0f|0x40, b[8]&0x3f|0x80
-	return fmt.Sprintf("%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:])
 }

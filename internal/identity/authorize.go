@@ -7,6 +7,7 @@ import (
 	"regexp"
 	"strings"
 
+	"castellan/internal/arm"
 	"castellan/internal/gate"
 	"castellan/internal/store"
 )
@@ -178,7 +179,7 @@ func (s *Service) sendCode(w http.ResponseWriter, r *http.Request, a *authorizat
 func (s *Service) newCode(ctx context.Context, a *authorization, u *User, session grant) (code string, err error) {
 	now := s.Now()
 	g := grant{
-		Class: codeGrant, Tenant: u.Tenant, User: u.ID, Client: a.client.app.AppID, Family: newID(), Epoch: u.Epoch, Resource: a.wish.resource,
+		Class: codeGrant, Tenant: u.Tenant, User: u.ID, Client: a.client.app.AppID, Family: arm.NewUUID(), Epoch: u.Epoch, Resource: a.wish.resource,
 		Scope: strings.Join(a.wish.scopes, " "), Redirect: a.redirect, Challenge: a.challenge, Nonce: a.nonce, Confidential: a.web,
 		AMR: session.AMR, SignedIn: session.SignedIn, Issued: now, Expires: now.Add(codeLife),
 	}

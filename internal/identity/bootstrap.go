@@ -53,13 +53,13 @@ func (s *Service) found(ctx context.Context, f Founding) (Founded, error) {
 		return Founded{}, err
 	}
 	t := &Tenant{ID: fold(f.Tenant), Domain: fold(f.Domain), Name: f.Domain, Created: now}
-	u := &User{ID: newID(), Tenant: t.ID, UPN: f.Admin + "@" + t.Domain, Name: "Administrator", Password: hash, MustChange: true, Created: now}
+	u := &User{ID: arm.NewUUID(), Tenant: t.ID, UPN: f.Admin + "@" + t.Domain, Name: "Administrator", Password: hash, MustChange: true, Created: now}
 	if err := checkUPN(u.UPN, t.Domain); err != nil {
 		return Founded{}, err
 	}
-	app := &App{ID: newID(), Tenant: t.ID, AppID: newID(), Name: "Castellan administration", Created: now,
-		Secrets: []Secret{{KeyID: newID(), Name: "first start", Hint: hint(secret), Hash: hashSecret(secret), Start: now, End: now.Add(firstSecret)}}}
-	p := &Principal{ID: newID(), Tenant: t.ID, AppID: app.AppID, Name: app.Name, Created: now}
+	app := &App{ID: arm.NewUUID(), Tenant: t.ID, AppID: arm.NewUUID(), Name: "Castellan administration", Created: now,
+		Secrets: []Secret{{KeyID: arm.NewUUID(), Name: "first start", Hint: hint(secret), Hash: hashSecret(secret), Start: now, End: now.Add(firstSecret)}}}
+	p := &Principal{ID: arm.NewUUID(), Tenant: t.ID, AppID: app.AppID, Name: app.Name, Created: now}
 	err = s.DB.Do(ctx, func(tx *store.Tx) error {
 		if err := s.putTenant(tx, t); err != nil {
 			return err
@@ -91,7 +91,7 @@ func (s *Service) defaults(f Founding) Founding {
 		f.Tenant = s.Site.Tenant
 	}
 	if f.Tenant == "" {
-		f.Tenant = newID()
+		f.Tenant = arm.NewUUID()
 	}
 	if f.Domain == "" {
 		f.Domain = s.Site.Suffix

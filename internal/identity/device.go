@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"castellan/internal/arm"
 	"castellan/internal/gate"
 	"castellan/internal/store"
 )
@@ -156,7 +157,7 @@ func (s *Service) beginDevice(ctx context.Context, a *asking) (map[string]any, e
 	}
 	now, user := s.Now(), newUserCode()
 	g := grant{
-		Class: deviceGrant, Client: c.app.AppID, Family: newID(), Resource: a.wish.resource, Scope: strings.Join(a.wish.scopes, " "),
+		Class: deviceGrant, Client: c.app.AppID, Family: arm.NewUUID(), Resource: a.wish.resource, Scope: strings.Join(a.wish.scopes, " "),
 		State: pending, Issued: now, Expires: now.Add(deviceLife), UserCode: grantKey("user code", user),
 	}
 	if a.tenant != nil {

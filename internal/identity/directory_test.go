@@ -285,7 +285,7 @@ func TestCertificate(t *testing.T) {
 	w.admin("POST", "servicePrincipals", map[string]any{"appId": app.text("appId")})
 	s1, s256 := sha1.Sum(der), sha256.Sum256(der)
 	sign := func(alg jose.SignatureAlgorithm, by *rsa.PrivateKey, head, change map[string]any) string {
-		body := map[string]any{"iss": app.text("appId"), "sub": app.text("appId"), "aud": w.site.Base() + w.tokenPath(), "jti": newID(), "nbf": w.now().Unix(), "exp": w.now().Add(10 * time.Minute).Unix()}
+		body := map[string]any{"iss": app.text("appId"), "sub": app.text("appId"), "aud": w.site.Base() + w.tokenPath(), "jti": arm.NewUUID(), "nbf": w.now().Unix(), "exp": w.now().Add(10 * time.Minute).Unix()}
 		for k, v := range change {
 			if body[k] = v; v == nil {
 				delete(body, k)
@@ -327,7 +327,7 @@ func TestCertificate(t *testing.T) {
 		"another key, with x5c":  sign(jose.PS256, other, map[string]any{"x5t#S256": b64.EncodeToString(s256[:]), "jwk": jose.JSONWebKey{Key: &other.PublicKey}}, nil),
 		"no name of the key":     sign(jose.PS256, key, nil, nil),
 		"another endpoint":       sign(jose.PS256, key, new256, map[string]any{"aud": "https://login.microsoftonline.com" + w.tokenPath()}),
-		"another tenant":         sign(jose.PS256, key, new256, map[string]any{"aud": w.site.Base() + "/" + newID() + "/oauth2/v2.0/token"}),
+		"another tenant":         sign(jose.PS256, key, new256, map[string]any{"aud": w.site.Base() + "/" + arm.NewUUID() + "/oauth2/v2.0/token"}),
 		"two endpoints":          sign(jose.PS256, key, new256, map[string]any{"aud": []string{w.site.Base() + w.tokenPath(), "https://other.example"}}),
 		"expired":                sign(jose.PS256, key, new256, map[string]any{"exp": w.now().Add(-time.Minute).Unix()}),
 		"no expiry":              sign(jose.PS256, key, new256, map[string]any{"exp": nil}),
@@ -382,7 +382,7 @@ func TestRedirectsAtRegistration(t *testing.T) {
 			}
 		}
 	}
-	for _, uri := range []string{"api://" + newID(), "https://vault.azure.net", w.site.Base(), "https://graph.microsoft.com", "00000003-0000-0000-c000-000000000000"} {
+	for _, uri := range []string{"api://" + arm.NewUUID(), "https://vault.azure.net", w.site.Base(), "https://graph.microsoft.com", "00000003-0000-0000-c000-000000000000"} {
 		if r := w.graph(graph, "POST", "applications", map[string]any{"displayName": "a", "identifierUris": []string{uri}}); r.status != 400 {
 			t.Errorf("identifierUris %s: %d", uri, r.status)
 		}
@@ -415,7 +415,7 @@ func TestDiscovery(t *testing.T) {
 			t.Errorf("instance discovery: %s", r.body)
 		}
 	}
-	if r := get(w.site.Host(), "/"+newID()+"/v2.0/.well-known/openid-configuration"); r.status != 400 || r.code() != "invalid_request" {
+	if r := get(w.site.Host(), "/"+arm.NewUUID()+"/v2.0/.well-known/openid-configuration"); r.status != 400 || r.code() != "invalid_request" {
 		t.Errorf("no such tenant: %d %s", r.status, r.body)
 	}
 	if r := get(w.site.Host(), "/common/UserRealm/admin@"+w.first.Domain+"?api-version=1.0"); r.text("account_type") != "Managed" {

@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"time"
 
+	"castellan/internal/arm"
 	"castellan/internal/store"
 )
 
@@ -116,7 +117,7 @@ func (s *Service) session(r *http.Request) (u *User, g keyedGrant, ok bool) {
 // one, whatever cookie the browser brought.
 func (s *Service) beginSession(w http.ResponseWriter, r *http.Request, u *User, amr []string) (keyedGrant, error) {
 	now := s.Now()
-	g := grant{Class: sessionGrant, Tenant: u.Tenant, User: u.ID, Epoch: u.Epoch, Family: newID(), AMR: amr, SignedIn: now, Issued: now, Expires: now.Add(sessionLife)}
+	g := grant{Class: sessionGrant, Tenant: u.Tenant, User: u.ID, Epoch: u.Epoch, Family: arm.NewUUID(), AMR: amr, SignedIn: now, Issued: now, Expires: now.Add(sessionLife)}
 	raw := ""
 	err := s.DB.Do(r.Context(), func(tx *store.Tx) (err error) {
 		raw, err = newGrant(tx, g)

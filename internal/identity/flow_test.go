@@ -80,9 +80,9 @@ func TestTokenRefusals(t *testing.T) {
 	}{
 		"wrong secret":        {w.tokenPath(), with("client_secret", "x"), 401, "invalid_client", "AADSTS7000215"},
 		"no secret":           {w.tokenPath(), with("client_secret", ""), 401, "invalid_client", "AADSTS7000218"},
-		"no such client":      {w.tokenPath(), with("client_id", newID()), 400, "unauthorized_client", "AADSTS700016"},
+		"no such client":      {w.tokenPath(), with("client_id", arm.NewUUID()), 400, "unauthorized_client", "AADSTS700016"},
 		"the CLI as itself":   {w.tokenPath(), with("client_id", azureCLI), 401, "invalid_client", "AADSTS7000215"},
-		"no such tenant":      {"/" + newID() + "/oauth2/v2.0/token", good, 400, "invalid_request", "AADSTS90002"},
+		"no such tenant":      {"/" + arm.NewUUID() + "/oauth2/v2.0/token", good, 400, "invalid_request", "AADSTS90002"},
 		"no tenant":           {"/common/oauth2/v2.0/token", good, 400, "invalid_request", "AADSTS50059"},
 		"no such resource":    {w.tokenPath(), with("scope", "https://evil.example/.default"), 400, "invalid_resource", "AADSTS500011"},
 		"no scope":            {w.tokenPath(), with("scope", ""), 400, "invalid_request", "AADSTS900144"},

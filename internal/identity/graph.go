@@ -198,6 +198,6 @@ func (s *Service) refuseGraph(w http.ResponseWriter, r *http.Request, err error)
 		status = http.StatusBadRequest // as Graph answers
 	}
 	gate.WriteJSON(w, status, map[string]any{"error": map[string]any{"code": code, "message": message, "innerError": map[string]any{
-		"date": s.Now().UTC().Format("2006-01-02T15:04:05"), "request-id": newID(), "client-request-id": correlation(r),
+		"date": s.Now().UTC().Format("2006-01-02T15:04:05"), "request-id": arm.NewUUID(), "client-request-id": correlation(r),
 	}}})
 }

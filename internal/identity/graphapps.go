@@ -321,7 +321,7 @@ func readCert(k keyBody, now time.Time) (Cert, error) {
 	}
 	id := fold(k.KeyID)
 	if !isGUID(id) {
-		id = newID()
+		id = arm.NewUUID()
 	}
 	return Cert{KeyID: id, Name: k.Name, DER: der, Start: cert.NotBefore, End: cert.NotAfter}, nil
 }
@@ -334,7 +334,7 @@ func (v *visit) createApp() (answer, error) {
 	if b.Name == nil {
 		return answer{}, arm.Errorf(arm.BadRequest, "An application needs a displayName.")
 	}
-	a := &App{ID: newID(), Tenant: v.tenant, AppID: newID(), Created: v.s.Now().UTC()}
+	a := &App{ID: arm.NewUUID(), Tenant: v.tenant, AppID: arm.NewUUID(), Created: v.s.Now().UTC()}
 	if err := a.fill(b, v.s.Now()); err != nil {
 		return answer{}, err
 	}
@@ -423,7 +423,7 @@ func (v *visit) addPassword() (answer, error) {
 		return answer{}, err
 	}
 	text, now := newSecret(), v.s.Now().UTC()
-	x := Secret{KeyID: newID(), Hint: hint(text), Hash: hashSecret(text), Start: now, End: now.Add(secretLife)}
+	x := Secret{KeyID: arm.NewUUID(), Hint: hint(text), Hash: hashSecret(text), Start: now, End: now.Add(secretLife)}
 	if c := b.Credential; c.Name != nil {
 		x.Name = (*c.Name)[:min(len(*c.Name), 120)]
 	}

@@ -101,7 +101,7 @@ func (v *visit) createGroup() (answer, error) {
 	if b.Name == nil {
 		return answer{}, arm.Errorf(arm.BadRequest, "A group needs a displayName.")
 	}
-	g := &Group{ID: newID(), Tenant: v.tenant, Created: v.s.Now().UTC()}
+	g := &Group{ID: arm.NewUUID(), Tenant: v.tenant, Created: v.s.Now().UTC()}
 	if err := g.fill(b); err != nil {
 		return answer{}, err
 	}

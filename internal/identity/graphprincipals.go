@@ -102,7 +102,7 @@ func (v *visit) createPrincipal() (answer, error) {
 			return arm.Errorf(arm.BadRequest, "The appId '%s' of the service principal does not reference a valid application object.", printable(b.AppID))
 		}
 		app = a
-		p = &Principal{ID: newID(), Tenant: v.tenant, AppID: a.AppID, Name: a.Name, Disabled: b.Enabled != nil && !*b.Enabled, Created: v.s.Now().UTC()}
+		p = &Principal{ID: arm.NewUUID(), Tenant: v.tenant, AppID: a.AppID, Name: a.Name, Disabled: b.Enabled != nil && !*b.Enabled, Created: v.s.Now().UTC()}
 		return v.s.put(tx, p)
 	})
 	if err != nil {

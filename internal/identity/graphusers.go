@@ -177,7 +177,7 @@ func (v *visit) createUser() (answer, error) {
 	if b.Enabled == nil || b.Name == nil || b.UPN == nil || b.Password == nil || b.Password.Password == "" {
 		return answer{}, arm.Errorf(arm.BadRequest, "A user needs accountEnabled, displayName, userPrincipalName and passwordProfile with a password.")
 	}
-	u := &User{ID: newID(), Tenant: v.tenant, MustChange: true, Created: v.s.Now().UTC()}
+	u := &User{ID: arm.NewUUID(), Tenant: v.tenant, MustChange: true, Created: v.s.Now().UTC()}
 	if err := v.fill(u, b); err != nil {
 		return answer{}, err
 	}

@@ -80,7 +80,7 @@ func (s *Service) ensure(tx *store.Tx, of arm.ID, name string, explicit bool) (*
 	if err != nil || ok {
 		return p, err
 	}
-	p = &Principal{ID: newID(), Tenant: s.Home(), AppID: newID(), Name: name, Managed: true, Explicit: explicit, Resource: of.String(), Created: s.Now().UTC()}
+	p = &Principal{ID: arm.NewUUID(), Tenant: s.Home(), AppID: arm.NewUUID(), Name: name, Managed: true, Explicit: explicit, Resource: of.String(), Created: s.Now().UTC()}
 	if p.Tenant == "" {
 		return nil, fmt.Errorf("identity: there is no tenant yet")
 	}

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"time"
 
+	"castellan/internal/arm"
 	"castellan/internal/gate"
 )
 
@@ -64,7 +65,7 @@ func publicText(err error) string {
 func (s *Service) refuseLogin(w http.ResponseWriter, r *http.Request, err error) {
 	p := problemOf(err)
 	now := s.Now().UTC()
-	trace := newID()
+	trace := arm.NewUUID()
 	h := w.Header()
 	h.Set("Cache-Control", "no-store, no-cache")
 	h.Set("Pragma", "no-cache")

@@ -211,15 +211,15 @@ func TestClaimsAreHeldAgainstTheWorld(t *testing.T) {
 		"another issuer":            func(m map[string]any) { m["iss"] = "https://sts.windows.net/" + w.first.Tenant + "/" },
 		"the other version's":       func(m map[string]any) { m["iss"] = w.site.Base() + "/" + w.first.Tenant + "/v2.0" },
 		"no issuer":                 func(m map[string]any) { delete(m, "iss") },
-		"another tenant":            func(m map[string]any) { m["tid"] = newID() },
-		"another tenant, all over":  func(m map[string]any) { id := newID(); m["tid"] = id; m["iss"] = w.site.Base() + "/" + id + "/" },
+		"another tenant":            func(m map[string]any) { m["tid"] = arm.NewUUID() },
+		"another tenant, all over":  func(m map[string]any) { id := arm.NewUUID(); m["tid"] = id; m["iss"] = w.site.Base() + "/" + id + "/" },
 		"no tenant":                 func(m map[string]any) { delete(m, "tid"); m["iss"] = w.site.Base() + "//" },
 		"nobody":                    func(m map[string]any) { delete(m, "oid") },
-		"somebody unknown":          func(m map[string]any) { m["oid"] = newID() },
+		"somebody unknown":          func(m map[string]any) { m["oid"] = arm.NewUUID() },
 		"a list of audiences":       func(m map[string]any) { m["aud"] = []string{w.site.Base(), "https://graph.microsoft.com"} },
 		"an older epoch":            func(m map[string]any) { m["epc"] = -1 },
 		"no epoch":                  func(m map[string]any) { delete(m, "epc") },
-		"a credential that is gone": func(m map[string]any) { m["evd"] = newID() },
+		"a credential that is gone": func(m map[string]any) { m["evd"] = arm.NewUUID() },
 		"no credential":             func(m map[string]any) { delete(m, "evd") },
 	} {
 		m := maps.Clone(body)
@@ -424,7 +424,7 @@ func TestBearer(t *testing.T) {
 // home tenant's log tells of it.
 func TestTenantsAreApart(t *testing.T) {
 	w := newWorld(t)
-	other, err := w.s.found(context.Background(), Founding{Tenant: newID(), Domain: "other.example"})
+	other, err := w.s.found(context.Background(), Founding{Tenant: arm.NewUUID(), Domain: "other.example"})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -69,7 +69,7 @@ func newWorld(t testing.TB) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := &world{t: t, db: db, site: arm.Site{Suffix: "castellan.localhost", Tenant: newID(), Subscription: newID(), Location: "local"}}
+	w := &world{t: t, db: db, site: arm.Site{Suffix: "castellan.localhost", Tenant: arm.NewUUID(), Subscription: arm.NewUUID(), Location: "local"}}
 	w.clock.Store(time.Now().Unix())
 	if err := db.Do(context.Background(), func(tx *store.Tx) error {
 		for c := range classes {

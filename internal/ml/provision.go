@@ -187,7 +187,7 @@ func (s *Service) furnish(ctx context.Context, w workspace) error {
 func (s *Service) made(w workspace, k *resource.Kind, id arm.ID, p, in any) *resource.Doc {
 	now := s.Now().UTC()
 	d := &resource.Doc{
-		ID: id, Name: id.Name(), Type: k.Type, Instance: strings.ReplaceAll(newGUID(), "-", ""), Etag: `"` + newGUID() + `"`,
+		ID: id, Name: id.Name(), Type: k.Type, Instance: strings.ReplaceAll(arm.NewUUID(), "-", ""), Etag: `"` + arm.NewUUID() + `"`,
 		System: &resource.System{CreatedBy: w.Name, CreatedByType: "ManagedIdentity", CreatedAt: now, ModifiedBy: w.Name, ModifiedByType: "ManagedIdentity", ModifiedAt: now},
 	}
 	d.Properties, _ = json.Marshal(p) // our own structs can't fail

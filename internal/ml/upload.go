@@ -80,7 +80,7 @@ func (s *Service) uploadContainer(ctx context.Context, g gate.Grant, w workspace
 		if container = string(b); container != "" {
 			return nil
 		}
-		container = "upload-" + newGUID()
+		container = "upload-" + arm.NewUUID()
 		if err := tx.Put(uploads, key, []byte(container)); err != nil {
 			return err
 		}

@@ -2,7 +2,6 @@ package ml
 
 import (
 	"context"
-	"crypto/rand"
 	"fmt"
 	"net/http"
 	"regexp"
@@ -125,7 +124,7 @@ func (s *Service) saveWorkspace(tx *store.Tx, c resource.Change) error {
 	if s.LegacyContributor {
 		role = roleContributor
 	}
-	return setInner(c.Doc, workspaceInner{ID: newGUID(), Role: role, Storage: instances["storageAccount"], Vault: instances["keyVault"]})
+	return setInner(c.Doc, workspaceInner{ID: arm.NewUUID(), Role: role, Storage: instances["storageAccount"], Vault: instances["keyVault"]})
 }
 
 // showWorkspace adds what follows from a workspace's id and place.
@@ -216,14 +215,6 @@ func (w workspace) blobContainer() string { return "azureml-blobstore-" + w.work
 
 // artifactContainer is where run artifacts lie.
 const artifactContainer = "azureml"
-
-// newGUID is a random id in the form of RFC 9562, version 4.
-func newGUID() string {
-	var b [16]byte
-	_, _ = rand.Read(b[:]) // never fails
-	b[6], b[8] = b[6]&0x0f|0x40, b[8]&0x3f|0x80
-	return fmt.Sprintf("%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:])
-}
 
 // listKeys shows the keys a workspace uses. There is no notebook service and no
 // Application Insights here, so those are null, as Azure has them then.

@@ -107,7 +107,7 @@ func newWorld(t *testing.T) *world {
 }
 
 func (w *world) give(who, role, scope string) {
-	err := w.engine.PutAssignment(rbac.Assignment{ID: newGUID(), Scope: arm.MustID(scope), RoleID: role, Principal: who, PrincipalType: arm.User})
+	err := w.engine.PutAssignment(rbac.Assignment{ID: arm.NewUUID(), Scope: arm.MustID(scope), RoleID: role, Principal: who, PrincipalType: arm.User})
 	if err != nil {
 		w.t.Fatal(err)
 	}

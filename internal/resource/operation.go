@@ -50,7 +50,7 @@ func (s *Server) begin(tx *store.Tx, c *Change) (string, error) {
 		return "", err
 	}
 	op := Operation{
-		ID: random(), Resource: c.Doc.ID, Instance: c.Doc.Instance, Etag: c.Doc.Etag,
+		ID: arm.NewHex(), Resource: c.Doc.ID, Instance: c.Doc.Instance, Etag: c.Doc.Etag,
 		Tenant: c.Caller.Tenant, Caller: c.Caller.Object, Status: InProgress, Started: s.Now().UTC(),
 	}
 	if s.Wake != nil {

@@ -2,9 +2,7 @@ package resource
 
 import (
 	"context"
-	"crypto/rand"
 	"encoding/base64"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"io"
@@ -452,7 +450,7 @@ func (h handler) prepare(tx *store.Tx, g gate.Grant, id arm.ID, data []byte, pat
 // base is what data is read over.
 func (h handler) base(id arm.ID, old *Doc, patch bool) *Doc {
 	if old == nil {
-		return &Doc{ID: id, Name: id.Name(), Type: h.k.Type, Instance: random()}
+		return &Doc{ID: id, Name: id.Name(), Type: h.k.Type, Instance: arm.NewHex()}
 	}
 	d := *old
 	if !patch {
@@ -679,10 +677,4 @@ func writeJSON(w http.ResponseWriter, status int, v any) error {
 	return err
 }
 
-func etag() string { return `"` + random() + `"` }
-
-func random() string {
-	var b [16]byte
-	_, _ = rand.Read(b[:]) // never fails
-	return hex.EncodeToString(b[:])
-}
+func etag() string { return `"` + arm.NewHex() + `"` }

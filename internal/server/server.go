@@ -3,8 +3,6 @@ package server
 
 import (
 	"context"
-	"crypto/rand"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -66,7 +64,7 @@ func New(site arm.Site, g *gate.Gate, planes []*gate.Plane, log *slog.Logger) (*
 }
 
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	id := requestID()
+	id := arm.NewUUID()
 	w = h.pace(w, r)
 	hd := w.Header()
 	hd.Set("x-ms-request-id", id)
@@ -168,13 +166,4 @@ func Dial(addr string) func(ctx context.Context) (net.Conn, error) {
 		var d net.Dialer
 		return d.DialContext(ctx, "tcp", addr)
 	}
-}
-
-// requestID is a random UUID (RFC 9562 version 4).
-func requestID() string {
-	var b [16]byte
-	_, _ = rand.Read(b[:]) // never fails
-	b[6], b[8] = b[6]&0x0f|0x40, b[8]&0x3f|0x80
-	s := hex.EncodeToString(b[:])
-	return s[:8] + "-" + s[8:12] + "-" + s[12:16] + "-" + s[16:20] + "-" + s[20:]
 }

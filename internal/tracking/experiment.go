@@ -95,7 +95,7 @@ func (s *Service) newExperiment(tx *store.Tx, ws, name string) (experiment, erro
 	if ok {
 		return experiment{}, arm.Errorf(exists, "Experiment '%s' already exists.", clip(name))
 	}
-	return experiment{ID: newGUID(), Name: name, Created: s.now(), Updated: s.now()}, nil
+	return experiment{ID: arm.NewUUID(), Name: name, Created: s.now(), Updated: s.now()}, nil
 }
 
 // ownExperiment refuses a run what is not about its own experiment.

@@ -134,7 +134,7 @@ func (m loggedModel) show() map[string]any {
 }
 
 func (s *Service) createLogged(ctx context.Context, g gate.Grant, in *input) (any, error) {
-	m := loggedModel{ID: "m-" + newHex(), Experiment: in.text("experiment_id"), Name: in.text("name"), Type: in.text("model_type"), Run: in.text("source_run_id"), Status: "LOGGED_MODEL_PENDING", Created: s.now(), Updated: s.now()}
+	m := loggedModel{ID: "m-" + arm.NewHex(), Experiment: in.text("experiment_id"), Name: in.text("name"), Type: in.text("model_type"), Run: in.text("source_run_id"), Status: "LOGGED_MODEL_PENDING", Created: s.now(), Updated: s.now()}
 	params, tags := in.pairs("params", maxParams), in.pairs("tags", maxTags)
 	if err := in.done(); err != nil {
 		return nil, err

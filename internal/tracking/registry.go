@@ -61,7 +61,7 @@ func sourceRun(s *Service, r *http.Request, _ gate.Vars, ws arm.ID) (string, err
 
 // newDoc is a new resource, stamped as Resource Manager does.
 func (s *Service) newDoc(id arm.ID, typ string, by arm.Caller) *resource.Doc {
-	d := &resource.Doc{ID: id, Name: id.Name(), Type: typ, Instance: newHex()}
+	d := &resource.Doc{ID: id, Name: id.Name(), Type: typ, Instance: arm.NewHex()}
 	s.touch(d, by)
 	return d
 }
@@ -78,7 +78,7 @@ func (s *Service) touch(d *resource.Doc, by arm.Caller) {
 		sys = *d.System
 	}
 	sys.ModifiedBy, sys.ModifiedByType, sys.ModifiedAt = who, kind, now
-	d.System, d.Etag = &sys, `"`+newHex()+`"`
+	d.System, d.Etag = &sys, `"`+arm.NewHex()+`"`
 }
 
 func created(d *resource.Doc) time.Time {

@@ -1,9 +1,6 @@
 package tracking
 
 import (
-	"crypto/rand"
-	"encoding/hex"
-	"fmt"
 	"math"
 	"strconv"
 	"strings"
@@ -142,19 +139,6 @@ func hex64(u uint64) string {
 }
 
 func numberKey(n uint64) string { return strconv.FormatUint(n, 36) }
-
-func newGUID() string {
-	var b [16]byte
-	_, _ = rand.Read(b[:]) // never fails
-	b[6], b[8] = b[6]&0x0f|0x40, b[8]&0x3f|0x80
-	return fmt.Sprintf("%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:])
-}
-
-func newHex() string {
-	var b [16]byte
-	_, _ = rand.Read(b[:]) // never fails
-	return hex.EncodeToString(b[:])
-}
 
 // nextNumber gives out a run's number.
 func nextNumber(tx *store.Tx) (uint64, error) {

@@ -132,7 +132,7 @@ func (s *Service) createRun(ctx context.Context, g gate.Grant, in *input) (any, 
 		}
 		ws = w.ID
 		by := g.Caller()
-		r = &run{ID: newHex(), Experiment: in2.ID, Name: name, User: user, Object: by.Object, Tenant: by.Tenant, Status: "Running", Created: s.now(), Start: start, Modified: s.now()}
+		r = &run{ID: arm.NewHex(), Experiment: in2.ID, Name: name, User: user, Object: by.Object, Tenant: by.Tenant, Status: "Running", Created: s.now(), Start: start, Modified: s.now()}
 		if r.User == "" {
 			r.User = by.Name
 		}

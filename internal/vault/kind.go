@@ -1,8 +1,6 @@
 package vault
 
 import (
-	"crypto/rand"
-	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -156,10 +154,4 @@ func (s *Service) show(d *resource.Doc, props map[string]any) {
 	props["vaultUri"] = s.Site.VaultURL(d.Name)
 	props["provisioningState"] = "Succeeded"
 	delete(props, "createMode")
-}
-
-func random() string {
-	var b [16]byte
-	_, _ = rand.Read(b[:]) // never fails
-	return hex.EncodeToString(b[:])
 }

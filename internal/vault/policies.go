@@ -95,7 +95,7 @@ func (s *Service) UpdatePolicies(ctx context.Context, g gate.Grant, op string, s
 		if err := p.keep(d); err != nil {
 			return err
 		}
-		d.Etag = `"` + random() + `"`
+		d.Etag = `"` + arm.NewHex() + `"`
 		tx.After(func() { s.know(&live{v.ID, v.UID, p}) })
 		return resource.Save(tx, d)
 	})

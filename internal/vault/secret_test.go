@@ -287,7 +287,7 @@ func TestCanaries(t *testing.T) {
 	w.do(owner, "PUT", vaults+"kv1", vaultBody(""), 201)
 	var canaries []string
 	for i := range 50 {
-		c := "canary-" + random()
+		c := "canary-" + arm.NewHex()
 		canaries = append(canaries, c)
 		w.do(office, "PUT", fmt.Sprintf("vault:kv1/secrets/c%d", i), `{"value":"`+c+`"}`, 200)
 		w.do(user, "PUT", fmt.Sprintf("vault:kv1/secrets/c%d", i), `{"value":"`+c+`"}`, 403)

@@ -171,7 +171,7 @@ func (s *Service) dataKey(tx *store.Tx, uid string) (seal.Key, error) {
 
 // newVault makes the vault's own id and key.
 func (s *Service) newVault(tx *store.Tx) (uid string, err error) {
-	uid = random()
+	uid = arm.NewHex()
 	return uid, tx.Put(keyTable, uid, s.root.Wrap(seal.Random(), uid))
 }
 

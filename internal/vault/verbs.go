@@ -34,7 +34,7 @@ func (s *Service) SetSecret(ctx context.Context, g gate.Grant, in Draft) (out Se
 	}
 	now := s.Now().UTC().Truncate(time.Second)
 	row := versionRow{
-		Version: random(), ContentType: in.ContentType, Tags: in.Tags,
+		Version: arm.NewHex(), ContentType: in.ContentType, Tags: in.Tags,
 		Attributes: Attributes{Enabled: !in.Disabled, NotBefore: in.NotBefore, Expires: in.Expires, Created: now, Updated: now},
 	}
 	if err := checkMeta(row.ContentType, row.Tags, row.Attributes); err != nil {

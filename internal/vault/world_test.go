@@ -87,7 +87,7 @@ func (w *world) give(who, role, scope string) {
 	w.t.Helper()
 	for _, r := range w.roles.Roles() {
 		if r.Name == role {
-			w.must(w.roles.PutAssignment(rbac.Assignment{ID: scope + "/providers/Microsoft.Authorization/roleAssignments/" + random(), Scope: arm.MustID(scope), RoleID: r.ID, Principal: who}))
+			w.must(w.roles.PutAssignment(rbac.Assignment{ID: scope + "/providers/Microsoft.Authorization/roleAssignments/" + arm.NewHex(), Scope: arm.MustID(scope), RoleID: r.ID, Principal: who}))
 			return
 		}
 	}
