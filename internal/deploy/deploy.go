@@ -119,19 +119,7 @@ func (s *Service) Routes() []gate.Route {
 }
 
 func locate(r *http.Request, v gate.Vars) (gate.Target, error) {
-	if err := resource.Version(r); err != nil {
-		return gate.Target{}, err
-	}
-	for _, name := range []string{"sub", "group", "name"} {
-		if err := arm.CheckSegment(v[name]); err != nil {
-			return gate.Target{}, err
-		}
-	}
-	group, err := arm.ParseID("/subscriptions/" + v["sub"] + "/resourceGroups/" + v["group"])
-	if err != nil {
-		return gate.Target{}, err
-	}
-	return gate.Target{ID: group.Child(deploymentType, v["name"]), Item: v["op"]}, nil
+	return resource.InGroup(r, v, deploymentType)
 }
 
 // properties are those of a deployment: what a client sends and, behind that,

@@ -32,19 +32,7 @@ func (s *Service) Routes() []gate.Route {
 }
 
 func locateVault(r *http.Request, v gate.Vars) (gate.Target, error) {
-	if err := resource.Version(r); err != nil {
-		return gate.Target{}, err
-	}
-	for _, name := range []string{"sub", "group", "name"} {
-		if err := arm.CheckSegment(v[name]); err != nil { // decoded, it may have become several
-			return gate.Target{}, err
-		}
-	}
-	group, err := arm.ParseID("/subscriptions/" + v["sub"] + "/resourceGroups/" + v["group"])
-	if err != nil {
-		return gate.Target{}, err
-	}
-	return gate.Target{ID: group.Child("Microsoft.KeyVault/vaults", v["name"]), Item: v["op"]}, nil
+	return resource.InGroup(r, v, "Microsoft.KeyVault/vaults")
 }
 
 func locateSecret(r *http.Request, v gate.Vars) (gate.Target, error) {
