@@ -60,20 +60,16 @@ type state struct {
 // yes the caller must Close the Grant. On no the error says which action on
 // which scope was missing, whether or not the target exists.
 func (g *Gate) Admit(ctx context.Context, c arm.Caller, a arm.Action, on Target) (Grant, error) {
-	if g == nil || g.decide == nil || g.log == nil || c.IsZero() || a.IsZero() || on.ID.IsZero() {
-		return Grant{}, arm.Errorf(arm.Forbidden, "nobody may do this")
+	s, ok, err := g.weigh(c, a, on)
+	if err != nil {
+		return Grant{}, err
 	}
-	if err := g.log.Err(); err != nil {
-		return Grant{}, &arm.Error{Code: arm.Internal, Message: "the request can't be recorded, so it is not carried out", Err: err}
-	}
-	ok, reason := g.judge(c, a, on)
-	s := &state{gate: g, caller: c, action: a, target: on, reason: reason, correlation: arm.NewHex()}
 	if ok {
 		return Grant{s}, nil
 	}
 	e := s.entry("refused", string(arm.Forbidden))
 	if err := g.log.Record(ctx, e); err != nil {
-		return Grant{}, &arm.Error{Code: arm.Internal, Message: "the request can't be recorded, so it is not carried out", Err: err}
+		return Grant{}, unrecorded(err)
 	}
 	return Grant{}, arm.Errorf(arm.Forbidden,
 		"The client '%s' with object id '%s' does not have authorization to perform action '%s' over scope '%s' or the scope is invalid. If access was recently granted, please refresh your credentials. Correlation id: %s.",
@@ -83,17 +79,31 @@ func (g *Gate) Admit(ctx context.Context, c arm.Caller, a arm.Action, on Target)
 // admitEach admits any caller to a list; without the right to all of it the
 // Grant only sees the rows that the caller may see.
 func (g *Gate) admitEach(ctx context.Context, c arm.Caller, a arm.Action, on Target) (Grant, error) {
+	s, ok, err := g.weigh(c, a, on)
+	if err != nil {
+		return Grant{}, err
+	}
+	if s.filtered = !ok; s.filtered {
+		s.reason = "only the rows that the caller may see: " + s.reason
+	}
+	return Grant{s}, nil
+}
+
+// weigh is what every admission begins with: who and what are there, the log
+// can be written, and the decision.
+func (g *Gate) weigh(c arm.Caller, a arm.Action, on Target) (s *state, ok bool, err error) {
 	if g == nil || g.decide == nil || g.log == nil || c.IsZero() || a.IsZero() || on.ID.IsZero() {
-		return Grant{}, arm.Errorf(arm.Forbidden, "nobody may do this")
+		return nil, false, arm.Errorf(arm.Forbidden, "nobody may do this")
 	}
 	if err := g.log.Err(); err != nil {
-		return Grant{}, &arm.Error{Code: arm.Internal, Message: "the request can't be recorded, so it is not carried out", Err: err}
+		return nil, false, unrecorded(err)
 	}
 	ok, reason := g.judge(c, a, on)
-	if !ok {
-		reason = "only the rows that the caller may see: " + reason
-	}
-	return Grant{&state{gate: g, caller: c, action: a, target: on, reason: reason, correlation: arm.NewHex(), filtered: !ok}}, nil
+	return &state{gate: g, caller: c, action: a, target: on, reason: reason, correlation: arm.NewHex()}, ok, nil
+}
+
+func unrecorded(err error) error {
+	return &arm.Error{Code: arm.Internal, Message: "the request can't be recorded, so it is not carried out", Err: err}
 }
 
 // Sees reports whether the holder of the Grant may do a on id, a row of the
