@@ -56,6 +56,12 @@ func (a Action) Data() bool { return a.d != nil && a.d.data }
 // IsZero reports whether a names nothing.
 func (a Action) IsZero() bool { return a.d == nil }
 
+// Is reports whether a and b are one action: a data action and a control action
+// of one name are two. The zero Action is none, not even itself.
+func (a Action) Is(b Action) bool {
+	return a.d != nil && b.d != nil && a.d.key == b.d.key && a.d.data == b.d.data
+}
+
 // Kind is the kind of a principal, as role assignments name it (principalType).
 type Kind string
 
@@ -94,7 +100,7 @@ func (l *Lease) Allows(a Action, id ID) bool {
 		return false
 	}
 	for _, x := range l.Actions {
-		if x.Key() == a.Key() && x.Data() == a.Data() {
+		if x.Is(a) {
 			return true
 		}
 	}

@@ -118,7 +118,7 @@ func (g Grant) Sees(a arm.Action, id arm.ID) bool {
 	if closed {
 		return false
 	}
-	if !g.s.filtered && a.Key() == g.s.action.Key() && id.Within(g.s.target.ID) {
+	if !g.s.filtered && g.s.action.Is(a) && id.Within(g.s.target.ID) {
 		return true
 	}
 	ok, _ := g.s.gate.judge(g.s.caller, a, Target{ID: id})
@@ -169,7 +169,7 @@ func (g Grant) On(actions ...arm.Action) (arm.ID, error) {
 		return arm.ID{}, arm.Errorf(arm.Forbidden, "the grant is closed")
 	}
 	for _, a := range actions {
-		if !a.IsZero() && a.Key() == g.s.action.Key() && a.Data() == g.s.action.Data() {
+		if g.s.action.Is(a) {
 			return g.s.target.ID, nil
 		}
 	}

@@ -98,6 +98,33 @@ func TestGrantOpensOneThing(t *testing.T) {
 	}
 }
 
+// A Grant for a whole list shows the list's own rows and nothing besides: not
+// what a data action of the same name would, nor what lies elsewhere.
+func TestSeesItsOwnRows(t *testing.T) {
+	w := newWorld(t, true)
+	w.gate.decide = func(_ arm.Caller, a arm.Action, id arm.ID) (bool, string) { return a.Is(read) && id == thing, "test" }
+	g, err := w.gate.admitEach(context.Background(), ann, read, Target{ID: thing})
+	if err != nil {
+		t.Fatal(err)
+	}
+	other := arm.MustID(thing.String() + "2")
+	for name, c := range map[string]struct {
+		a    arm.Action
+		id   arm.ID
+		want bool
+	}{
+		"a row":                       {read, thing.Child("parts", "p"), true},
+		"the data action of one name": {peek, thing.Child("parts", "p"), false},
+		"another action":              {write, thing, false},
+		"a row of another list":       {read, other, false},
+		"nothing":                     {arm.Action{}, thing, false},
+	} {
+		if got := g.Sees(c.a, c.id); got != c.want {
+			t.Errorf("%s: Sees = %v, want %v", name, got, c.want)
+		}
+	}
+}
+
 // Every decision stands in the log once, whichever way it went, and a change's
 // entry stands there if and only if the change does.
 func TestEveryDecisionIsRecordedOnce(t *testing.T) {
