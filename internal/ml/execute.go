@@ -272,11 +272,18 @@ func shell() string {
 	return "/bin/sh"
 }
 
-// locate finds a place as it is now.
-func (k *work) locate(ctx context.Context, find func(tx *store.Tx) (location, error)) (l location, err error) {
-	err = k.s.DB.View(ctx, func(tx *store.Tx) (err error) {
+// reach finds a place as it is now, and by what the job gets at it.
+func (k *work) reach(ctx context.Context, find func(tx *store.Tx) (location, error)) (l location, by Access, err error) {
+	if err = k.s.DB.View(ctx, func(tx *store.Tx) (err error) {
 		l, err = find(tx)
 		return err
-	})
-	return l, err
+	}); err != nil {
+		return l, by, err
+	}
+	as, err := k.acting(ctx)
+	if err != nil {
+		return l, by, err
+	}
+	by, err = l.access(k.w, as)
+	return l, by, err
 }

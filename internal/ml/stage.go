@@ -87,15 +87,7 @@ func (k *work) stageInput(ctx context.Context, name string, in *jobInput) error 
 	if in.literal() {
 		return nil
 	}
-	l, err := k.locate(ctx, func(tx *store.Tx) (location, error) { return k.s.resolve(tx, k.w, in.URI) })
-	if err != nil {
-		return err
-	}
-	as, err := k.acting(ctx)
-	if err != nil {
-		return err
-	}
-	by, err := l.access(k.w, as)
+	l, by, err := k.reach(ctx, func(tx *store.Tx) (location, error) { return k.s.resolve(tx, k.w, in.URI) })
 	if err != nil {
 		return err
 	}
@@ -159,15 +151,7 @@ func (k *work) collect(ctx context.Context) error {
 }
 
 func (k *work) collectOutput(ctx context.Context, name string, out *jobOutput, left *budget) error {
-	l, err := k.locate(ctx, func(tx *store.Tx) (location, error) { return k.s.locate(tx, k.w, out.place(k.run, name)) })
-	if err != nil {
-		return err
-	}
-	as, err := k.acting(ctx)
-	if err != nil {
-		return err
-	}
-	by, err := l.access(k.w, as)
+	l, by, err := k.reach(ctx, func(tx *store.Tx) (location, error) { return k.s.locate(tx, k.w, out.place(k.run, name)) })
 	if err != nil {
 		return err
 	}

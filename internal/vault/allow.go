@@ -15,11 +15,7 @@ func (s *Service) Allow(ctx context.Context, g gate.Grant, tenant, principal str
 	if err != nil {
 		return false, err
 	}
-	all := Permissions{
-		Keys:         strings.Fields("get list update create import delete recover backup restore decrypt encrypt unwrapkey wrapkey verify sign release rotate getrotationpolicy setrotationpolicy"),
-		Secrets:      strings.Fields("get list set delete recover backup restore"),
-		Certificates: strings.Fields("get list update create import delete recover backup restore managecontacts manageissuers getissuers listissuers setissuers deleteissuers"),
-	}
+	all := Permissions{Keys: allBut(keyPermissions), Secrets: allBut(secretPermissions), Certificates: allBut(certificatePermissions)}
 	for _, p := range v.Props.Policies {
 		if p.App == "" && strings.EqualFold(p.Object, principal) && holdsAll(p.Permissions.Keys, all.Keys) && holdsAll(p.Permissions.Secrets, all.Secrets) && holdsAll(p.Permissions.Certificates, all.Certificates) {
 			return false, nil
@@ -27,6 +23,11 @@ func (s *Service) Allow(ctx context.Context, g gate.Grant, tenant, principal str
 	}
 	_, err = s.UpdatePolicies(ctx, g, "add", []AccessPolicy{{Tenant: tenant, Object: principal, Permissions: all}})
 	return err == nil, err
+}
+
+// allBut is every one of the permissions but purge.
+func allBut(permissions string) []string {
+	return slices.DeleteFunc(strings.Fields(permissions), func(p string) bool { return p == "all" || p == "purge" })
 }
 
 func holdsAll(has, want []string) bool {
