@@ -13,7 +13,7 @@ import (
 func TestGoldenBodies(t *testing.T) {
 	f, err := os.Open("../../../shared/data/azureml-examples/golden-rest-bodies.jsonl")
 	if err != nil {
-		t.Skip("the example bodies are not on this machine")
+		t.Skip("shared/data is absent, so the example bodies are not held against")
 	}
 	defer f.Close()
 	w := newWorld(t)
