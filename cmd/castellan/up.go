@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"path/filepath"
 
 	"castellan/internal/app"
 
@@ -110,7 +111,7 @@ Clients reach it through its proxy, with no DNS and no root:
   export HTTPS_PROXY=%s
 
 What each client needs besides: castellan setup clients --data %s
-`, r.ARM, r.Graph, r.TenantID, r.SubscriptionID, r.CAFile, r.Proxy, f.dataFolder(r))
+`, r.ARM, r.Graph, r.TenantID, r.SubscriptionID, r.CAFile, r.Proxy, filepath.Dir(r.CAFile))
 	if r.Admin != nil {
 		fmt.Fprintf(out, `
 This is told once. Keep it now:
@@ -124,5 +125,3 @@ This is told once. Keep it now:
 	_, err := fmt.Fprintln(out, "\nStop with Ctrl-C.")
 	return err
 }
-
-func (f upFlags) dataFolder(r app.Ready) string { return r.CAFile[:len(r.CAFile)-len("/ca.pem")] }

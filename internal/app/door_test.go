@@ -218,7 +218,7 @@ func TestEveryVerbAsksForAGrant(t *testing.T) {
 	a := newApp(t)
 	ctx, grant := reflect.TypeFor[context.Context](), reflect.TypeFor[gate.Grant]()
 	used := map[string]bool{}
-	for _, s := range a.services_() {
+	for _, s := range a.verbs() {
 		typ := reflect.TypeOf(s)
 		for i := range typ.NumMethod() {
 			m := typ.Method(i)

@@ -38,8 +38,8 @@ func newApp(t *testing.T) *App {
 	return a
 }
 
-// services_ are the services whose verbs ask for Grants.
-func (a *App) services_() []any {
+// verbs are the services whose verbs ask for Grants.
+func (a *App) verbs() []any {
 	return []any{a.identity, a.roles, a.vault, a.blob, a.ml, a.tracking, a.deploy}
 }
 
