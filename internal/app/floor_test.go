@@ -13,7 +13,7 @@ import (
 // floors are where packages stand: each imports lower floors only, and none
 // beside it.
 var floors = map[string]int{
-	"arm": 0, "store": 1, "seal": 0,
+	"arm": 0, "store": 1, "seal": 0, "mfa": 1,
 	"audit": 2, "rbac": 2, "template": 2, "node": 2,
 	"gate":     3,
 	"resource": 4,
