@@ -41,6 +41,7 @@ type Config struct {
 	Location       string // name of the one region; default local; fixed at the first start
 	RootKeyFile    string // file of the root key, made if it is not there; default: the data folder's path with .root-key added
 	PassphraseFile string // file with a passphrase that the root key is made of, instead of RootKeyFile
+	Issuers        string // file of settings about foreign issuers (issuer.Settings); default: none
 	Log            *slog.Logger
 	Now            func() time.Time
 }
@@ -188,7 +189,7 @@ func New(ctx context.Context, cfg Config) (_ *App, err error) {
 
 // services makes the services, those first that others need.
 func (a *App) services(ctx context.Context, key seal.Key) (err error) {
-	a.identity, err = identity.New(identity.Config{DB: a.db, Log: a.Audit, Gate: a.gate, Root: key, Site: a.Site, Now: a.Now})
+	a.identity, err = identity.New(identity.Config{DB: a.db, Log: a.Audit, Gate: a.gate, Root: key, Site: a.Site, Now: a.Now, Issuers: a.Issuers})
 	if err != nil {
 		return err
 	}

@@ -16,6 +16,7 @@ var floors = map[string]int{
 	"arm": 0, "store": 1, "seal": 0, "mfa": 1,
 	"audit": 2, "rbac": 2, "template": 2, "node": 2,
 	"gate":     3,
+	"issuer":   3,
 	"resource": 4,
 	"ops":      5,
 	"identity": 6, "governance": 6, "vault": 6, "blob": 6, "compute": 6, "ml": 6, "tracking": 6, "deploy": 6, "monitor": 6,

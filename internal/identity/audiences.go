@@ -42,6 +42,9 @@ func audiences(s arm.Site) map[string]api {
 		main := out[v.audiences[0]]
 		out[v.appID] = main
 	}
+	// A managed identity's token for this opens nothing: it is shown to a token
+	// endpoint, ours or Azure's, in the place of a client secret.
+	out[exchangeAudience] = api{audience: exchangeAudience, name: "Token exchange"}
 	return out
 }
 

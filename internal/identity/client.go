@@ -2,7 +2,6 @@ package identity
 
 import (
 	"context"
-	"crypto/rsa"
 	"crypto/sha1" //nolint:gosec // only names certificates, as x5t does by its definition
 	"crypto/sha256"
 	"crypto/subtle"
@@ -16,6 +15,7 @@ import (
 	jose "github.com/go-jose/go-jose/v4"
 
 	"castellan/internal/arm"
+	"castellan/internal/issuer"
 	"castellan/internal/store"
 )
 
@@ -71,6 +71,9 @@ func (s *Service) authenticate(ctx context.Context, r *http.Request, form url.Va
 		return client{}, problemf(900144, "invalid_request", "The request body must contain the following parameter: 'client_id'.")
 	}
 	c, err := s.lookup(t.ID, id)
+	if managed, ok := s.federatedIdentity(t.ID, id); ok && form.Has("client_assertion") {
+		c, err = managed, nil
+	}
 	if err != nil {
 		return client{}, err
 	}
@@ -129,8 +132,8 @@ const (
 )
 
 // assertionAlgorithms are those that a client may sign with (PS256 by newer
-// clients, RS256 by older ones).
-var assertionAlgorithms = []jose.SignatureAlgorithm{jose.PS256, jose.RS256}
+// clients, RS256 by older ones, ES256 with a key on a curve).
+var assertionAlgorithms = []jose.SignatureAlgorithm{jose.PS256, jose.RS256, jose.ES256}
 
 // assert is the client that a signed assertion proves (RFC 7523). The key comes
 // from the application's own certificates, never from the assertion.
@@ -142,17 +145,20 @@ func (s *Service) assert(ctx context.Context, r *http.Request, form url.Values, 
 		return client{}, problemf(900144, "invalid_request", "client_assertion_type must be %s.", assertionType)
 	}
 	raw := form.Get("client_assertion")
-	head, err := header(raw)
+	head, said, err := issuer.Unverified(raw)
 	if err != nil {
 		return client{}, bad("it is malformed")
 	}
-	cert, key := c.certificate(head, s.Now())
+	if iss := text(said, "iss"); !strings.EqualFold(iss, c.app.AppID) && strings.Contains(iss, ":") {
+		return s.federate(ctx, raw, said, c)
+	}
+	cert, key, why := c.certificate(head, s.Now())
 	if key == nil {
-		return client{}, bad("the key was not found among the application's certificates, or its certificate is not valid now")
+		return client{}, bad(why)
 	}
 	j, err := jose.ParseSignedCompact(raw, assertionAlgorithms)
 	if err != nil {
-		return client{}, bad("it must be signed with PS256 or RS256")
+		return client{}, bad("it must be signed with PS256, RS256 or ES256")
 	}
 	payload, err := j.Verify(key)
 	if err != nil {
@@ -180,25 +186,44 @@ func (s *Service) assert(ctx context.Context, r *http.Request, form url.Values, 
 }
 
 // certificate is the application's certificate that a header names by its hash.
-func (c client) certificate(head map[string]any, now time.Time) (Cert, *rsa.PublicKey) {
+// A chain in x5c proves nothing: a certificate is known by itself, and not by
+// who issued it and for which name.
+func (c client) certificate(head map[string]any, now time.Time) (_ Cert, key any, why string) {
 	for _, x := range c.app.Certs {
 		s256, s1 := sha256.Sum256(x.DER), sha1.Sum(x.DER) //nolint:gosec // see the import
 		named := names(text(head, "x5t#S256"), s256[:])
 		if text(head, "x5t#S256") == "" {
 			named = names(text(head, "x5t"), s1[:])
 		}
-		if !named || now.Before(x.Start) || !now.Before(x.End) {
+		if !named {
 			continue
+		}
+		if now.Before(x.Start) || !now.Before(x.End) {
+			return Cert{}, nil, "the certificate is not valid now"
+		}
+		if chain, given := head["x5c"]; given && !leads(chain, x.DER) {
+			return Cert{}, nil, "x5c is of another certificate than the one that the header names"
 		}
 		parsed, err := x509.ParseCertificate(x.DER)
 		if err != nil {
-			continue
+			return Cert{}, nil, "the certificate can't be read"
 		}
-		if key, ok := parsed.PublicKey.(*rsa.PublicKey); ok {
-			return x, key
-		}
+		return x, parsed.PublicKey, ""
 	}
-	return Cert{}, nil
+	if _, given := head["x5c"]; given {
+		return Cert{}, nil, "the certificate is not registered on the application; authentication by subject name and issuer (x5c) is not supported"
+	}
+	return Cert{}, nil, "the certificate with identifier used to sign the client assertion is not registered on application"
+}
+
+// leads reports whether a chain begins with the certificate.
+func leads(chain any, der []byte) bool {
+	list, _ := chain.([]any)
+	if len(list) == 0 || len(list) > 10 {
+		return false
+	}
+	first, _ := list[0].(string)
+	return subtle.ConstantTimeCompare([]byte(first), []byte(base64.StdEncoding.EncodeToString(der))) == 1
 }
 
 // names reports whether name is the hash in base64. Clients write it in the

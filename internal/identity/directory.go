@@ -51,6 +51,7 @@ type App struct {
 	Secrets                 []Secret
 	Certs                   []Cert
 	Created                 time.Time
+	Federated               []Federated // other issuers whose tokens stand for a credential
 }
 
 // Redirect is a place that codes may be sent to.
@@ -85,6 +86,7 @@ type Principal struct {
 	Disabled                bool
 	Epoch                   int
 	Created                 time.Time
+	Federated               []Federated // of a user-assigned managed identity
 }
 
 // entry is an object of the directory.

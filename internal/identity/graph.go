@@ -47,7 +47,7 @@ func (s *Service) Graph() *gate.Plane {
 		Host: func(h string) bool { return h == s.Site.GraphHost() || h == s.Site.Host() },
 		Who:  func(r *http.Request) (arm.Caller, error) { return s.anyTenant(r, s.Site.GraphAudiences()) },
 	}
-	for _, more := range [][]gate.Route{s.selfDoors(), s.userDoors(), s.groupDoors(), s.appDoors(), s.principalDoors(), s.objectDoors(), s.roleDoors(), s.keyDoors()} {
+	for _, more := range [][]gate.Route{s.selfDoors(), s.userDoors(), s.groupDoors(), s.appDoors(), s.federatedDoors(), s.principalDoors(), s.objectDoors(), s.roleDoors(), s.keyDoors()} {
 		p.Routes = append(p.Routes, more...)
 	}
 	return p

@@ -1,6 +1,8 @@
 package identity
 
 import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
 	"crypto/rsa"
 	"crypto/sha1" //nolint:gosec // only names certificates
 	"crypto/x509"
@@ -111,7 +113,6 @@ func (s *Service) appDoors() []gate.Route {
 		s.door(updateApp, "PATCH applications/{id}", (*visit).updateApp),
 		s.door(deleteApp, "DELETE applications/{id}", (*visit).deleteApp),
 		s.door(readDirectory, "GET applications/{id}/owners", func(v *visit) (answer, error) { return v.list("directoryObjects", nil) }),
-		s.door(readDirectory, "GET applications/{id}/federatedidentitycredentials", func(v *visit) (answer, error) { return v.list("federatedIdentityCredentials", nil) }),
 		s.door(credentialApp, "POST applications/{id}/addpassword", (*visit).addPassword),
 		s.door(credentialApp, "POST applications/{id}/removepassword", (*visit).removePassword),
 		s.door(credentialApp, "POST serviceprincipals/{id}/addpassword", (*visit).addPassword),
@@ -312,9 +313,8 @@ func readCert(k keyBody, now time.Time) (Cert, error) {
 	if err != nil {
 		return bad("key must be an X.509 certificate")
 	}
-	key, ok := cert.PublicKey.(*rsa.PublicKey)
-	if !ok || key.N.BitLen() < minRSA {
-		return bad("the certificate's key must be RSA of at least 2048 bits")
+	if !strong(cert.PublicKey) {
+		return bad("the certificate's key must be RSA of at least 2048 bits, or on the curve P-256")
 	}
 	if !now.Before(cert.NotAfter) {
 		return bad("the certificate has expired")
@@ -324,6 +324,17 @@ func readCert(k keyBody, now time.Time) (Cert, error) {
 		id = arm.NewUUID()
 	}
 	return Cert{KeyID: id, Name: k.Name, DER: der, Start: cert.NotBefore, End: cert.NotAfter}, nil
+}
+
+// strong reports whether a key may sign client assertions.
+func strong(key any) bool {
+	switch k := key.(type) {
+	case *rsa.PublicKey:
+		return k.N.BitLen() >= minRSA
+	case *ecdsa.PublicKey:
+		return k.Curve == elliptic.P256()
+	}
+	return false
 }
 
 func (v *visit) createApp() (answer, error) {

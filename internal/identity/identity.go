@@ -10,6 +10,7 @@ import (
 	"castellan/internal/arm"
 	"castellan/internal/audit"
 	"castellan/internal/gate"
+	"castellan/internal/issuer"
 	"castellan/internal/seal"
 	"castellan/internal/store"
 )
@@ -22,6 +23,9 @@ type Config struct {
 	Root seal.Key // keys of this package are sealed under keys derived from it
 	Site arm.Site // Tenant may be empty until Bootstrap ran: the first tenant is then the home
 	Now  func() time.Time
+	// Issuers is the file of settings about foreign issuers (issuer.Settings);
+	// empty: the system's certificate authorities, and never this machine.
+	Issuers string
 }
 
 // Service is the directory and what is built on it.
@@ -38,6 +42,7 @@ type Service struct {
 	style   style
 	apis    map[string]api
 	known   map[string]*App
+	issuers *issuer.Keys
 	onGone  []func(tx *store.Tx, principal string) error
 }
 
@@ -54,6 +59,9 @@ func New(cfg Config) (*Service, error) {
 		locks: lockout{known: map[string]lock{}, other: map[string]lock{}},
 		pace:  pace{polls: map[string]time.Time{}, guesses: map[string][]time.Time{}},
 		apis:  audiences(cfg.Site), known: wellKnown(cfg.Site),
+	}
+	if s.issuers, err = issuer.Open(issuer.Config{File: cfg.Issuers, Own: s.own, Now: cfg.Now}); err != nil {
+		return nil, err
 	}
 	ctx := context.Background()
 	err = cfg.DB.View(ctx, func(tx *store.Tx) error {

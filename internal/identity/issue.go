@@ -56,7 +56,7 @@ func (s *Service) accessToken(sub subject, to api) (string, time.Time, error) {
 	m["oid"] = object
 	m["iss"], m["ver"] = s.issuer(tenant, to.v1), map[bool]string{true: "1.0", false: "2.0"}[to.v1]
 	proof := map[bool]string{true: "0", false: "1"}[sub.public]
-	if sub.how == "certificate" {
+	if sub.how == "certificate" || sub.how == "federated credential" {
 		proof = "2"
 	}
 	if to.v1 {

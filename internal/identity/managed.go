@@ -117,10 +117,11 @@ type assigned struct {
 
 // Kinds are the resource kinds of this package.
 func (s *Service) Kinds() []*resource.Kind {
-	return []*resource.Kind{{
+	identities := &resource.Kind{
 		Type: "Microsoft.ManagedIdentity/userAssignedIdentities", Doc: "a user-assigned managed identity", Parent: resource.Group,
 		Props: func() any { return &assigned{} }, Save: s.saveAssigned, Remove: func(tx *store.Tx, d *resource.Doc) error { return s.Drop(tx, d.ID) },
-	}}
+	}
+	return []*resource.Kind{identities, s.federatedKind(identities)}
 }
 
 // saveAssigned makes the principal of a new identity, and shows it.

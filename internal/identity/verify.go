@@ -152,17 +152,17 @@ func (s *Service) living(v *verified) (arm.Caller, error) {
 }
 
 // stands reports whether the credential that a token was given for is still
-// the application's. Managed identities have none.
+// the application's. Managed identities have none but trusts in other issuers.
 func (s *Service) stands(p *Principal, keyID string) bool {
 	if p.Managed {
-		return keyID == ""
+		return keyID == "" || trusts(p.Federated, keyID)
 	}
 	a := s.index.client(p.AppID)
 	if a == nil || keyID == "" {
 		return false
 	}
 	return slices.ContainsFunc(a.Secrets, func(x Secret) bool { return x.KeyID == keyID }) ||
-		slices.ContainsFunc(a.Certs, func(x Cert) bool { return x.KeyID == keyID })
+		slices.ContainsFunc(a.Certs, func(x Cert) bool { return x.KeyID == keyID }) || trusts(a.Federated, keyID)
 }
 
 // refuseToken words err as Resource Manager does, without saying more than helps.

@@ -65,6 +65,12 @@ type world struct {
 
 func newWorld(t testing.TB) *world {
 	t.Helper()
+	return newWorldWith(t, func(*Config) {})
+}
+
+// newWorldWith is a world whose directory is configured by set.
+func newWorldWith(t testing.TB, set func(*Config)) *world {
+	t.Helper()
 	db, err := store.Open(t.TempDir(), seal.Random())
 	if err != nil {
 		t.Fatal(err)
@@ -86,7 +92,9 @@ func newWorld(t testing.TB) *world {
 		_, ok, why := w.s.Decide(c, a, id)
 		return ok, why
 	}, w.log)
-	if w.s, err = New(Config{DB: db, Log: w.log, Gate: w.gate, Root: root, Site: w.site, Now: w.now}); err != nil {
+	cfg := Config{DB: db, Log: w.log, Gate: w.gate, Root: root, Site: w.site, Now: w.now}
+	set(&cfg)
+	if w.s, err = New(cfg); err != nil {
 		t.Fatal(err)
 	}
 	if w.first, err = w.s.Bootstrap(context.Background(), Founding{Tenant: w.site.Tenant}); err != nil {
