@@ -9,6 +9,7 @@ import (
 // api is something that tokens are for.
 type api struct {
 	audience string // the token's aud
+	app      string // its app id, which policies name it by
 	v1       bool   // tokens have Azure's older form, as for Azure's own services
 	name     string
 	delegate string // the one permission that people's tokens carry
@@ -37,7 +38,7 @@ func audiences(s arm.Site) map[string]api {
 	out := map[string]api{}
 	for _, v := range services(s) {
 		for _, aud := range v.audiences {
-			out[aud] = api{audience: aud, v1: true, name: v.name, delegate: v.delegate}
+			out[aud] = api{audience: aud, app: v.appID, v1: true, name: v.name, delegate: v.delegate}
 		}
 		main := out[v.audiences[0]]
 		out[v.appID] = main
@@ -66,7 +67,7 @@ func (s *Service) api(tenant, resource string) (a api, ok bool) {
 	if app == nil || app.Tenant != tenant {
 		return api{}, false
 	}
-	return api{audience: app.AppID, name: app.Name, delegate: "user_impersonation"}, true
+	return api{audience: app.AppID, app: app.AppID, name: app.Name, delegate: "user_impersonation"}, true
 }
 
 // oidcScopes ask for things other than access to an API.

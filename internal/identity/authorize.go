@@ -168,9 +168,18 @@ func (s *Service) proceed(w http.ResponseWriter, r *http.Request, a *authorizati
 // sendCode gives the client a code for the person.
 func (s *Service) sendCode(w http.ResponseWriter, r *http.Request, a *authorization, u *User, session grant) error {
 	e := signIn{tenant: u.Tenant, object: u.ID, name: u.UPN, app: a.client.app.AppID, how: "session", grant: "authorize"}
-	code, err := s.newCode(r.Context(), a, u, session)
+	to, err := s.target(u.Tenant, a.wish.resource)
+	code := ""
+	if err == nil {
+		e.resource = to.audience
+		session.Confidential = a.web
+		e.verdict, err = s.conditions(r, u, a.client.app.AppID, to, session)
+	}
+	if err == nil {
+		code, err = s.newCode(r.Context(), a, u, session)
+	}
 	if err = s.note(r.Context(), e, err); err != nil {
-		return s.sendError(w, r, a, err)
+		return s.unmet(w, r, a, u, session, e.verdict, err)
 	}
 	a.tenant = s.index.tenantOf(u.Tenant)
 	return s.send(w, r, a, url.Values{"code": {code}, "state": {a.state}, "session_state": {session.Family}, "client_info": {clientInfo(u)}})
@@ -181,7 +190,7 @@ func (s *Service) newCode(ctx context.Context, a *authorization, u *User, sessio
 	g := grant{
 		Class: codeGrant, Tenant: u.Tenant, User: u.ID, Client: a.client.app.AppID, Family: arm.NewUUID(), Epoch: u.Epoch, Resource: a.wish.resource,
 		Scope: strings.Join(a.wish.scopes, " "), Redirect: a.redirect, Challenge: a.challenge, Nonce: a.nonce, Confidential: a.web,
-		AMR: session.AMR, SignedIn: session.SignedIn, Issued: now, Expires: now.Add(codeLife),
+		Proofs: session.Proofs, Issued: now, Expires: now.Add(codeLife),
 	}
 	err = s.DB.Do(ctx, func(tx *store.Tx) (err error) {
 		code, err = newGrant(tx, g)
@@ -192,7 +201,7 @@ func (s *Service) newCode(ctx context.Context, a *authorization, u *User, sessio
 
 func (s *Service) sendError(w http.ResponseWriter, r *http.Request, a *authorization, err error) error {
 	p := problemOf(err)
-	return s.send(w, r, a, url.Values{"error": {p.code}, "error_description": {p.description()}, "state": {a.state}})
+	return s.send(w, r, a, url.Values{"error": {p.code}, "error_description": {p.description()}, "state": {a.state}, "suberror": {p.sub}, "claims": {p.claims}})
 }
 
 // send answers the client at its redirect, in the way that it asked for.

@@ -216,7 +216,7 @@ func (s *Service) giveDevice(ctx context.Context, a *asking) (_ map[string]any, 
 		return nil, err
 	}
 	a.wish = wish{} // what the person was asked for
-	return s.person(ctx, a, g.grant, func(tx *store.Tx) (replayed bool, err error) {
+	return s.person(ctx, &e, a, g.grant, func(tx *store.Tx) (replayed bool, err error) {
 		_, replayed, err = s.redeem(tx, deviceGrant, raw, a.arrived)
 		return replayed, err
 	})
@@ -264,7 +264,7 @@ func (s *Service) settle(ctx context.Context, code string, u *User, yes bool, se
 		g.State = declined
 		if yes {
 			g.State, g.Tenant, g.User, g.Epoch = approved, u.Tenant, u.ID, u.Epoch
-			g.AMR, g.SignedIn = session.AMR, session.SignedIn
+			g.Proofs, g.DeviceCode = session.Proofs, true
 		}
 		if err := tx.Delete(userCodes, g.UserCode); err != nil {
 			return err

@@ -34,6 +34,9 @@ type User struct {
 	MustChange, Disabled                        bool
 	Epoch                                       int // what was issued in an earlier epoch is dead
 	Created                                     time.Time
+	// BreakGlass is an account for emergencies: no Conditional Access policy
+	// holds it, and each use is recorded loudly.
+	BreakGlass bool
 }
 
 // Group is a set of principals, groups among them.

@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"time"
 
+	"castellan/internal/access"
 	"castellan/internal/arm"
 	"castellan/internal/store"
 )
@@ -115,9 +116,9 @@ func (s *Service) session(r *http.Request) (u *User, g keyedGrant, ok bool) {
 
 // beginSession signs a person in at this browser. The session is always a new
 // one, whatever cookie the browser brought.
-func (s *Service) beginSession(w http.ResponseWriter, r *http.Request, u *User, amr []string) (keyedGrant, error) {
+func (s *Service) beginSession(w http.ResponseWriter, r *http.Request, u *User, p access.Proofs) (keyedGrant, error) {
 	now := s.Now()
-	g := grant{Class: sessionGrant, Tenant: u.Tenant, User: u.ID, Epoch: u.Epoch, Family: arm.NewUUID(), AMR: amr, SignedIn: now, Issued: now, Expires: now.Add(sessionLife)}
+	g := grant{Class: sessionGrant, Tenant: u.Tenant, User: u.ID, Epoch: u.Epoch, Family: arm.NewUUID(), Proofs: p, Issued: now, Expires: now.Add(sessionLife)}
 	raw := ""
 	err := s.DB.Do(r.Context(), func(tx *store.Tx) (err error) {
 		raw, err = newGrant(tx, g)

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"castellan/internal/access"
 	"castellan/internal/store"
 )
 
@@ -45,12 +46,13 @@ type grant struct {
 	Redirect              string
 	Challenge             string // PKCE, S256
 	Nonce                 string
-	Confidential          bool // only the client with its credential may use it
-	AMR                   []string
-	SignedIn              time.Time
+	Confidential          bool          // only the client with its credential may use it
+	Proofs                access.Proofs // what the person showed in this sign-in
 	Issued, Expires, Used time.Time
 	State                 deviceState // of device codes
 	UserCode              string      // hash of a device code's user code
+	DeviceCode            bool        // the sign-in began with a device code
+	CP1                   bool        // the client can answer claims challenges (xms_cc)
 }
 
 // keyedGrant is a grant with the key that it lies under.

@@ -5,8 +5,10 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"time"
 
+	"castellan/internal/access"
 	"castellan/internal/arm"
 	"castellan/internal/audit"
 	"castellan/internal/gate"
@@ -43,6 +45,7 @@ type Service struct {
 	apis    map[string]api
 	known   map[string]*App
 	issuers *issuer.Keys
+	rules   atomic.Pointer[map[string]*access.Rules] // Conditional Access, by tenant
 	onGone  []func(tx *store.Tx, principal string) error
 }
 

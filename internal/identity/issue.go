@@ -10,6 +10,8 @@ import (
 	"net/http"
 	"strings"
 	"time"
+
+	"castellan/internal/access"
 )
 
 // Access tokens live between these, at random, so that clients do not all come
@@ -29,8 +31,8 @@ type subject struct {
 	family   string // of the sign-in; empty for principals
 	evidence string // id of the credential that a principal showed
 	how      string
-	amr      []string
-	public   bool // the client showed no credential
+	proofs   access.Proofs // of a person
+	public   bool          // the client showed no credential
 }
 
 // lifetime is the random lifetime of an access token.
@@ -77,7 +79,7 @@ func (s *Service) accessToken(sub subject, to api) (string, time.Time, error) {
 func userClaims(m map[string]any, sub subject, to api) string {
 	u := sub.user
 	m["tid"], m["sub"], m["idtyp"] = u.Tenant, pairwise(u.ID, to.audience), "user"
-	m["name"], m["scp"], m["sid"], m["epc"], m["amr"] = u.Name, to.delegate, sub.family, u.Epoch, sub.amr
+	m["name"], m["scp"], m["sid"], m["epc"], m["amr"] = u.Name, to.delegate, sub.family, u.Epoch, sub.proofs.AMR()
 	if to.v1 {
 		m["upn"], m["unique_name"] = u.UPN, u.UPN
 	}
@@ -109,8 +111,8 @@ func (s *Service) idToken(r *http.Request, sub subject, g grant) (string, error)
 	now, u := s.Now(), sub.user
 	m := map[string]any{
 		"iss": s.base(r) + "/" + u.Tenant + "/v2.0", "aud": sub.client, "iat": now.Unix(), "nbf": now.Unix(), "exp": now.Add(idLife).Unix(),
-		"auth_time": g.SignedIn.Unix(), "name": u.Name, "preferred_username": u.UPN, "oid": u.ID, "tid": u.Tenant, "sub": pairwise(u.ID, sub.client),
-		"amr": g.AMR, "sid": g.Family, "uti": randomText(16), "ver": "2.0", "upn": u.UPN, "unique_name": u.UPN,
+		"auth_time": g.Proofs.SignedIn().Unix(), "name": u.Name, "preferred_username": u.UPN, "oid": u.ID, "tid": u.Tenant, "sub": pairwise(u.ID, sub.client),
+		"amr": g.Proofs.AMR(), "sid": g.Family, "uti": randomText(16), "ver": "2.0", "upn": u.UPN, "unique_name": u.UPN,
 	}
 	if u.Mail != "" {
 		m["email"] = u.Mail

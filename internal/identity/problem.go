@@ -17,7 +17,9 @@ type problem struct {
 	number int
 	code   string // of RFC 6749 and its kin
 	text   string
-	err    error // for the operator
+	err    error  // for the operator
+	sub    string // suberror, by which client libraries choose what to do
+	claims string // what the client must ask for at the next sign-in
 }
 
 func (p *problem) Error() string {
@@ -72,10 +74,16 @@ func (s *Service) refuseLogin(w http.ResponseWriter, r *http.Request, err error)
 	if p.status == http.StatusUnauthorized && r.Header.Get("Authorization") != "" {
 		h.Set("WWW-Authenticate", `Basic realm="`+s.Site.Host()+`"`)
 	}
-	gate.WriteJSON(w, p.status, map[string]any{
+	out := map[string]any{
 		"error": p.code, "error_description": fmt.Sprintf("%s Trace ID: %s Correlation ID: %s Timestamp: %s", p.description(), trace, correlation(r), now.Format("2006-01-02 15:04:05Z")),
 		"error_codes": []int{p.number}, "timestamp": now.Format("2006-01-02 15:04:05Z"), "trace_id": trace, "correlation_id": correlation(r),
-	})
+	}
+	for name, v := range map[string]string{"suberror": p.sub, "claims": p.claims} {
+		if v != "" {
+			out[name] = v
+		}
+	}
+	gate.WriteJSON(w, p.status, out)
 }
 
 // correlation is the id by which the client knows its request, if it has the

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"strconv"
 
+	"castellan/internal/access"
 	"castellan/internal/arm"
 	"castellan/internal/audit"
 )
@@ -20,6 +21,7 @@ type signIn struct {
 	how                       string // what was shown: secret, certificate, password, refresh, ...
 	grant                     string
 	resource                  string
+	verdict                   access.Verdict // what Conditional Access said, once it was asked
 }
 
 // note records how an attempt ended and returns the error that it ended with.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/http"
 
+	"castellan/internal/access"
 	"castellan/internal/gate"
 	"castellan/internal/store"
 )
@@ -98,7 +99,7 @@ func (s *Service) resume(f flow) (*authorization, *Tenant, error) {
 // enter begins the session of a person who proved who they are, and goes on
 // with what the flow was about.
 func (s *Service) enter(w http.ResponseWriter, r *http.Request, f flow, a *authorization, u *User) error {
-	g, err := s.beginSession(w, r, u, []string{"pwd"})
+	g, err := s.beginSession(w, r, u, access.Proofs{{Method: access.Password, At: s.Now()}})
 	if err != nil {
 		return s.fault(w, r, err)
 	}
@@ -241,11 +242,17 @@ func (s *Service) serveConfirm(w http.ResponseWriter, r *http.Request, _ gate.Va
 		return s.fault(w, r, errFlow)
 	}
 	yes := form.Get("answer") == "yes"
-	err = s.settle(r.Context(), f.Code, u, yes, g.grant)
+	e := signIn{tenant: u.Tenant, object: u.ID, name: u.UPN, how: "session", grant: "device code"}
+	if yes {
+		err = s.deviceConditions(r, &e, u, f.Code, g.grant)
+	}
+	if err == nil {
+		err = s.settle(r.Context(), f.Code, u, yes, g.grant)
+	}
 	if !yes && err == nil {
 		err = problemf(70015, "authorization_declined", "The person declined the sign-in.")
 	}
-	err = s.note(r.Context(), signIn{tenant: u.Tenant, object: u.ID, name: u.UPN, how: "session", grant: "device code"}, err)
+	err = s.note(r.Context(), e, err)
 	if p := problemOf(err); err != nil && p.number != 70015 {
 		return s.fault(w, r, err)
 	}

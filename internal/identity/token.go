@@ -264,7 +264,7 @@ func (s *Service) giveOnce(ctx context.Context, a *asking, c grantClass, raw, pa
 	if err := s.readWish(a); err != nil {
 		return nil, err
 	}
-	return s.person(ctx, a, g.grant, func(tx *store.Tx) (replayed bool, err error) {
+	return s.person(ctx, &e, a, g.grant, func(tx *store.Tx) (replayed bool, err error) {
 		_, replayed, err = s.redeem(tx, c, raw, a.arrived)
 		return replayed, err
 	})
@@ -272,7 +272,7 @@ func (s *Service) giveOnce(ctx context.Context, a *asking, c grantClass, raw, pa
 
 // person answers with tokens for the person who gave g. use marks g used, in
 // the transaction that also makes the new refresh token.
-func (s *Service) person(ctx context.Context, a *asking, g grant, use func(*store.Tx) (replayed bool, err error)) (map[string]any, error) {
+func (s *Service) person(ctx context.Context, e *signIn, a *asking, g grant, use func(*store.Tx) (replayed bool, err error)) (map[string]any, error) {
 	resource, scopes := a.wish.resource, a.wish.scopes
 	if resource == "" {
 		resource, scopes = g.Resource, strings.Fields(g.Scope)
@@ -293,6 +293,10 @@ func (s *Service) person(ctx context.Context, a *asking, g grant, use func(*stor
 		if u, err = s.alive(tx, g); err != nil {
 			return err
 		}
+		e.name, e.resource = u.UPN, target.audience
+		if e.verdict, err = s.conditions(a.r, u, a.client.app.AppID, target, g); err != nil {
+			return err
+		}
 		if replayed, err = use(tx); err != nil || replayed {
 			return err
 		}
@@ -305,7 +309,7 @@ func (s *Service) person(ctx context.Context, a *asking, g grant, use func(*stor
 	if replayed {
 		return nil, problemf(54005, "invalid_grant", "The authorization code or refresh token was already redeemed. Because somebody else may have it, everything that this sign-in gave has been revoked; the user must sign in again.")
 	}
-	sub := subject{user: u, client: a.client.app.AppID, family: g.Family, amr: g.AMR, public: a.client.evidence == ""}
+	sub := subject{user: u, client: a.client.app.AppID, family: g.Family, proofs: g.Proofs, public: a.client.evidence == ""}
 	access, exp, err := s.accessToken(sub, target)
 	if err != nil {
 		return nil, err

@@ -1,0 +1,122 @@
+package identity
+
+import (
+	"encoding/json"
+	"net/http"
+	"net/netip"
+
+	"castellan/internal/access"
+	"castellan/internal/store"
+)
+
+// rulesOf are the Conditional Access policies of a tenant.
+func (s *Service) rulesOf(tenant string) *access.Rules {
+	if m := s.rules.Load(); m != nil {
+		return (*m)[tenant]
+	}
+	return nil
+}
+
+// addressOf is where a request comes from: the other end of the connection.
+// What a header says of it is not believed.
+func addressOf(r *http.Request) netip.Addr {
+	a, err := netip.ParseAddrPort(r.RemoteAddr)
+	if err != nil {
+		return netip.Addr{} // it is not known, which policies take for any
+	}
+	return a.Addr().Unmap()
+}
+
+// factsOf are a person's part of the facts.
+func (s *Service) factsOf(u *User) access.Facts {
+	f := access.Facts{User: u.ID, Groups: s.index.groupsOf(u.ID), BreakGlass: u.BreakGlass}
+	if s.index.admin(u.ID) {
+		f.Roles = []string{globalAdministrator}
+	}
+	return f
+}
+
+// conditions asks the tenant's Conditional Access policies whether a person who
+// proved what g says may have tokens for an api through a client. Every way to
+// a token asks it; the error is the refusal, as the client is told it.
+func (s *Service) conditions(r *http.Request, u *User, app string, to api, g grant) (access.Verdict, error) {
+	f := s.factsOf(u)
+	f.App, f.Resource, f.Address, f.Proofs = fold(app), to.app, addressOf(r), g.Proofs
+	f.DeviceCode, f.Client = g.DeviceCode, access.Native
+	if g.Confidential {
+		f.Client = access.Browser
+	}
+	v := s.rulesOf(u.Tenant).Decide(f, s.Now())
+	return v, unmet(v)
+}
+
+// unmet is the refusal that a verdict means, or nil.
+func unmet(v access.Verdict) error {
+	switch {
+	case v.Allowed():
+		return nil
+	case v.Block || len(v.Need) == 0:
+		p := problemf(53003, "invalid_grant", "Access has been blocked by Conditional Access policies. The access policy does not allow token issuance.")
+		p.sub, p.claims = "message_only", capolids(v.Policies)
+		return p
+	}
+	p := problemf(50076, "interaction_required", "Due to a configuration change made by your administrator, or because you moved to a new location, you must use multi-factor authentication to access the resource.")
+	p.sub = "basic_action"
+	switch {
+	case v.Needs(access.Fresh) && len(v.Need) > 1:
+		p.number, p.text = 50078, "Presented multi-factor authentication has expired due to policies configured by your administrator; you must refresh your multi-factor authentication to access the resource."
+	case v.Needs(access.Fresh):
+		p.number, p.code, p.sub, p.text = 70043, "invalid_grant", "token_expired", "The refresh token has expired or is invalid due to sign-in frequency checks by Conditional Access. The user must sign in again."
+	}
+	p.claims = capolids(v.Policies)
+	return p
+}
+
+// capolids are the claims that a client asks for at the next sign-in, so that
+// it is the one that the policies want.
+func capolids(ids []string) string {
+	b, err := json.Marshal(map[string]any{"access_token": map[string]any{"capolids": map[string]any{"essential": true, "values": ids}}})
+	if err != nil {
+		return "" // texts can be marshalled
+	}
+	return string(b)
+}
+
+// unmet answers the browser when no code can be given. A client that asked for
+// silence is told; a person is asked for what is missing.
+func (s *Service) unmet(w http.ResponseWriter, r *http.Request, a *authorization, _ *User, _ grant, v access.Verdict, err error) error {
+	if a.prompt != "none" && v.Needs(access.Fresh) {
+		f := flow{Bind: s.bind(w, r), Step: "password", Tenant: a.path, V1: a.v1, Query: a.query}
+		return s.askPassword(w, r, f, a, a.hint, "")
+	}
+	if a.prompt != "none" && len(v.Policies) > 0 {
+		return s.fault(w, r, err)
+	}
+	if v.Block {
+		p := *problemOf(err)
+		p.code, err = "access_denied", &p // RFC 6749 has this word for the authorize endpoint
+	}
+	return s.sendError(w, r, a, err)
+}
+
+// deviceConditions asks the policies before a person lets a device in. The code
+// is looked at again when it is settled.
+func (s *Service) deviceConditions(r *http.Request, e *signIn, u *User, code string, session grant) error {
+	var g keyedGrant
+	ok := false
+	err := s.DB.View(r.Context(), func(tx *store.Tx) (err error) {
+		g, ok, err = s.waiting(tx, code)
+		return err
+	})
+	if err != nil || !ok {
+		return err // settle says that the code is no longer valid
+	}
+	to, err := s.target(u.Tenant, g.Resource)
+	if err != nil {
+		return err
+	}
+	e.app, e.resource = g.Client, to.audience
+	session.DeviceCode = true
+	e.verdict, err = s.conditions(r, u, g.Client, to, session)
+	return err
+}
