@@ -160,7 +160,7 @@ func New(ctx context.Context, cfg Config) (_ *App, err error) {
 	a.Audit = audit.New(db, cfg.Now)
 	a.engine = rbac.New(rbac.BuiltIn())
 	a.gate = gate.New(a.decide, a.Audit)
-	a.gate.Inside = a.engine.Inside
+	a.gate.Inside, a.gate.Site = a.engine.Inside, a.Site
 	a.gate.Report = func(r *http.Request, err error) { // the path alone: a query may hold a signature
 		a.Log.Error("a request failed", "method", r.Method, "host", r.Host, "path", r.URL.Path, "error", err)
 	}
@@ -169,6 +169,9 @@ func New(ctx context.Context, cfg Config) (_ *App, err error) {
 	a.resources.Wake = a.runner.Wake
 	if err := a.services(ctx, key); err != nil {
 		return nil, err
+	}
+	if err := a.loadTenancy(ctx); err != nil {
+		return nil, fmt.Errorf("reading whose the subscriptions are: %w", err)
 	}
 	if err := a.roles.Load(ctx); err != nil {
 		return nil, fmt.Errorf("reading the role assignments: %w", err)
@@ -200,6 +203,7 @@ func (a *App) services(ctx context.Context, key seal.Key) (err error) {
 	a.resources.Identities = a.identity
 	a.resources.OnRemove = append(a.resources.OnRemove, a.roles.DropScope)
 	a.identity.OnPrincipalGone(a.roles.DropPrincipal)
+	a.identity.OnTenant(a.foundTenant)
 	a.vault, err = vault.New(vault.Config{DB: a.db, Root: key, Site: a.Site, Now: a.Now, Who: a.identity.Bearer(a.Site.VaultAudiences()...), May: a.may})
 	if err != nil {
 		return err
@@ -262,6 +266,9 @@ func (a *App) whoLearns() func(*http.Request) (arm.Caller, error) {
 // decide asks whoever decides about id: the directory, a vault with access
 // policies, and for everything else the roles.
 func (a *App) decide(c arm.Caller, act arm.Action, id arm.ID) (bool, string) {
+	if owner := a.Site.TenantOf(id); owner != "" && owner != c.Tenant {
+		return false, "it belongs to another tenant"
+	}
 	if handled, ok, why := a.identity.Decide(c, act, id); handled {
 		return ok, why
 	}
@@ -276,7 +283,7 @@ func (a *App) decide(c arm.Caller, act arm.Action, id arm.ID) (bool, string) {
 }
 
 func (a *App) may(c arm.Caller, act arm.Action, id arm.ID) bool {
-	return a.engine.Decide(c, act, id).Allowed
+	return a.Site.TenantOf(id) == c.Tenant && a.engine.Decide(c, act, id).Allowed
 }
 
 // planes are the faces of all protocols. The order decides who answers for a
@@ -305,38 +312,6 @@ func (a *App) planes() []*gate.Plane {
 	learn := a.tracking.Plane()
 	learn.Routes = append(learn.Routes, a.ml.MLRoutes()...)
 	return []*gate.Plane{control, learn, a.identity.Login(), a.identity.Graph(), a.vault.Plane(), a.blob.Plane()}
-}
-
-// found makes what an installation begins with: its directory, its
-// subscription, and an administrator and an application that own it.
-func (a *App) found(ctx context.Context, in installation) error {
-	first, err := a.identity.Bootstrap(ctx, identity.Founding{Tenant: in.Tenant, Domain: in.Suffix})
-	if err != nil {
-		return err
-	}
-	a.Admin = &Admin{ClientID: first.ClientID, ClientSecret: first.ClientSecret, UserName: first.UserName, Password: first.Password}
-	sub := arm.MustID("/subscriptions/" + in.Subscription)
-	by := a.system("setup", nil)
-	return a.db.Do(ctx, func(tx *store.Tx) error {
-		d := &resource.Doc{ID: sub, Name: in.Subscription, Type: resource.Subscription.Type, Instance: arm.NewUUID(), Etag: `"1"`, Properties: []byte(`{"displayName":"Castellan"}`)}
-		if err := resource.Save(tx, d); err != nil {
-			return err
-		}
-		for who, kind := range map[string]arm.Kind{first.UserObject: arm.User, first.ClientObject: arm.ServicePrincipal} {
-			r := rbac.Assignment{Scope: sub, RoleID: ownerRole, Principal: who, PrincipalType: kind}
-			if err := a.roles.Assign(tx, r, by); err != nil {
-				return err
-			}
-			if err := a.Audit.Append(tx, audit.Entry{
-				Tenant: in.Tenant, Caller: by.Object, Name: by.Name, Credential: by.Token, Action: governance.WriteAssignment.Name(),
-				Target: sub.String(), Item: who, Decision: "allowed", Reason: "the first start makes the first owners", Outcome: "ok",
-			}); err != nil {
-				return err
-			}
-		}
-		in.Founded = true
-		return store.PutJSON(tx, installations, "it", in)
-	})
 }
 
 // Run does the work in the background until ctx is done or Close.

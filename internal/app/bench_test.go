@@ -285,7 +285,7 @@ func giveMany(b *testing.B, dir, someone string, n int) {
 				return err
 			}
 			for _, role := range all {
-				if err := a.roles.Assign(tx, rbac.Assignment{Scope: id, RoleID: role.ID, Principal: someone, PrincipalType: arm.ServicePrincipal}, a.system("bench", nil)); err != nil {
+				if err := a.roles.Assign(tx, rbac.Assignment{Scope: id, RoleID: role.ID, Principal: someone, PrincipalType: arm.ServicePrincipal}, a.system(a.Site.Tenant, "bench", nil)); err != nil {
 					return err
 				}
 			}

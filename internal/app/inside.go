@@ -52,14 +52,18 @@ func (l *oneConn) Accept() (net.Conn, error) {
 func (l *oneConn) Close() error   { return nil }
 func (l *oneConn) Addr() net.Addr { return l.conn.LocalAddr() }
 
-// names are all host names that the platform has now.
-func (a *App) names() []string {
+// names are the host names that a tenant's jobs may know of: the platform's, and
+// those of the tenant's own vaults and accounts.
+func (a *App) names(tenant string) []string {
 	out := []string{a.Site.Host(), a.Site.GraphHost()}
-	sub, err := arm.ParseID("/subscriptions/" + a.Site.Subscription)
-	if err != nil {
-		return out
+	for _, sub := range a.Site.Tenancy.Subscriptions(tenant) {
+		out = append(out, a.namesIn(arm.MustID("/subscriptions/"+sub))...)
 	}
-	err = a.db.View(context.Background(), func(tx *store.Tx) error {
+	return out
+}
+
+func (a *App) namesIn(sub arm.ID) (out []string) {
+	err := a.db.View(context.Background(), func(tx *store.Tx) error {
 		for typ, host := range map[string]func(string) string{
 			"Microsoft.KeyVault/vaults":         func(n string) string { return n + "." + a.Site.VaultSuffix() },
 			"Microsoft.Storage/storageAccounts": func(n string) string { return n + ".blob." + a.Site.StorageSuffix() },

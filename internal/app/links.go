@@ -13,11 +13,11 @@ const ownerRole = "8e3af657-a8ff-443c-a75c-2fe8c4bcb635"
 
 // system is a worker of the platform, which may do what the lease names and
 // nothing else. A nil lease may do nothing through the gate.
-func (a *App) system(name string, lease *arm.Lease) arm.Caller {
+func (a *App) system(tenant, name string, lease *arm.Lease) arm.Caller {
 	if lease == nil {
 		lease = &arm.Lease{Why: "nothing"}
 	}
-	return arm.Caller{Tenant: a.Site.Tenant, Object: "system:" + name, Name: "the platform's " + name, Kind: arm.ServicePrincipal, Token: "system", Lease: lease}
+	return arm.Caller{Tenant: tenant, Object: "system:" + name, Name: "the platform's " + name, Kind: arm.ServicePrincipal, Token: "system", Lease: lease}
 }
 
 // directory is what governance asks of identity: facts, which need no grant.

@@ -122,7 +122,7 @@ func trackingDo[T any](ctx context.Context, l trackingBlobs, w tracking.Workspac
 	if err != nil {
 		return out, err
 	}
-	as, err := l.identity.Known(l.Site.Tenant, w.Identity)
+	as, err := l.identity.Known(l.Site.TenantOf(w.Account), w.Identity)
 	if err != nil {
 		return out, err
 	}
@@ -172,6 +172,6 @@ func (l trackingBlobs) Delete(ctx context.Context, w tracking.Workspace, name st
 }
 
 func (l trackingBlobs) Sign(ctx context.Context, w tracking.Workspace, name, permissions string, until time.Time) (arm.Secret, error) {
-	sig, err := sign(ctx, l.App, arm.Caller{Tenant: l.Site.Tenant, Object: w.Identity}, w.Account, w.Container, name, permissions, until)
+	sig, err := sign(ctx, l.App, arm.Caller{Tenant: l.Site.TenantOf(w.Account), Object: w.Identity}, w.Account, w.Container, name, permissions, until)
 	return sig.URL, err
 }

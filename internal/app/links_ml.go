@@ -66,7 +66,7 @@ type mlVaults struct{ *App }
 
 func (l mlVaults) Allow(ctx context.Context, as arm.Caller, id arm.ID, principal string) (made bool, err error) {
 	return admit(ctx, l.gate, as, vault.PolicyWrite, gate.Target{ID: id, Item: principal}, func(g gate.Grant) (bool, error) {
-		return l.vault.Allow(ctx, g, l.Site.Tenant, principal)
+		return l.vault.Allow(ctx, g, l.Site.TenantOf(id), principal)
 	})
 }
 

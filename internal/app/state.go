@@ -154,5 +154,5 @@ func (c Config) agrees(in installation) error {
 }
 
 func (in installation) site() arm.Site {
-	return arm.Site{Suffix: in.Suffix, Tenant: in.Tenant, Subscription: in.Subscription, Location: in.Location}
+	return arm.Site{Suffix: in.Suffix, Tenant: in.Tenant, Subscription: in.Subscription, Location: in.Location, Tenancy: &arm.Tenancy{}}
 }

@@ -88,7 +88,13 @@ func must(t *testing.T, a *App, want int, token, method, u string, body any, hea
 // tokenFor signs an application in for one audience.
 func tokenFor(t *testing.T, a *App, id, secret, audience string) string {
 	t.Helper()
-	w := call(a, "", http.MethodPost, a.Site.Base()+"/"+a.Site.Tenant+"/oauth2/v2.0/token", url.Values{
+	return tokenAt(t, a, a.Site.Tenant, id, secret, audience)
+}
+
+// tokenAt is tokenFor at a tenant.
+func tokenAt(t *testing.T, a *App, tenant, id, secret, audience string) string {
+	t.Helper()
+	w := call(a, "", http.MethodPost, a.Site.Base()+"/"+tenant+"/oauth2/v2.0/token", url.Values{
 		"grant_type": {"client_credentials"}, "client_id": {id}, "client_secret": {secret}, "scope": {audience + "/.default"},
 	})
 	var out struct {

@@ -8,10 +8,11 @@ import (
 // Site is where an installation is found and what it is called. All host names
 // come from here; none has a port, for clients come through the CONNECT proxy.
 type Site struct {
-	Suffix       string // base of all host names, such as castellan.localhost
-	Tenant       string // id of the home directory
-	Subscription string // id of the first subscription
-	Location     string // name of the one region, such as local
+	Suffix       string   // base of all host names, such as castellan.localhost
+	Tenant       string   // id of the home directory
+	Subscription string   // id of the first subscription
+	Location     string   // name of the one region, such as local
+	Tenancy      *Tenancy // which tenant has which subscription; nil: Tenant has all
 }
 
 // Host is the host of Resource Manager, sign-in and the ML plane.

@@ -57,6 +57,14 @@ func (s *Service) Plane() *gate.Plane {
 	return p
 }
 
+// tenant is the one that people of the request's account sign in to.
+func (s *Service) tenant(r *http.Request) string {
+	if a := s.byName(s.accountOf(r.Host)); a != nil {
+		return s.Site.TenantOf(a.ID)
+	}
+	return s.Site.Tenant
+}
+
 // accountOf is the account name in a host, or "".
 func (s *Service) accountOf(host string) string {
 	return arm.Label(host, "blob."+s.Site.StorageSuffix())
@@ -240,7 +248,7 @@ func (s *Service) refuse(w http.ResponseWriter, r *http.Request, err error) {
 	h := w.Header()
 	h.Set("x-ms-error-code", string(code))
 	if status == http.StatusUnauthorized {
-		h.Set("WWW-Authenticate", "Bearer authorization_uri="+s.Site.Base()+"/"+s.Site.Tenant+"/oauth2/authorize resource_id="+s.Site.StorageAudiences()[0])
+		h.Set("WWW-Authenticate", "Bearer authorization_uri="+s.Site.Base()+"/"+s.tenant(r)+"/oauth2/authorize resource_id="+s.Site.StorageAudiences()[0])
 	}
 	for _, n := range []string{"Content-Length", "Content-Encoding", "Content-Language", "Content-Disposition", "Content-MD5", "ETag"} {
 		h.Del(n)

@@ -68,7 +68,7 @@ func noKeys() error {
 func (s *Service) keyCaller(a *account, which int) arm.Caller {
 	why := "key" + strconv.Itoa(which) + " of the account"
 	return arm.Caller{
-		Tenant: s.Site.Tenant, Object: "storageaccount:" + a.UID, Kind: arm.ServicePrincipal, Name: "whoever has " + why + " " + a.ID.Name(), Token: "sharedkey",
+		Tenant: s.Site.TenantOf(a.ID), Object: "storageaccount:" + a.UID, Kind: arm.ServicePrincipal, Name: "whoever has " + why + " " + a.ID.Name(), Token: "sharedkey",
 		Lease: &arm.Lease{Scope: a.ID, Actions: byKey, Why: why},
 	}
 }

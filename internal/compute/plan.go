@@ -28,6 +28,7 @@ type Task struct {
 	Timeout   time.Duration           // 0 means none
 	Listeners map[string]http.Handler // served inside the sandbox, each by its name, and in nobody else's
 	Log       io.Writer               // gets standard output and error as they come
+	Tenant    string                  // whose it is: only this tenant's host names are known inside
 }
 
 // Place is what all sandboxes of an installation have in common.

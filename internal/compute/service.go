@@ -17,13 +17,13 @@ import (
 
 // Config is what a Service needs. Dir is the one field without a default.
 type Config struct {
-	Dir   string                     // scratch folder of this installation alone; what lies in it at the start is wiped
-	Tools []string                   // folders of the host that every task may read
-	Names func() []string            // host names of the platform, asked at each start; nil means none
-	CA    func() []byte              // PEM of the platform's authority; nil means none
-	Edge  func(l net.Listener) error // serves the platform's TLS edge until l is closed; nil means tasks do not reach it
-	Proxy func(l net.Listener) error // serves a CONNECT proxy to the edge alone until l is closed; nil means none
-	Slots int                        // tasks that run at once; 0 means 16
+	Dir   string                       // scratch folder of this installation alone; what lies in it at the start is wiped
+	Tools []string                     // folders of the host that every task may read
+	Names func(tenant string) []string // host names of the platform and of a tenant, asked at each start; nil means none
+	CA    func() []byte                // PEM of the platform's authority; nil means none
+	Edge  func(l net.Listener) error   // serves the platform's TLS edge until l is closed; nil means tasks do not reach it
+	Proxy func(l net.Listener) error   // serves a CONNECT proxy to the edge alone until l is closed; nil means none
+	Slots int                          // tasks that run at once; 0 means 16
 }
 
 // firstUser is the host user of the first slot in tier root: far above those
@@ -122,7 +122,7 @@ func (s *Service) Run(ctx context.Context, t Task, begun func(tier string)) (End
 		return Ended{}, ctx.Err()
 	}
 	defer func() { s.slots <- slot }()
-	plan, err := Plan(t, s.place(slot))
+	plan, err := Plan(t, s.place(slot, t.Tenant))
 	if err != nil {
 		return Ended{}, err
 	}
@@ -145,11 +145,11 @@ func (s *Service) Run(ctx context.Context, t Task, begun func(tier string)) (End
 	return ended(exit, plan.Tier), nil
 }
 
-func (s *Service) place(slot int) Place {
+func (s *Service) place(slot int, tenant string) Place {
 	pl := Place{Dir: s.cfg.Dir, Tier: s.standing.Tier, User: firstUser + slot, Edge: s.cfg.Edge != nil, Proxy: s.cfg.Proxy != nil,
 		Tools: s.cfg.Tools, Grace: 2 * time.Second}
 	if s.cfg.Names != nil {
-		pl.Names = s.cfg.Names()
+		pl.Names = s.cfg.Names(tenant)
 	}
 	if s.cfg.CA != nil {
 		pl.CA = s.cfg.CA()

@@ -134,7 +134,7 @@ func (s *Service) load(ctx context.Context, id arm.ID, in inner) (*template.Depl
 
 func (s *Service) scope(ctx context.Context, id arm.ID) (template.Scope, error) {
 	out := template.Scope{
-		Tenant: s.Site.Tenant, Subscription: id.Subscription(), SubscriptionName: id.Subscription(),
+		Tenant: s.Site.TenantOf(id), Subscription: id.Subscription(), SubscriptionName: id.Subscription(),
 		Group: id.Group().Name(), GroupLocation: s.Site.Location, Deployment: id.Name(), Environment: environment(s.Site),
 	}
 	err := s.DB.View(ctx, func(tx *store.Tx) error {

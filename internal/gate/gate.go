@@ -33,6 +33,8 @@ type Gate struct {
 	// Report is told of answers that are our own fault, with their causes, for
 	// operators; nil reports to nobody.
 	Report func(r *http.Request, err error)
+	// Site tells which tenant owns what; only callers of that tenant may act on it.
+	Site arm.Site
 }
 
 // New makes a Gate that asks decide and records in log.
@@ -67,6 +69,9 @@ func (g *Gate) Admit(ctx context.Context, c arm.Caller, a arm.Action, on Target)
 	if ok {
 		return Grant{s}, nil
 	}
+	if g.foreign(c, on.ID) {
+		return Grant{}, g.refuseForeign(ctx, s)
+	}
 	e := s.entry("refused", string(arm.Forbidden))
 	if err := g.log.Record(ctx, e); err != nil {
 		return Grant{}, unrecorded(err)
@@ -83,10 +88,33 @@ func (g *Gate) admitEach(ctx context.Context, c arm.Caller, a arm.Action, on Tar
 	if err != nil {
 		return Grant{}, err
 	}
+	if g.foreign(c, on.ID) {
+		return Grant{}, g.refuseForeign(ctx, s)
+	}
 	if s.filtered = !ok; s.filtered {
 		s.reason = "only the rows that the caller may see: " + s.reason
 	}
 	return Grant{s}, nil
+}
+
+// foreign reports whether id belongs to another tenant than the caller's.
+func (g *Gate) foreign(c arm.Caller, id arm.ID) bool {
+	owner := g.Site.TenantOf(id)
+	return owner != "" && owner != c.Tenant
+}
+
+// refuseForeign records, with the tenant that the target belongs to, that
+// somebody of another tenant knocked, and words the refusal as Azure does.
+func (g *Gate) refuseForeign(ctx context.Context, s *state) error {
+	owner := g.Site.TenantOf(s.target.ID)
+	e := s.entry("refused", string(arm.WrongTenant))
+	e.Tenant, e.Reason = owner, "the caller is of the tenant "+s.caller.Tenant
+	if err := g.log.Record(ctx, e); err != nil {
+		return unrecorded(err)
+	}
+	base := g.Site.Base() + "/"
+	return arm.Errorf(arm.WrongTenant, "The access token is from the wrong issuer '%s%s/'. It must match the tenant '%s%s/' associated with this subscription. Please use the authority (URL) '%s%s' to get the token.",
+		base, s.caller.Tenant, base, owner, base, owner)
 }
 
 // weigh is what every admission begins with: who and what are there, the log
@@ -127,7 +155,7 @@ func (g Grant) Sees(a arm.Action, id arm.ID) bool {
 
 // SeesBelow reports whether the holder of the Grant has any right inside id.
 func (g Grant) SeesBelow(id arm.ID) bool {
-	return g.s != nil && g.s.caller.Lease == nil && g.s.gate.Inside != nil && g.s.gate.Inside(g.s.caller, id)
+	return g.s != nil && g.s.caller.Lease == nil && g.s.gate.Inside != nil && !g.s.gate.foreign(g.s.caller, id) && g.s.gate.Inside(g.s.caller, id)
 }
 
 func name(c arm.Caller) string {
@@ -138,6 +166,9 @@ func name(c arm.Caller) string {
 }
 
 func (g *Gate) judge(c arm.Caller, a arm.Action, on Target) (bool, string) {
+	if g.foreign(c, on.ID) {
+		return false, "it belongs to another tenant"
+	}
 	if c.Lease == nil {
 		return g.decide(c, a, on.ID)
 	}

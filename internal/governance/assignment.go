@@ -18,7 +18,7 @@ import (
 //	name|GUID                     the name, of which the tenant has one
 //	held|PRINCIPAL|ROLE|SCOPE     what it gives, which nothing else gives too
 //	role|ROLE|GUID                the role
-//	called|ROLE NAME              a custom role's GUID
+//	called|TENANT|ROLE NAME       a custom role's GUID
 const (
 	assignments = "role_assignments"
 	index       = "role_index"
@@ -37,6 +37,7 @@ type assignment struct {
 	CreatedBy   string    `json:"createdBy"`
 	UpdatedOn   time.Time `json:"updatedOn"`
 	UpdatedBy   string    `json:"updatedBy"`
+	Tenant      string    `json:"tenant,omitempty"` // whose it is; "" in old rows: the home tenant's
 }
 
 func (a *assignment) forEngine() rbac.Assignment {
@@ -138,7 +139,7 @@ func (s *Service) Assign(tx *store.Tx, a rbac.Assignment, by arm.Caller) error {
 	if a.Scope.IsZero() || a.Principal == "" || a.Condition != "" {
 		return arm.Errorf(arm.InvalidRequest, "an assignment needs a scope and a principal, and must have no condition")
 	}
-	x := &assignment{Scope: a.Scope, Role: roleGUID(a.RoleID), Principal: key(a.Principal), Kind: a.PrincipalType}
+	x := &assignment{Scope: a.Scope, Role: roleGUID(a.RoleID), Principal: key(a.Principal), Kind: a.PrincipalType, Tenant: s.tenantOf(a.Scope, by)}
 	name := arm.NewUUID()
 	if n := a.ID[strings.LastIndexByte(a.ID, '/')+1:]; n != "" {
 		name = n
@@ -155,7 +156,7 @@ func (s *Service) Assign(tx *store.Tx, a rbac.Assignment, by arm.Caller) error {
 		return err
 	}
 	if old != nil {
-		return exists(old)
+		return s.taken(old, x)
 	}
 	s.stamp(x, by)
 	return s.keep(tx, x)
@@ -247,12 +248,12 @@ func (s *Service) check(tx *store.Tx, a *assignment) error {
 	if !ok || !s.assignable(r, a.Scope) {
 		return arm.Errorf("RoleDefinitionDoesNotExist", "The specified role definition with ID '%s' does not exist, or can't be assigned at the scope '%s'.", a.Role, a.Scope)
 	}
-	kind, ok, err := s.Directory.Principal(tx, s.Site.Tenant, a.Principal)
+	kind, ok, err := s.Directory.Principal(tx, a.Tenant, a.Principal)
 	if err != nil {
 		return err
 	}
 	if !ok {
-		return arm.Errorf("PrincipalNotFound", "Principal %s does not exist in the directory %s. Check that you have the correct principal ID: the object ID of a user, group or service principal, not an application's.", a.Principal, s.Site.Tenant)
+		return arm.Errorf("PrincipalNotFound", "Principal %s does not exist in the directory %s. Check that you have the correct principal ID: the object ID of a user, group or service principal, not an application's.", a.Principal, a.Tenant)
 	}
 	if a.Kind != "" && a.Kind != kind {
 		return arm.Errorf("UnmatchedPrincipalType", "The PrincipalId '%s' has type '%s', which is different from the specified PrincipalType '%s'.", a.Principal, kind, a.Kind)
@@ -267,6 +268,23 @@ func (s *Service) stamp(a *assignment, by arm.Caller) {
 	if a.CreatedOn.IsZero() {
 		a.CreatedOn, a.CreatedBy = a.UpdatedOn, a.UpdatedBy
 	}
+}
+
+// owner is whose assignment a is.
+func (s *Service) owner(a *assignment) string {
+	if a.Tenant == "" {
+		return s.Site.Tenant
+	}
+	return a.Tenant
+}
+
+// taken is the error that next can't have the name of old. Of another tenant's
+// assignment nothing is told.
+func (s *Service) taken(old, next *assignment) error {
+	if s.owner(old) == s.owner(next) {
+		return exists(old)
+	}
+	return arm.Errorf(arm.Conflict, "The role assignment name %s can't be used. Choose another GUID.", next.ID.Name())
 }
 
 func exists(old *assignment) error {

@@ -58,7 +58,7 @@ func TestLifeOfAnAssignment(t *testing.T) {
 func nobodyYet(w *world) string {
 	w.Helper()
 	err := w.db.Do(w.Context(), func(tx *store.Tx) error {
-		return w.roles.Assign(tx, rbac.Assignment{Principal: bot, RoleID: owner, Scope: arm.MustID(top)}, arm.Caller{})
+		return w.roles.Assign(tx, rbac.Assignment{Principal: bot, RoleID: owner, Scope: arm.MustID(top)}, arm.Caller{Tenant: tenant})
 	})
 	if err != nil {
 		w.Fatal(err)
@@ -405,7 +405,7 @@ func TestListPages(t *testing.T) {
 			if err := resource.Save(tx, d); err != nil {
 				return err
 			}
-			if err := w.roles.Assign(tx, rbac.Assignment{Principal: nora, RoleID: owner, Scope: d.ID}, arm.Caller{}); err != nil {
+			if err := w.roles.Assign(tx, rbac.Assignment{Principal: nora, RoleID: owner, Scope: d.ID}, arm.Caller{Tenant: tenant}); err != nil {
 				return err
 			}
 		}
@@ -441,14 +441,16 @@ func TestEngineFollowsTheStore(t *testing.T) {
 	a := rbac.Assignment{Principal: bot, RoleID: sub + auth + "roleDefinitions/" + strings.ToUpper(w.ids["Contributor"]), Scope: arm.MustID(ws)}
 	do := func(fn func(tx *store.Tx) error) error { return w.db.Do(context.Background(), fn) }
 	broken := errors.New("broken")
-	if err := do(func(tx *store.Tx) error { return errors.Join(w.roles.Assign(tx, a, arm.Caller{}), broken) }); !errors.Is(err, broken) {
+	if err := do(func(tx *store.Tx) error {
+		return errors.Join(w.roles.Assign(tx, a, arm.Caller{Tenant: tenant}), broken)
+	}); !errors.Is(err, broken) {
 		t.Fatal(err)
 	}
 	if w.may(bot, writeWS, ws) {
 		t.Error("the engine followed a transaction that failed")
 	}
 	for range 3 {
-		if err := do(func(tx *store.Tx) error { return w.roles.Assign(tx, a, arm.Caller{}) }); err != nil {
+		if err := do(func(tx *store.Tx) error { return w.roles.Assign(tx, a, arm.Caller{Tenant: tenant}) }); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -457,7 +459,7 @@ func TestEngineFollowsTheStore(t *testing.T) {
 	}
 	for _, bad := range []rbac.Assignment{{}, {Principal: bot, RoleID: a.RoleID}, {Principal: "x", RoleID: a.RoleID, Scope: a.Scope}, {Principal: bot, RoleID: "x", Scope: a.Scope},
 		{Principal: nora, RoleID: a.RoleID, Scope: a.Scope, Condition: "true"}, {Principal: bot, RoleID: a.RoleID, Scope: arm.MustID(rg1), PrincipalType: arm.User}} {
-		if err := do(func(tx *store.Tx) error { return w.roles.Assign(tx, bad, arm.Caller{}) }); err == nil {
+		if err := do(func(tx *store.Tx) error { return w.roles.Assign(tx, bad, arm.Caller{Tenant: tenant}) }); err == nil {
 			t.Errorf("Assign(%+v) succeeds", bad)
 		}
 	}

@@ -22,6 +22,16 @@ type definition struct {
 	UpdatedBy string    `json:"updatedBy"`
 }
 
+// tenantsName is the row of index for the name of a custom role, which its
+// tenant has once. All scopes that a role is assignable at are of one tenant.
+func (s *Service) tenantsName(r rbac.Role) string {
+	id, err := arm.ParseID(r.AssignableScopes[0])
+	if err != nil {
+		return "called||" + key(r.Name)
+	}
+	return "called|" + s.Site.TenantOf(id) + "|" + key(r.Name)
+}
+
 // roleGUID is the GUID in which a role's id ends.
 func roleGUID(id string) string { return key(id[strings.LastIndexByte(id, '/')+1:]) }
 
@@ -70,12 +80,12 @@ func (s *Service) assignableBelow(r rbac.Role, scope arm.ID) bool {
 // tells the engine after the commit.
 func (s *Service) keepDefinition(tx *store.Tx, d, old *definition) error {
 	if old != nil {
-		if err := tx.Delete(index, "called|"+key(old.Role.Name)); err != nil {
+		if err := tx.Delete(index, s.tenantsName(old.Role)); err != nil {
 			return err
 		}
 	}
 	guid := key(d.Role.ID)
-	if err := tx.Put(index, "called|"+key(d.Role.Name), []byte(guid)); err != nil {
+	if err := tx.Put(index, s.tenantsName(d.Role), []byte(guid)); err != nil {
 		return err
 	}
 	r := d.Role
@@ -85,7 +95,7 @@ func (s *Service) keepDefinition(tx *store.Tx, d, old *definition) error {
 
 // forgetDefinition removes a custom role, and tells the engine after the commit.
 func (s *Service) forgetDefinition(tx *store.Tx, d *definition) error {
-	if err := tx.Delete(index, "called|"+key(d.Role.Name)); err != nil {
+	if err := tx.Delete(index, s.tenantsName(d.Role)); err != nil {
 		return err
 	}
 	guid := key(d.Role.ID)
@@ -93,11 +103,11 @@ func (s *Service) forgetDefinition(tx *store.Tx, d *definition) error {
 	return tx.Delete(definitions, guid)
 }
 
-// called is the GUID of the role with this name, or "".
-func (s *Service) called(tx *store.Tx, name string) (string, error) {
-	if guid, ok := s.named[key(name)]; ok {
+// called is the GUID of the role that has r's name, or "".
+func (s *Service) called(tx *store.Tx, r rbac.Role) (string, error) {
+	if guid, ok := s.named[key(r.Name)]; ok {
 		return guid, nil
 	}
-	guid, err := tx.Get(index, "called|"+key(name))
+	guid, err := tx.Get(index, s.tenantsName(r))
 	return string(guid), err
 }

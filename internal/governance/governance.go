@@ -42,7 +42,6 @@ type Config struct {
 // Service keeps who has which role where.
 type Service struct {
 	Config
-	root    arm.ID               // the tenant's root management group
 	builtIn map[string]rbac.Role // by GUID
 	named   map[string]string    // GUID of a built-in role, by its name in lower case
 }
@@ -65,11 +64,7 @@ func New(c Config) (*Service, error) {
 	if c.DB == nil || c.Gate == nil || c.Engine == nil || c.Directory == nil || c.Now == nil || c.Site.Tenant == "" {
 		return nil, errors.New("governance: DB, Gate, Engine, Directory, Now and Site.Tenant must be set")
 	}
-	root, err := arm.ParseID("/providers/" + groupType + "/" + c.Site.Tenant)
-	if err != nil {
-		return nil, err
-	}
-	s := &Service{Config: c, root: root, builtIn: map[string]rbac.Role{}, named: map[string]string{}}
+	s := &Service{Config: c, builtIn: map[string]rbac.Role{}, named: map[string]string{}}
 	for _, r := range rbac.BuiltIn() {
 		s.builtIn[key(r.ID)] = r
 		s.named[key(r.Name)] = key(r.ID)

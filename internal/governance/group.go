@@ -6,11 +6,10 @@ import (
 	"castellan/internal/gate"
 )
 
-// showGroup is the tenant's root management group, the only one there is.
-func (s *Service) showGroup() map[string]any {
-	t := s.Site.Tenant
+// showGroup is a tenant's root management group, the only one it has.
+func showGroup(t string) map[string]any {
 	return map[string]any{
-		"id": s.root, "type": groupType, "name": t,
+		"id": rootGroup(t), "type": groupType, "name": t,
 		"properties": map[string]any{"tenantId": t, "displayName": "Tenant Root Group", "details": map[string]any{"version": 1}},
 	}
 }
@@ -20,8 +19,8 @@ func (s *Service) listGroups(w http.ResponseWriter, _ *http.Request, g gate.Gran
 		return err
 	}
 	list := []any{}
-	if g.Sees(ReadGroup, s.root) {
-		list = append(list, s.showGroup())
+	if t := g.Caller().Tenant; g.Sees(ReadGroup, rootGroup(t)) {
+		list = append(list, showGroup(t))
 	}
 	gate.WriteJSON(w, http.StatusOK, map[string]any{"value": list})
 	return nil
@@ -32,9 +31,10 @@ func (s *Service) getGroup(w http.ResponseWriter, r *http.Request, g gate.Grant)
 	if err != nil {
 		return err
 	}
-	if id.Key() != s.root.Key() {
+	t := s.Site.TenantOf(id)
+	if t == "" || !isRootGroup(id) {
 		return notFound("The management group '%s' was not found.", id.Name())
 	}
-	gate.WriteJSON(w, http.StatusOK, s.showGroup())
+	gate.WriteJSON(w, http.StatusOK, showGroup(t))
 	return nil
 }

@@ -61,8 +61,8 @@ func (s *Service) scope(tx *store.Tx, id arm.ID) (arm.ID, error) {
 	switch {
 	case id == arm.Root:
 		return id, nil
-	case id.Key() == s.root.Key():
-		return s.root, nil
+	case isRootGroup(id) && s.Site.TenantOf(id) != "":
+		return rootGroup(s.Site.TenantOf(id)), nil
 	}
 	d, err := resource.Load(tx, id)
 	if err != nil {
@@ -116,19 +116,39 @@ func subscription(id arm.ID) arm.ID {
 // isSubscription reports whether id is a subscription itself.
 func isSubscription(id arm.ID) bool { return !id.IsZero() && id.Key() == subscription(id).Key() }
 
+// rootGroup is the management group that holds all subscriptions of a tenant.
+func rootGroup(tenant string) arm.ID { return arm.MustID("/providers/" + groupType + "/" + tenant) }
+
+// isRootGroup reports whether id has the form of a management group's.
+func isRootGroup(id arm.ID) bool {
+	return strings.EqualFold(id.Type(), groupType) && id.Parent() == arm.Root
+}
+
 // parents are the keys of the management groups above a subscription: all
-// subscriptions lie in the tenant's root group.
+// subscriptions of a tenant lie in its root group.
 func (s *Service) parents(k string) []string {
-	if strings.HasPrefix(k, "/subscriptions/") {
-		return []string{s.root.Key()}
+	if !strings.HasPrefix(k, "/subscriptions/") {
+		return nil
+	}
+	if tenant := s.Site.TenantOfKey(k); tenant != "" {
+		return []string{rootGroup(tenant).Key()}
 	}
 	return nil
 }
 
+// tenantOf is the tenant that an assignment or role at the scope belongs to:
+// the scope's, or for what every tenant has one of, the caller's.
+func (s *Service) tenantOf(scope arm.ID, by arm.Caller) string {
+	if t := s.Site.TenantOf(scope); t != "" {
+		return t
+	}
+	return by.Tenant
+}
+
 // within reports whether id is holder or lies below it.
 func (s *Service) within(id, holder arm.ID) bool {
-	if holder.Key() == s.root.Key() && id.Subscription() != "" {
-		return true
+	if isRootGroup(holder) && id.Subscription() != "" {
+		return s.Site.TenantOf(id) != "" && s.Site.TenantOf(id) == s.Site.TenantOf(holder)
 	}
 	return id.Within(holder)
 }
@@ -139,5 +159,5 @@ func (s *Service) above(id arm.ID) []string {
 	if id.Subscription() == "" {
 		return keys
 	}
-	return append(keys, s.root.Key())
+	return append(keys, s.parents(id.Key())...)
 }

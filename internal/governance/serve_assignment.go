@@ -115,7 +115,7 @@ func (s *Service) putAssignment(w http.ResponseWriter, r *http.Request, g gate.G
 		if a.Scope, err = s.scope(tx, id.Parent()); err != nil {
 			return err
 		}
-		a.ID = assignmentID(a.Scope, id.Name())
+		a.ID, a.Tenant = assignmentID(a.Scope, id.Name()), s.tenantOf(a.Scope, g.Caller())
 		if err := s.check(tx, a); err != nil {
 			return err
 		}
@@ -142,6 +142,9 @@ func (s *Service) settle(tx *store.Tx, a *assignment) (fresh bool, err error) {
 	old, err := indexed(tx, "name|"+a.name())
 	if err != nil {
 		return false, err
+	}
+	if old != nil && s.owner(old) != s.owner(a) {
+		return false, s.taken(old, a)
 	}
 	if old != nil && (old.held() != a.held() || old.ID.Key() != a.ID.Key()) {
 		return false, arm.Errorf("RoleAssignmentUpdateNotPermitted", "Tenant ID, application ID, principal ID, role and scope are not allowed to be updated: the name %s belongs to an assignment that gives something else.", a.ID.Name())
@@ -170,7 +173,7 @@ func (s *Service) getAssignment(w http.ResponseWriter, r *http.Request, g gate.G
 		if err != nil {
 			return err
 		}
-		if a == nil {
+		if a == nil || s.owner(a) != g.Caller().Tenant {
 			return &arm.Error{Code: "RoleAssignmentNotFound", Status: http.StatusNotFound, Message: "The role assignment '" + id.Name() + "' is not found."}
 		}
 		gate.WriteJSON(w, http.StatusOK, a.show())
@@ -187,6 +190,10 @@ func (s *Service) deleteAssignment(w http.ResponseWriter, r *http.Request, g gat
 	err = g.Change(r.Context(), s.DB, func(tx *store.Tx) error {
 		if a, err = load(tx, id.Key()); err != nil || a == nil {
 			return err
+		}
+		if s.owner(a) != g.Caller().Tenant {
+			a = nil
+			return nil
 		}
 		return s.release(tx, a)
 	})
@@ -242,7 +249,7 @@ func (s *Service) listAssignments(w http.ResponseWriter, r *http.Request, g gate
 		if _, err := s.scope(tx, scope); err != nil {
 			return err
 		}
-		found, err = s.find(tx, scope, clauses)
+		found, err = s.find(tx, scope, g.Caller().Tenant, clauses)
 		return err
 	})
 	if err != nil {
@@ -265,15 +272,16 @@ func (s *Service) listAssignments(w http.ResponseWriter, r *http.Request, g gate
 	return nil
 }
 
-// find is, by id, what reaches the scope and, without atScope(), what begins
-// inside it, as far as all clauses hold.
-func (s *Service) find(tx *store.Tx, scope arm.ID, clauses []clause) ([]*assignment, error) {
+// find is, by id, what of the tenant reaches the scope and, without atScope(),
+// what begins inside it, as far as all clauses hold.
+func (s *Service) find(tx *store.Tx, scope arm.ID, tenant string, clauses []clause) ([]*assignment, error) {
 	found, err := s.around(tx, scope, clauses)
 	if err != nil {
 		return nil, err
 	}
+	found = slices.DeleteFunc(found, func(a *assignment) bool { return s.owner(a) != tenant })
 	for _, c := range clauses {
-		keep, err := s.keeps(tx, scope, c)
+		keep, err := s.keeps(tx, scope, tenant, c)
 		if err != nil {
 			return nil, err
 		}
@@ -297,7 +305,7 @@ func (s *Service) around(tx *store.Tx, scope arm.ID, clauses []clause) ([]*assig
 	if err != nil {
 		return nil, err
 	}
-	if scope.Key() == s.root.Key() {
+	if isRootGroup(scope) {
 		more, err := scan(tx, "/subscriptions/")
 		if err != nil {
 			return nil, err
@@ -315,7 +323,7 @@ func (s *Service) around(tx *store.Tx, scope arm.ID, clauses []clause) ([]*assig
 }
 
 // keeps is the test that a clause stands for.
-func (s *Service) keeps(tx *store.Tx, scope arm.ID, c clause) (func(*assignment) bool, error) {
+func (s *Service) keeps(tx *store.Tx, scope arm.ID, tenant string, c clause) (func(*assignment) bool, error) {
 	switch key(c.name) {
 	case "atscope()":
 		return func(a *assignment) bool { return s.within(scope, a.Scope) }, nil
@@ -324,7 +332,7 @@ func (s *Service) keeps(tx *store.Tx, scope arm.ID, c clause) (func(*assignment)
 	case "roledefinitionid eq":
 		return func(a *assignment) bool { return a.Role == roleGUID(c.value) }, nil
 	}
-	groups, err := s.Directory.Groups(tx, s.Site.Tenant, key(c.value))
+	groups, err := s.Directory.Groups(tx, tenant, key(c.value))
 	if err != nil {
 		return nil, err
 	}

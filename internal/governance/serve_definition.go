@@ -126,6 +126,9 @@ func (s *Service) writable(id arm.ID) (string, error) {
 func (s *Service) linked(ctx context.Context, g gate.Grant, a arm.Action, scopes []arm.ID) error {
 	for _, scope := range scopes {
 		x, err := s.Gate.Admit(ctx, g.Caller(), a, gate.Target{ID: scope})
+		if arm.CodeOf(err) == arm.WrongTenant {
+			return arm.Errorf(arm.LinkedForbidden, "A role can't be assignable in another tenant, and the ID of a role can't be one that is in use there: choose another GUID, and scopes of the tenant %s.", g.Caller().Tenant)
+		}
 		if arm.CodeOf(err) == arm.Forbidden {
 			return arm.Errorf(arm.LinkedForbidden, "The client with object id '%s' has permission to perform action '%s' at the scope of the request, but not at the assignable scope '%s'. A role can be changed only by who may do so at all of its assignable scopes.", g.Caller().Object, a.Name(), scope)
 		}
@@ -219,12 +222,12 @@ func (s *Service) writeDefinition(tx *store.Tx, d, old *definition, scopes []arm
 		if err != nil {
 			return err
 		}
-		if at.Key() == s.root.Key() && hasData(d.Role) {
+		if isRootGroup(at) && hasData(d.Role) {
 			return arm.Errorf("InvalidDataActionsAtManagementGroup", "A custom role with dataActions can't be assignable at the management group '%s'.", at)
 		}
 		d.Role.AssignableScopes = append(d.Role.AssignableScopes, at.String())
 	}
-	other, err := s.called(tx, d.Role.Name)
+	other, err := s.called(tx, d.Role)
 	if err != nil {
 		return err
 	}

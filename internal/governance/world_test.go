@@ -33,14 +33,15 @@ const (
 )
 
 const (
-	sub   = "/subscriptions/11111111-1111-1111-1111-111111111111"
-	twin  = "/subscriptions/11111111-1111-1111-1111-111111111112"
-	rg1   = sub + "/resourceGroups/rg1"
-	rg10  = sub + "/resourceGroups/rg10"
-	ws    = rg1 + "/providers/Microsoft.MachineLearningServices/workspaces/ws"
-	top   = "/providers/Microsoft.Management/managementGroups/77777777-7777-7777-7777-777777777777"
-	auth  = "/providers/Microsoft.Authorization/"
-	owner = "8e3af657-a8ff-443c-a75c-2fe8c4bcb635"
+	sub    = "/subscriptions/11111111-1111-1111-1111-111111111111"
+	twin   = "/subscriptions/11111111-1111-1111-1111-111111111112"
+	rg1    = sub + "/resourceGroups/rg1"
+	rg10   = sub + "/resourceGroups/rg10"
+	ws     = rg1 + "/providers/Microsoft.MachineLearningServices/workspaces/ws"
+	tenant = "77777777-7777-7777-7777-777777777777"
+	top    = "/providers/Microsoft.Management/managementGroups/" + tenant
+	auth   = "/providers/Microsoft.Authorization/"
+	owner  = "8e3af657-a8ff-443c-a75c-2fe8c4bcb635"
 )
 
 type world struct {
@@ -149,7 +150,7 @@ func (w *world) restart() { w.close(); w.open() }
 func (w *world) who(r *http.Request) (arm.Caller, error) {
 	id := r.Header.Get("x-who")
 	groups, _ := w.people.Groups(nil, "", id)
-	return arm.Caller{Object: id, Kind: arm.User, Groups: groups}, nil
+	return arm.Caller{Tenant: tenant, Object: id, Kind: arm.User, Groups: groups}, nil
 }
 
 // found makes the subscriptions, the groups, the workspace and the first roles.
@@ -171,7 +172,7 @@ func (w *world) found() {
 			{dora, "AzureML Data Scientist", ws}, {abel, "Role Based Access Control Administrator", rg1},
 		} {
 			a := rbac.Assignment{Principal: x[0], RoleID: w.ids[x[1]], Scope: arm.MustID(x[2])}
-			if err := w.roles.Assign(tx, a, arm.Caller{Object: "setup"}); err != nil {
+			if err := w.roles.Assign(tx, a, arm.Caller{Tenant: tenant, Object: "setup"}); err != nil {
 				return err
 			}
 		}

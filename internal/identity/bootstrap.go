@@ -14,6 +14,7 @@ type Founding struct {
 	Tenant string // its id; empty makes a random one
 	Domain string // empty means the site's suffix
 	Admin  string // local part of the administrator's user name; empty means admin
+	Name   string // for people; empty means the domain
 }
 
 // Founded is what Bootstrap made. Secrets are only ever told here.
@@ -27,6 +28,7 @@ type Founded struct {
 	ClientID     string     // of the first administrator's application
 	ClientObject string     // object id of its service principal
 	ClientSecret arm.Secret
+	Subscription string // id of the tenant's subscription
 }
 
 // firstSecret is how long the first application's secret lasts.
@@ -38,12 +40,12 @@ func (s *Service) Bootstrap(ctx context.Context, f Founding) (Founded, error) {
 	if t := s.index.tenantOf(s.Home()); t != nil {
 		return Founded{Tenant: t.ID, Domain: t.Domain}, nil
 	}
-	return s.found(ctx, f)
+	return s.found(ctx, f, func(fn func(*store.Tx) error) error { return s.DB.Do(ctx, fn) })
 }
 
-// found makes a tenant.
-func (s *Service) found(ctx context.Context, f Founding) (Founded, error) {
-	f = s.defaults(f)
+// found makes a tenant, in a transaction that change begins.
+func (s *Service) found(ctx context.Context, f Founding, change func(func(*store.Tx) error) error) (Founded, error) {
+	f = f.defaults(s.Site)
 	if !isGUID(f.Tenant) {
 		return Founded{}, arm.Errorf(arm.BadRequest, "the tenant id %q is not a GUID", f.Tenant)
 	}
@@ -52,7 +54,7 @@ func (s *Service) found(ctx context.Context, f Founding) (Founded, error) {
 	if err != nil {
 		return Founded{}, err
 	}
-	t := &Tenant{ID: fold(f.Tenant), Domain: fold(f.Domain), Name: f.Domain, Created: now}
+	t := &Tenant{ID: fold(f.Tenant), Domain: fold(f.Domain), Name: f.Name, Created: now}
 	u := &User{ID: arm.NewUUID(), Tenant: t.ID, UPN: f.Admin + "@" + t.Domain, Name: "Administrator", Password: hash, MustChange: true, Created: now}
 	if err := checkUPN(u.UPN, t.Domain); err != nil {
 		return Founded{}, err
@@ -60,7 +62,11 @@ func (s *Service) found(ctx context.Context, f Founding) (Founded, error) {
 	app := &App{ID: arm.NewUUID(), Tenant: t.ID, AppID: arm.NewUUID(), Name: "Castellan administration", Created: now,
 		Secrets: []Secret{{KeyID: arm.NewUUID(), Name: "first start", Hint: hint(secret), Hash: hashSecret(secret), Start: now, End: now.Add(firstSecret)}}}
 	p := &Principal{ID: arm.NewUUID(), Tenant: t.ID, AppID: app.AppID, Name: app.Name, Created: now}
-	err = s.DB.Do(ctx, func(tx *store.Tx) error {
+	out := Founded{
+		Fresh: true, Tenant: t.ID, Domain: t.Domain, UserName: u.UPN, UserObject: u.ID, Password: arm.NewSecret([]byte(password)),
+		ClientID: app.AppID, ClientObject: p.ID, ClientSecret: arm.NewSecret([]byte(secret)),
+	}
+	err = change(func(tx *store.Tx) error {
 		if err := s.putTenant(tx, t); err != nil {
 			return err
 		}
@@ -74,27 +80,32 @@ func (s *Service) found(ctx context.Context, f Founding) (Founded, error) {
 				return err
 			}
 		}
-		return s.Log.Append(tx, audit.Entry{Tenant: t.ID, Caller: "system:setup", Credential: "system", Action: "microsoft.directory/tenants/create", Target: tenantID(t.ID).String(),
-			Item: u.ID + " " + p.ID, Decision: "allowed", Reason: "the first start makes the first tenant and its administrators", Outcome: "ok"})
+		if s.onTenant != nil {
+			if out.Subscription, err = s.onTenant(tx, out); err != nil {
+				return err
+			}
+		}
+		return s.Log.Append(tx, audit.Entry{Tenant: t.ID, Caller: "system:setup", Credential: "system", Action: createTenant.Name(), Target: tenantID(t.ID).String(),
+			Item: u.ID + " " + p.ID, Decision: "allowed", Reason: "a tenant begins with administrators", Outcome: "ok"})
 	})
 	if err != nil {
 		return Founded{}, err
 	}
-	return Founded{
-		Fresh: true, Tenant: t.ID, Domain: t.Domain, UserName: u.UPN, UserObject: u.ID, Password: arm.NewSecret([]byte(password)),
-		ClientID: app.AppID, ClientObject: p.ID, ClientSecret: arm.NewSecret([]byte(secret)),
-	}, nil
+	return out, nil
 }
 
-func (s *Service) defaults(f Founding) Founding {
+func (f Founding) defaults(site arm.Site) Founding {
 	if f.Tenant == "" {
-		f.Tenant = s.Site.Tenant
+		f.Tenant = site.Tenant
 	}
 	if f.Tenant == "" {
 		f.Tenant = arm.NewUUID()
 	}
 	if f.Domain == "" {
-		f.Domain = s.Site.Suffix
+		f.Domain = site.Suffix
+	}
+	if f.Name == "" {
+		f.Name = f.Domain
 	}
 	if f.Admin == "" {
 		f.Admin = "admin"

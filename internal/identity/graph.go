@@ -45,9 +45,20 @@ func (s *Service) Graph() *gate.Plane {
 	p := &gate.Plane{
 		Name: "graph", Fold: true, Refuse: s.refuseGraph,
 		Host: func(h string) bool { return h == s.Site.GraphHost() || h == s.Site.Host() },
-		Who:  func(r *http.Request) (arm.Caller, error) { return s.anyTenant(r, s.Site.GraphAudiences()) },
+		Who:  s.Bearer(s.Site.GraphAudiences()...),
 	}
-	for _, more := range [][]gate.Route{s.selfDoors(), s.userDoors(), s.groupDoors(), s.appDoors(), s.federatedDoors(), s.principalDoors(), s.objectDoors(), s.roleDoors(), s.keyDoors()} {
+	for _, more := range [][]gate.Route{
+		s.selfDoors(),
+		s.userDoors(),
+		s.groupDoors(),
+		s.appDoors(),
+		s.federatedDoors(),
+		s.principalDoors(),
+		s.objectDoors(),
+		s.roleDoors(),
+		s.keyDoors(),
+		s.tenantDoors(),
+	} {
 		p.Routes = append(p.Routes, more...)
 	}
 	return p
@@ -76,7 +87,7 @@ func (s *Service) door(a arm.Action, pattern string, do func(*visit) (answer, er
 
 // locateGraph finds the caller's own directory, and in it what the path names.
 func (s *Service) locateGraph(r *http.Request, _ gate.Vars) (gate.Target, error) {
-	c, err := s.anyTenant(r, s.Site.GraphAudiences())
+	c, err := s.Bearer(s.Site.GraphAudiences()...)(r)
 	if err != nil {
 		return gate.Target{}, err
 	}

@@ -4,6 +4,7 @@ package identity
 import (
 	"context"
 	"fmt"
+	"net/http"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -47,6 +48,8 @@ type Service struct {
 	issuers *issuer.Keys
 	rules   atomic.Pointer[map[string]*access.Rules] // Conditional Access, by tenant
 	onGone  []func(tx *store.Tx, principal string) error
+	// onTenant makes what else a tenant begins with.
+	onTenant func(tx *store.Tx, f Founded) (subscription string, err error)
 }
 
 // New opens the directory that cfg.DB keeps, and makes signing keys if there
@@ -117,9 +120,14 @@ func (s *Service) Home() string {
 	})
 }
 
-// Challenge is the WWW-Authenticate value that sends a client to sign-in.
-func (s *Service) Challenge() string {
-	return `Bearer authorization_uri="` + s.Site.Base() + "/" + s.Home() + `"`
+// Challenge is the WWW-Authenticate value that sends a client to sign-in, at the
+// tenant whose the subscription in the path is.
+func (s *Service) Challenge(r *http.Request) string {
+	tenant := s.Site.TenantOfKey(strings.ToLower(r.URL.Path))
+	if tenant == "" {
+		tenant = s.Home()
+	}
+	return `Bearer authorization_uri="` + s.Site.Base() + "/" + tenant + `"`
 }
 
 // OnPrincipalGone makes fn run in every transaction that removes a principal.

@@ -80,9 +80,9 @@ func (s *Service) ensure(tx *store.Tx, of arm.ID, name string, explicit bool) (*
 	if err != nil || ok {
 		return p, err
 	}
-	p = &Principal{ID: arm.NewUUID(), Tenant: s.Home(), AppID: arm.NewUUID(), Name: name, Managed: true, Explicit: explicit, Resource: of.String(), Created: s.Now().UTC()}
+	p = &Principal{ID: arm.NewUUID(), Tenant: s.Site.TenantOf(of), AppID: arm.NewUUID(), Name: name, Managed: true, Explicit: explicit, Resource: of.String(), Created: s.Now().UTC()}
 	if p.Tenant == "" {
-		return nil, fmt.Errorf("identity: there is no tenant yet")
+		return nil, fmt.Errorf("identity: %s belongs to no tenant", of)
 	}
 	return p, s.put(tx, p)
 }

@@ -63,6 +63,8 @@ func (s *Service) decide(c arm.Caller, a arm.Action, id arm.ID) (bool, string) {
 		return false, "it is the directory of another tenant"
 	case a.Data() || !strings.HasPrefix(a.Key(), "microsoft.directory/"):
 		return false, "it is no action of the directory"
+	case homeOnly[a.Key()] && c.Tenant != s.Home():
+		return false, "it is the home tenant's to do"
 	case s.index.admin(c.Object):
 		return true, "the directory role Global Administrator"
 	}

@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"castellan/internal/arm"
-	"castellan/internal/audit"
 )
 
 // verified is a token whose signature, times and issuer were found good. What
@@ -210,34 +209,14 @@ func token(r *http.Request) (string, error) {
 }
 
 // Bearer reads the caller from a request's bearer token, which must be for one
-// of the audiences and from the home tenant, whose all the resources are. A
-// good token of another tenant is refused and recorded.
+// of the audiences. The caller may be of any tenant: the gate holds that against
+// whose the target is.
 func (s *Service) Bearer(audiences ...string) func(*http.Request) (arm.Caller, error) {
 	return func(r *http.Request) (arm.Caller, error) {
-		c, err := s.anyTenant(r, audiences)
+		raw, err := token(r)
 		if err != nil {
 			return arm.Caller{}, err
 		}
-		home := s.Home()
-		if c.Tenant == home && home != "" {
-			return c, nil
-		}
-		err = s.Log.Record(r.Context(), audit.Entry{
-			Tenant: home, Caller: c.Object, Name: c.Name, App: c.App, Credential: c.Token, Action: signInAction, Target: tenantID(home).String(),
-			Decision: "refused", Reason: "the token is of the tenant " + c.Tenant, Outcome: string(arm.WrongTenant),
-		})
-		if err != nil {
-			return arm.Caller{}, &arm.Error{Code: arm.Internal, Message: "the request can't be recorded, so it is not carried out", Err: err}
-		}
-		return arm.Caller{}, arm.Errorf(arm.WrongTenant, "The access token is from the wrong issuer '%s'. It must match the tenant '%s' associated with this subscription. Please use the authority (URL) '%s' to get the token.",
-			s.issuer(c.Tenant, true), s.issuer(home, true), s.Site.Base()+"/"+home)
+		return s.VerifyToken(r.Context(), raw, audiences)
 	}
-}
-
-func (s *Service) anyTenant(r *http.Request, audiences []string) (arm.Caller, error) {
-	raw, err := token(r)
-	if err != nil {
-		return arm.Caller{}, err
-	}
-	return s.VerifyToken(r.Context(), raw, audiences)
 }

@@ -119,6 +119,8 @@ type Task struct {
 	Listeners map[string]http.Handler
 	// Log gets standard output and error as they come. Its errors are ignored.
 	Log io.Writer
+	// Tenant is whose the task is: only this tenant's host names are known inside.
+	Tenant string
 }
 
 // Ended is how a task ended. When it is handed out nothing of the task runs.

@@ -130,7 +130,7 @@ func (s *Service) Run(ctx context.Context) error { return s.engine.run(ctx) }
 // may do, and where.
 func (s *Service) system(why string, scope arm.ID, actions ...arm.Action) arm.Caller {
 	return arm.Caller{
-		Tenant: s.Site.Tenant, Object: "system:ml", Kind: arm.ServicePrincipal, Name: "system:ml", Token: "system",
+		Tenant: s.Site.TenantOf(scope), Object: "system:ml", Kind: arm.ServicePrincipal, Name: "system:ml", Token: "system",
 		Lease: &arm.Lease{Scope: scope, Actions: actions, Why: why},
 	}
 }

@@ -151,7 +151,7 @@ func (k *work) acting(ctx context.Context) (arm.Caller, error) {
 	if err != nil || !held {
 		return arm.Caller{}, err
 	}
-	return k.who.caller(k.s.Site.Tenant), nil
+	return k.who.caller(k.w.tenant), nil
 }
 
 // candidates are the identities that a question may mean.

@@ -136,7 +136,7 @@ func (s *Service) showWorkspace(d *resource.Doc, p map[string]any) {
 	p["workspaceId"] = in.ID
 	p["discoveryUrl"] = s.Site.Base() + "/discovery"
 	p["mlFlowTrackingUri"] = "azureml://" + s.Site.Host() + "/mlflow/v1.0" + d.ID.String()
-	p["tenantId"] = s.Site.Tenant
+	p["tenantId"] = s.Site.TenantOf(d.ID)
 	p["privateEndpointConnections"] = []any{}
 	p["privateLinkCount"] = 0
 	p["storageHnsEnabled"] = false
@@ -152,7 +152,7 @@ type workspace struct {
 }
 
 func (s *Service) readWorkspace(d *resource.Doc) (w workspace, err error) {
-	w.Doc, w.tenant = d, s.Site.Tenant
+	w.Doc, w.tenant = d, s.Site.TenantOf(d.ID)
 	if w.workspaceProps, err = props[workspaceProps](d); err != nil {
 		return w, err
 	}

@@ -32,7 +32,7 @@ func shapeSubscription(s arm.Site, d *Doc) any {
 		p.Name = id
 	}
 	return map[string]any{
-		"id": "/subscriptions/" + id, "subscriptionId": id, "tenantId": s.Tenant, "displayName": p.Name, "state": "Enabled",
+		"id": "/subscriptions/" + id, "subscriptionId": id, "tenantId": s.TenantOf(d.ID), "displayName": p.Name, "state": "Enabled",
 		"authorizationSource": "RoleBased", "managedByTenants": []any{},
 		"subscriptionPolicies": map[string]any{"locationPlacementId": "Public_2014-09-01", "quotaId": "Internal_2014-09-01", "spendingLimit": "Off"},
 	}
@@ -78,12 +78,13 @@ func (s *Server) namespaces() map[string][]string {
 	return out
 }
 
-func (s *Server) describe(ns string, types []string) map[string]any {
+// describe is a provider as the subscription shows it, or as all do at the root.
+func (s *Server) describe(at arm.ID, ns string, types []string) map[string]any {
 	list := make([]any, len(types))
 	for i, t := range types {
 		list[i] = map[string]any{"resourceType": t, "locations": []string{s.Site.Location}, "apiVersions": apiVersions, "capabilities": "None"}
 	}
-	return map[string]any{"id": "/subscriptions/" + s.Site.Subscription + "/providers/" + ns, "namespace": ns, "registrationState": "Registered", "registrationPolicy": "RegistrationFree", "resourceTypes": list}
+	return map[string]any{"id": strings.TrimSuffix(at.String(), "/") + "/providers/" + ns, "namespace": ns, "registrationState": "Registered", "registrationPolicy": "RegistrationFree", "resourceTypes": list}
 }
 
 // apiVersions is what tools that choose a version are shown; any version that
@@ -91,7 +92,8 @@ func (s *Server) describe(ns string, types []string) map[string]any {
 var apiVersions = []string{"2025-06-01", "2024-04-01", "2023-01-01", "2022-09-01", "2021-04-01"}
 
 func (s *Server) providers(w http.ResponseWriter, _ *http.Request, g gate.Grant) error {
-	if _, err := g.On(readProviders); err != nil {
+	at, err := g.On(readProviders)
+	if err != nil {
 		return err
 	}
 	all := s.namespaces()
@@ -102,7 +104,7 @@ func (s *Server) providers(w http.ResponseWriter, _ *http.Request, g gate.Grant)
 	sort.Strings(names)
 	list := make([]any, len(names))
 	for i, ns := range names {
-		list[i] = s.describe(ns, all[ns])
+		list[i] = s.describe(at, ns, all[ns])
 	}
 	return writeJSON(w, http.StatusOK, map[string]any{"value": list})
 }
@@ -117,26 +119,28 @@ func (s *Server) find(ns string) (string, []string, error) {
 }
 
 func (s *Server) provider(w http.ResponseWriter, _ *http.Request, g gate.Grant) error {
-	if _, err := g.On(readProviders); err != nil {
+	at, err := g.On(readProviders)
+	if err != nil {
 		return err
 	}
 	ns, types, err := s.find(g.Item())
 	if err != nil {
 		return err
 	}
-	return writeJSON(w, http.StatusOK, s.describe(ns, types))
+	return writeJSON(w, http.StatusOK, s.describe(at, ns, types))
 }
 
 // register answers that the provider is registered: all are, always.
 func (s *Server) register(w http.ResponseWriter, _ *http.Request, g gate.Grant) error {
-	if _, err := g.On(register); err != nil {
+	at, err := g.On(register)
+	if err != nil {
 		return err
 	}
 	ns, types, err := s.find(g.Item())
 	if err != nil {
 		return err
 	}
-	return writeJSON(w, http.StatusOK, s.describe(ns, types))
+	return writeJSON(w, http.StatusOK, s.describe(at, ns, types))
 }
 
 func (s *Server) providerOperations(w http.ResponseWriter, _ *http.Request, g gate.Grant) error {
@@ -165,12 +169,13 @@ func (s *Server) providerOperations(w http.ResponseWriter, _ *http.Request, g ga
 }
 
 func (s *Server) locations(w http.ResponseWriter, _ *http.Request, g gate.Grant) error {
-	if _, err := g.On(readLocations); err != nil {
+	id, err := g.On(readLocations)
+	if err != nil {
 		return err
 	}
 	l := s.Site.Location
 	return writeJSON(w, http.StatusOK, map[string]any{"value": []any{map[string]any{
-		"id": "/subscriptions/" + s.Site.Subscription + "/locations/" + l, "name": l, "displayName": l, "regionalDisplayName": l, "type": "Region",
+		"id": id.String() + "/locations/" + l, "name": l, "displayName": l, "regionalDisplayName": l, "type": "Region",
 		"metadata": map[string]any{"regionType": "Physical", "regionCategory": "Recommended"},
 	}}})
 }

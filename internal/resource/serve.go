@@ -503,6 +503,10 @@ func (h handler) linked(ctx context.Context, g gate.Grant, id arm.ID, data []byt
 			return arm.Errorf(arm.LinkedForbidden, "The client with object id '%s' has permission to perform action '%s' on scope '%s'; however, it does not have permission to perform action '%s' on the linked scope '%s' (%s).",
 				g.Caller().Object, h.k.write.Name(), id, l.Action.Name(), l.ID, l.Field)
 		}
+		if arm.CodeOf(err) == arm.WrongTenant {
+			return arm.Errorf(arm.LinkedForbidden, "The client has permission to perform action '%s' on scope '%s'; however, the current tenant '%s' is not authorized to access linked subscription '%s' (%s).",
+				h.k.write.Name(), id, g.Caller().Tenant, l.ID.Subscription(), l.Field)
+		}
 		if err != nil {
 			return err
 		}

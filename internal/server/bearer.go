@@ -8,10 +8,10 @@ import (
 
 // Challenging is RefuseARM which also tells whoever is not signed in where to
 // do so; challenge is the WWW-Authenticate value, without an error.
-func Challenging(challenge func() string) func(http.ResponseWriter, *http.Request, error) {
+func Challenging(challenge func(*http.Request) string) func(http.ResponseWriter, *http.Request, error) {
 	return func(w http.ResponseWriter, r *http.Request, err error) {
 		if gate.Status(err) == http.StatusUnauthorized {
-			w.Header().Set("WWW-Authenticate", challenge()+`, error="invalid_token", error_description="The access token is missing, expired, or not for this service."`)
+			w.Header().Set("WWW-Authenticate", challenge(r)+`, error="invalid_token", error_description="The access token is missing, expired, or not for this service."`)
 		}
 		gate.RefuseARM(w, r, err)
 	}

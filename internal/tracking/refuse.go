@@ -39,11 +39,22 @@ func isMLflow(r *http.Request) bool {
 	return len(r.URL.Path) >= 8 && strings.EqualFold(r.URL.Path[:8], "/mlflow/")
 }
 
+// tenant is the one that people of the workspace in the path sign in to.
+func (s *Service) tenant(r *http.Request) string {
+	path := strings.ToLower(r.URL.Path)
+	if i := strings.Index(path, "/subscriptions/"); i >= 0 {
+		if t := s.Site.TenantOfKey(path[i:]); t != "" {
+			return t
+		}
+	}
+	return s.Site.Tenant
+}
+
 // refuse writes an error as MLflow does below /mlflow, else as Azure does.
 func (s *Service) refuse(w http.ResponseWriter, r *http.Request, err error) {
 	status := gate.Status(err)
 	if status == http.StatusUnauthorized {
-		w.Header().Set("WWW-Authenticate", `Bearer authorization_uri="`+s.Site.Base()+"/"+s.Site.Tenant+`", error="invalid_token", error_description="The access token is missing, expired, or not for this service."`)
+		w.Header().Set("WWW-Authenticate", `Bearer authorization_uri="`+s.Site.Base()+"/"+s.tenant(r)+`", error="invalid_token", error_description="The access token is missing, expired, or not for this service."`)
 	}
 	if !isMLflow(r) {
 		gate.RefuseARM(w, r, err)

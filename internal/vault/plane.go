@@ -99,13 +99,21 @@ func (s *Service) refuse(w http.ResponseWriter, r *http.Request, err error) {
 	status := gate.Status(err)
 	if status == http.StatusUnauthorized {
 		code = "Unauthorized"
-		w.Header().Set("WWW-Authenticate", `Bearer authorization="`+s.Site.Base()+"/"+s.Site.Tenant+`", resource="https://`+s.Site.VaultSuffix()+`"`)
+		w.Header().Set("WWW-Authenticate", `Bearer authorization="`+s.Site.Base()+"/"+s.tenant(r)+`", resource="https://`+s.Site.VaultSuffix()+`"`)
 	}
 	body := map[string]any{"code": code, "message": message}
 	if inner != "" {
 		body["innererror"] = map[string]any{"code": inner}
 	}
 	gate.WriteJSON(w, status, map[string]any{"error": body})
+}
+
+// tenant is the one that people of the request's vault sign in to.
+func (s *Service) tenant(r *http.Request) string {
+	if v := s.byName(arm.Label(r.Host, s.Site.VaultSuffix())); v != nil {
+		return s.Site.TenantOf(v.ID)
+	}
+	return s.Site.Tenant
 }
 
 // maxBody is the most bytes of a request: a value, every byte of it escaped, and tags.

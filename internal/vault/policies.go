@@ -70,7 +70,7 @@ func (s *Service) UpdatePolicies(ctx context.Context, g gate.Grant, op string, s
 	if err != nil {
 		return nil, err
 	}
-	if err := s.validatePolicies(sent); err != nil {
+	if err := validatePolicies(s.Site.TenantOf(v.ID), sent); err != nil {
 		return nil, err
 	}
 	err = g.Change(ctx, s.DB, func(tx *store.Tx) error {
@@ -88,7 +88,7 @@ func (s *Service) UpdatePolicies(ctx context.Context, g gate.Grant, op string, s
 		if p.Policies, err = combine(op, p.Policies, sent); err != nil {
 			return err
 		}
-		if err := s.validatePolicies(p.Policies); err != nil {
+		if err := validatePolicies(s.Site.TenantOf(v.ID), p.Policies); err != nil {
 			return err
 		}
 		out = p.Policies

@@ -127,7 +127,7 @@ func (s *Service) check(c resource.Change) error {
 	if err := p.settle(old, c.Old == nil); err != nil {
 		return err
 	}
-	if err := s.validate(&p); err != nil {
+	if err := s.validate(s.Site.TenantOf(c.Doc.ID), &p); err != nil {
 		return err
 	}
 	return p.keep(c.Doc)
@@ -171,12 +171,12 @@ func or[T any](x, y *T, z T) *T {
 	return &z
 }
 
-func (s *Service) validate(p *Properties) error {
+func (s *Service) validate(tenant string, p *Properties) error {
 	if p.Tenant == "" {
-		return arm.Errorf(arm.BadRequest, "properties.tenantId is missing; it must be %s", s.Site.Tenant)
+		return arm.Errorf(arm.BadRequest, "properties.tenantId is missing; it must be %s", tenant)
 	}
-	if !strings.EqualFold(p.Tenant, s.Site.Tenant) {
-		return arm.Errorf(arm.BadRequest, "properties.tenantId is %q; it must be %s", p.Tenant, s.Site.Tenant)
+	if !strings.EqualFold(p.Tenant, tenant) {
+		return arm.Errorf(arm.BadRequest, "properties.tenantId is %q; it must be %s", p.Tenant, tenant)
 	}
 	if p.SKU == nil || p.SKU.Name == "" || p.SKU.Family == "" {
 		return arm.Errorf(arm.BadRequest, `properties.sku is missing; it must be {"family":"A","name":"standard"}`)
@@ -191,7 +191,7 @@ func (s *Service) validate(p *Properties) error {
 	if p.Policies == nil {
 		p.Policies = []AccessPolicy{}
 	}
-	return s.validatePolicies(p.Policies)
+	return validatePolicies(tenant, p.Policies)
 }
 
 // maxPolicies is how many access policies a vault has at most.
@@ -199,7 +199,7 @@ const maxPolicies = 1024
 
 var guid = regexp.MustCompile(`^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$`)
 
-func (s *Service) validatePolicies(ps []AccessPolicy) error {
+func validatePolicies(tenant string, ps []AccessPolicy) error {
 	if len(ps) > maxPolicies {
 		return arm.Errorf(arm.BadRequest, "accessPolicies has %d entries; at most %d are allowed", len(ps), maxPolicies)
 	}
@@ -207,8 +207,8 @@ func (s *Service) validatePolicies(ps []AccessPolicy) error {
 	for i := range ps {
 		p := &ps[i]
 		switch {
-		case !strings.EqualFold(p.Tenant, s.Site.Tenant):
-			return arm.Errorf(arm.BadRequest, "accessPolicies[%d].tenantId is %q; it must be %s", i, p.Tenant, s.Site.Tenant)
+		case !strings.EqualFold(p.Tenant, tenant):
+			return arm.Errorf(arm.BadRequest, "accessPolicies[%d].tenantId is %q; it must be %s", i, p.Tenant, tenant)
 		case !guid.MatchString(p.Object):
 			return arm.Errorf(arm.BadRequest, "accessPolicies[%d].objectId is %q; it must be the object id of a user, group or service principal", i, p.Object)
 		case p.App != "" && !guid.MatchString(p.App):
