@@ -7,10 +7,13 @@ import (
 	"encoding/json"
 	"net/http"
 	"net/url"
+	"slices"
+	"strings"
 	"time"
 
 	"castellan/internal/access"
 	"castellan/internal/arm"
+	"castellan/internal/gate"
 	"castellan/internal/store"
 )
 
@@ -20,20 +23,153 @@ import (
 // in another's sign-in. Nothing is kept on the server until somebody signed in.
 type flow struct {
 	Expires time.Time
+	Began   time.Time
 	Bind    []byte     // hash of the browser's flow cookie
-	Step    string     // which form this is for
+	Step    step       // which form this is for
+	Goal    goal       // what follows once the person is signed in
 	Tenant  string     // as in the path
 	V1      bool       // of the authorize endpoint
-	Query   url.Values // the authorize request; nil for a device's sign-in
+	Query   url.Values // the authorize request; nil for other goals
 	Code    string     // user code, once it is known, of a device's sign-in
-	User    string     // who proved the password, when it must be changed
+	User    string     // who showed Proofs
 	Epoch   int
+	Proofs  access.Proofs
+	From    string // key of the session that this builds upon, which must last
+	Asked   []byte // what a passkey was asked
+	Secret  []byte // of an authenticator app that is being added
+	Back    string // where to go after signing out
+	State   string // to take there
+}
+
+// step is one kind of form.
+type step string
+
+const (
+	stepAccount  step = "account"
+	stepPassword step = "password"
+	stepChange   step = "change"
+	stepFactor   step = "factor"
+	stepPasskey  step = "passkey"
+	stepEnrol    step = "enrol"
+	stepApp      step = "app"
+	stepKey      step = "key"
+	stepCodes    step = "codes"
+	stepDevice   step = "device"
+	stepConfirm  step = "confirm"
+	stepLogout   step = "logout"
+	stepSecurity step = "security"
+	stepOwn      step = "own password"
+)
+
+// goal is what a person signs in for.
+type goal string
+
+const (
+	goalCode     goal = "" // an application, which gets a code
+	goalDevice   goal = "device"
+	goalLogout   goal = "logout"
+	goalSecurity goal = "security"
+)
+
+// taker takes a form that belongs to this browser; a is nil but for goalCode.
+type taker func(w http.ResponseWriter, r *http.Request, form url.Values, f flow, a *authorization) error
+
+// forms are all forms of the pages, each with the path that takes it: no form
+// is good at another's path.
+func (s *Service) forms() map[step]struct {
+	path string
+	take taker
+} {
+	return map[step]struct {
+		path string
+		take taker
+	}{
+		stepAccount:  {"/common/account", s.serveAccount},
+		stepPassword: {"/common/login", s.servePassword},
+		stepChange:   {"/common/changepassword", s.serveChange},
+		stepFactor:   {"/common/factor", s.serveFactor},
+		stepPasskey:  {"/common/passkey", s.servePasskey},
+		stepEnrol:    {"/common/register", s.serveEnrol},
+		stepApp:      {"/common/register/app", s.serveEnrolApp},
+		stepKey:      {"/common/register/passkey", s.serveEnrolKey},
+		stepCodes:    {"/common/register/codes", s.serveEnrolled},
+		stepDevice:   {"/common/oauth2/deviceauth", s.serveCode},
+		stepConfirm:  {"/common/oauth2/deviceconfirm", s.serveConfirm},
+		stepLogout:   {"/common/oauth2/logout", s.serveLogoutForm},
+		stepSecurity: {"/common/mysecurityinfo", s.serveSecurityForm},
+		stepOwn:      {"/common/mysecurityinfo/password", s.serveOwnPassword},
+	}
+}
+
+// formDoors are the doors that take the forms.
+func (s *Service) formDoors() (out []gate.Route) {
+	for at, f := range s.forms() {
+		out = append(out, gate.Public(pageWay, "POST "+f.path, func(w http.ResponseWriter, r *http.Request, _ gate.Vars) error {
+			form, err := readForm(w, r)
+			if err != nil {
+				return s.fault(w, r, err)
+			}
+			state, err := s.unseal(r, form, at)
+			if err != nil {
+				return s.fault(w, r, err)
+			}
+			a, err := s.resume(state)
+			if err != nil {
+				return s.fault(w, r, err)
+			}
+			return f.take(w, r, form, state, a)
+		}))
+	}
+	slices.SortFunc(out, func(a, b gate.Route) int { return strings.Compare(a.Pattern, b.Pattern) })
+	return out
+}
+
+// newFlow begins a sign-in at this browser.
+func (s *Service) newFlow(w http.ResponseWriter, r *http.Request, g goal, tenant string) flow {
+	return flow{Bind: s.bind(w, r), Began: s.Now(), Goal: g, Tenant: tenant}
+}
+
+// entry is what the audit log is told of a step.
+func (f flow) entry(a *authorization, how, grant string) signIn {
+	e := signIn{how: how, grant: grant}
+	if a != nil {
+		e.app = a.client.app.AppID
+		if a.tenant != nil {
+			e.tenant = a.tenant.ID
+		}
+	}
+	return e
+}
+
+// flowTenant is the tenant that a person must be of; nil is any.
+func flowTenant(a *authorization) *Tenant {
+	if a == nil {
+		return nil
+	}
+	return a.tenant
+}
+
+// prover is the person who showed f.Proofs, if all that it stands on still does.
+func (s *Service) prover(r *http.Request, f flow) (*User, error) {
+	u := s.index.user(f.User)
+	if u == nil || u.Disabled || u.Epoch != f.Epoch || !f.Proofs.Any() {
+		return nil, errFlow
+	}
+	if f.From == "" {
+		return u, nil
+	}
+	_, g, ok := s.session(r)
+	if !ok || g.Key != f.From {
+		return nil, errFlow
+	}
+	return u, nil
 }
 
 const (
 	flowCookie    = "__Host-castellan-flow"
 	sessionCookie = "__Host-castellan-session"
-	flowLife      = 15 * time.Minute
+	flowLife      = 15 * time.Minute // between two forms
+	flowMost      = time.Hour        // of all of them
 	flowContext   = "sign-in flow"
 )
 
@@ -67,7 +203,7 @@ var errFlow = problemf(165000, "invalid_request", "This sign-in page is out of d
 
 // unseal is the flow that a form brings back, if it came from this browser and
 // from our own page.
-func (s *Service) unseal(r *http.Request, form url.Values, step string) (f flow, err error) {
+func (s *Service) unseal(r *http.Request, form url.Values, at step) (f flow, err error) {
 	if site := r.Header.Get("Sec-Fetch-Site"); site != "" && site != "same-origin" && site != "none" {
 		return f, errFlow
 	}
@@ -89,7 +225,7 @@ func (s *Service) unseal(r *http.Request, form url.Values, step string) (f flow,
 	if err := json.Unmarshal(b, &f); err != nil {
 		return f, err
 	}
-	if f.Step != step || !s.Now().Before(f.Expires) || subtle.ConstantTimeCompare(f.Bind, bindOf(c.Value)) != 1 {
+	if f.Step != at || !s.Now().Before(f.Expires) || !s.Now().Before(f.Began.Add(flowMost)) || subtle.ConstantTimeCompare(f.Bind, bindOf(c.Value)) != 1 {
 		return f, errFlow
 	}
 	return f, nil
@@ -115,12 +251,17 @@ func (s *Service) session(r *http.Request) (u *User, g keyedGrant, ok bool) {
 }
 
 // beginSession signs a person in at this browser. The session is always a new
-// one, whatever cookie the browser brought.
+// one, whatever cookie the browser brought, and the old one of that cookie ends.
 func (s *Service) beginSession(w http.ResponseWriter, r *http.Request, u *User, p access.Proofs) (keyedGrant, error) {
 	now := s.Now()
 	g := grant{Class: sessionGrant, Tenant: u.Tenant, User: u.ID, Epoch: u.Epoch, Family: arm.NewUUID(), Proofs: p, Issued: now, Expires: now.Add(sessionLife)}
 	raw := ""
 	err := s.DB.Do(r.Context(), func(tx *store.Tx) (err error) {
+		if c, err := r.Cookie(sessionCookie); err == nil {
+			if err := tx.Delete(grantTable, grantKey(sessionGrant, c.Value)); err != nil {
+				return err
+			}
+		}
 		raw, err = newGrant(tx, g)
 		return err
 	})
@@ -128,7 +269,7 @@ func (s *Service) beginSession(w http.ResponseWriter, r *http.Request, u *User, 
 		return keyedGrant{}, err
 	}
 	http.SetCookie(w, &http.Cookie{Name: sessionCookie, Value: raw, Path: "/", Secure: true, HttpOnly: true, SameSite: http.SameSiteLaxMode})
-	return keyedGrant{g, grantKey(sessionGrant, raw)}, nil
+	return keyedGrant{g, grantKey(sessionGrant, raw)}, s.remember(w, r, u)
 }
 
 // endSession signs the browser out.

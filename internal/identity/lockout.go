@@ -69,6 +69,12 @@ func (l *lockout) shut(name string, now time.Time) bool {
 
 // fail counts a failure of a name; principal says whether anybody has it.
 func (l *lockout) fail(ctx context.Context, db *store.DB, name string, principal bool, now time.Time) error {
+	return db.Do(ctx, func(tx *store.Tx) error { return l.failIn(tx, name, principal, now) })
+}
+
+// failIn is fail in a transaction. Transactions run one after another, so who
+// asks shut and counts in one of them lets no guess slip in between.
+func (l *lockout) failIn(tx *store.Tx, name string, principal bool, now time.Time) error {
 	k := lockKey(name)
 	v := l.count(k, principal, now)
 	if !principal {
@@ -76,7 +82,7 @@ func (l *lockout) fail(ctx context.Context, db *store.DB, name string, principal
 		// so that made-up names do not fill the store.
 		k, v = "nobody|"+k[:3], lock{}
 	}
-	return db.Do(ctx, func(tx *store.Tx) error { return store.PutJSON(tx, lockTable, k, v) })
+	return store.PutJSON(tx, lockTable, k, v)
 }
 
 func (l *lockout) count(k string, principal bool, now time.Time) lock {
@@ -102,13 +108,29 @@ func (l *lockout) count(k string, principal bool, now time.Time) lock {
 
 // pass forgets the failures of a name after a success.
 func (l *lockout) pass(ctx context.Context, db *store.DB, name string) error {
-	k := lockKey(name)
-	l.mu.Lock()
-	_, counted := l.known[k]
-	delete(l.known, k)
-	l.mu.Unlock()
-	if !counted {
+	if !l.counted(name) {
 		return nil
 	}
-	return db.Do(ctx, func(tx *store.Tx) error { return tx.Delete(lockTable, k) })
+	return db.Do(ctx, func(tx *store.Tx) error { return l.passIn(tx, name) })
+}
+
+// passIn is pass in a transaction.
+func (l *lockout) passIn(tx *store.Tx, name string) error {
+	if !l.counted(name) {
+		return nil
+	}
+	k := lockKey(name)
+	tx.After(func() {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		delete(l.known, k)
+	})
+	return tx.Delete(lockTable, k)
+}
+
+func (l *lockout) counted(name string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	_, ok := l.known[lockKey(name)]
+	return ok
 }

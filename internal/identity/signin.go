@@ -3,6 +3,7 @@ package identity
 import (
 	"context"
 	"net/http"
+	"net/url"
 
 	"castellan/internal/access"
 	"castellan/internal/gate"
@@ -14,12 +15,18 @@ import (
 var errPassword = problemf(50126, "invalid_grant", "The user name or password is wrong, or there were too many attempts; then wait a while before the next.")
 
 // checkUser is the person of this name, if the password is theirs. Every answer
-// costs as much as any other.
-func (s *Service) checkUser(ctx context.Context, t *Tenant, name, password string) (*User, error) {
+// costs as much as any other. A right password forgets the wrong ones, not the
+// wrong second factors.
+func (s *Service) checkUser(r *http.Request, t *Tenant, name, password string) (*User, error) {
+	ctx, from := r.Context(), networkOf(r)
 	u := s.index.upn(name)
 	hash := ""
 	if u != nil && (t == nil || u.Tenant == t.ID) && !u.Disabled {
 		hash = u.Password
+	}
+	counted, browser := name, s.browserOf(r, u)
+	if browser != "" {
+		counted = u.UPN + " at " + browser
 	}
 	if err := s.hasher.enter(ctx); err != nil {
 		return nil, err
@@ -28,7 +35,7 @@ func (s *Service) checkUser(ctx context.Context, t *Tenant, name, password strin
 	now := s.Now()
 	// Looked at in the queue's turn: of many guesses at once only hashing can
 	// pass before the first is counted.
-	shut := s.locks.shut(name, now)
+	shut := s.locks.shut(counted, now) || browser == "" && s.spray.shut(from, now)
 	ok, err := s.hasher.check(hash, password)
 	if err != nil {
 		return nil, err
@@ -37,39 +44,26 @@ func (s *Service) checkUser(ctx context.Context, t *Tenant, name, password strin
 		return nil, errPassword
 	}
 	if !ok {
-		if err := s.locks.fail(ctx, s.DB, name, u != nil, now); err != nil {
+		s.spray.wrong(from, now)
+		if err := s.locks.fail(ctx, s.DB, counted, u != nil, now); err != nil {
 			return nil, err
 		}
 		return nil, errPassword
 	}
-	return u, s.locks.pass(ctx, s.DB, name)
+	return u, s.locks.pass(ctx, s.DB, counted)
 }
 
 // servePassword takes the sign-in form.
-func (s *Service) servePassword(w http.ResponseWriter, r *http.Request, _ gate.Vars) error {
-	form, err := readForm(w, r)
-	if err != nil {
-		return s.fault(w, r, err)
-	}
-	f, err := s.unseal(r, form, "password")
-	if err != nil {
-		return s.fault(w, r, err)
-	}
-	a, t, err := s.resume(f)
-	if err != nil {
-		return s.fault(w, r, err)
+func (s *Service) servePassword(w http.ResponseWriter, r *http.Request, form url.Values, f flow, a *authorization) error {
+	if form.Get("way") == "passkey" {
+		return s.askPasskey(w, r, f, a, "")
 	}
 	name := form.Get("login")
-	u, err := s.checkUser(r.Context(), t, name, form.Get("passwd"))
-	e := signIn{how: "password", grant: "sign-in page"}
-	if a != nil {
-		e.app = a.client.app.AppID
-	}
-	if t != nil {
-		e.tenant = t.ID
-	}
+	t := flowTenant(a)
+	u, err := s.checkUser(r, t, name, form.Get("passwd"))
+	e := f.entry(a, "password", "sign-in page")
 	if known := s.index.upn(name); known != nil && (t == nil || t.ID == known.Tenant) {
-		e.tenant, e.object, e.name = known.Tenant, known.ID, known.UPN
+		e.about(known)
 	}
 	if err := s.note(r.Context(), e, err); err != nil {
 		if p := problemOf(err); p.status >= 500 {
@@ -77,81 +71,56 @@ func (s *Service) servePassword(w http.ResponseWriter, r *http.Request, _ gate.V
 		}
 		return s.askPassword(w, r, f, a, name, errPassword.text)
 	}
-	if u.MustChange {
-		f.Step, f.User, f.Epoch = "change", u.ID, u.Epoch
-		return s.askChange(w, r, f, a, "")
-	}
-	return s.enter(w, r, f, a, u)
+	f.User, f.Epoch, f.From, f.Proofs = u.ID, u.Epoch, "", access.Proofs{}.With(access.Password, s.Now())
+	return s.advance(w, r, f, a, u)
 }
 
-// resume is what a flow was about: an authorize request, or nil for a device.
-func (s *Service) resume(f flow) (*authorization, *Tenant, error) {
+// resume is what a flow was about: an authorize request, or nil for any other.
+func (s *Service) resume(f flow) (*authorization, error) {
 	if f.Query == nil {
-		return nil, nil, nil
+		return nil, nil
 	}
 	a, _, err := s.readAuthorization(f.Tenant, f.Query, f.V1)
-	if err != nil {
-		return nil, nil, err
-	}
-	return a, a.tenant, nil
-}
-
-// enter begins the session of a person who proved who they are, and goes on
-// with what the flow was about.
-func (s *Service) enter(w http.ResponseWriter, r *http.Request, f flow, a *authorization, u *User) error {
-	g, err := s.beginSession(w, r, u, access.Proofs{{Method: access.Password, At: s.Now()}})
-	if err != nil {
-		return s.fault(w, r, err)
-	}
-	if a != nil {
-		return s.sendCode(w, r, a, u, g.grant)
-	}
-	f.Step = "device"
-	return s.askDevice(w, r, f, u, "")
+	return a, err
 }
 
 // serveChange takes the form by which a person chooses a password in the place
 // of one that somebody else chose.
-func (s *Service) serveChange(w http.ResponseWriter, r *http.Request, _ gate.Vars) error {
-	form, err := readForm(w, r)
-	if err != nil {
-		return s.fault(w, r, err)
-	}
-	f, err := s.unseal(r, form, "change")
-	if err != nil {
-		return s.fault(w, r, err)
-	}
-	a, _, err := s.resume(f)
-	if err != nil {
-		return s.fault(w, r, err)
-	}
-	u := s.index.user(f.User)
-	if u == nil || u.Disabled || u.Epoch != f.Epoch || !u.MustChange {
+func (s *Service) serveChange(w http.ResponseWriter, r *http.Request, form url.Values, f flow, a *authorization) error {
+	u, err := s.prover(r, f)
+	if err != nil || !u.MustChange {
 		return s.fault(w, r, errFlow)
 	}
 	next := form.Get("newpasswd")
-	if next != form.Get("confirmnewpasswd") {
-		return s.askChange(w, r, f, a, "The two entries are not the same.")
+	if problem, err := s.unfit(r.Context(), u, next, form.Get("confirmnewpasswd")); problem != "" || err != nil {
+		if err != nil {
+			return s.fault(w, r, err)
+		}
+		return s.askChange(w, r, f, a, problem)
 	}
-	if err := checkPassword(next, u.UPN); err != nil {
-		return s.askChange(w, r, f, a, publicText(err))
-	}
-	same, err := s.hasher.matches(r.Context(), u.Password, next)
-	if err != nil {
-		return s.fault(w, r, err)
-	}
-	if same {
-		return s.askChange(w, r, f, a, "The new password must be another than the old one.")
-	}
+	e := f.entry(a, "password", "password change")
+	e.about(u)
 	u, err = s.changePassword(r.Context(), u, next)
-	e := signIn{tenant: f.Tenant, object: f.User, how: "password", grant: "password change"}
-	if u != nil {
-		e.tenant, e.name = u.Tenant, u.UPN
-	}
 	if err := s.note(r.Context(), e, err); err != nil {
 		return s.fault(w, r, err)
 	}
-	return s.enter(w, r, f, a, u)
+	f.Epoch, f.From = u.Epoch, ""
+	return s.advance(w, r, f, a, u)
+}
+
+// unfit says why a person can't have the password that they chose, or "".
+func (s *Service) unfit(ctx context.Context, u *User, next, again string) (string, error) {
+	if next != again {
+		return "The two entries are not the same.", nil
+	}
+	if err := checkPassword(next, u.UPN); err != nil {
+		return publicText(err), nil
+	}
+	same, err := s.hasher.matches(ctx, u.Password, next)
+	if same {
+		return "The new password must be another than the old one.", err
+	}
+	return "", err
 }
 
 // changePassword gives the person a password that they chose. All that was
@@ -180,26 +149,17 @@ func (s *Service) changePassword(ctx context.Context, was *User, next string) (*
 // serveDevicePage shows where people type the code that a device shows them.
 // They sign in first: codes can be guessed by nobody who is nobody.
 func (s *Service) serveDevicePage(w http.ResponseWriter, r *http.Request, v gate.Vars) error {
-	f := flow{Bind: s.bind(w, r), Step: "password", Tenant: v["tenant"]}
+	f := s.newFlow(w, r, goalDevice, v["tenant"])
 	u, _, ok := s.session(r)
 	if !ok {
 		return s.askPassword(w, r, f, nil, "", "")
 	}
-	f.Step = "device"
 	return s.askDevice(w, r, f, u, "")
 }
 
 // serveCode takes a user code, and asks whether that device is meant.
-func (s *Service) serveCode(w http.ResponseWriter, r *http.Request, _ gate.Vars) error {
-	form, err := readForm(w, r)
-	if err != nil {
-		return s.fault(w, r, err)
-	}
-	f, err := s.unseal(r, form, "device")
-	if err != nil {
-		return s.fault(w, r, err)
-	}
-	u, _, ok := s.session(r)
+func (s *Service) serveCode(w http.ResponseWriter, r *http.Request, form url.Values, f flow, _ *authorization) error {
+	u, session, ok := s.session(r)
 	if !ok {
 		return s.fault(w, r, errFlow)
 	}
@@ -208,7 +168,7 @@ func (s *Service) serveCode(w http.ResponseWriter, r *http.Request, _ gate.Vars)
 		return s.askDevice(w, r, f, u, "There were too many wrong codes. Wait a quarter of an hour.")
 	}
 	var g keyedGrant
-	err = s.DB.View(r.Context(), func(tx *store.Tx) (err error) {
+	err := s.DB.View(r.Context(), func(tx *store.Tx) (err error) {
 		g, ok, err = s.waiting(tx, form.Get("otc"))
 		return err
 	})
@@ -219,7 +179,16 @@ func (s *Service) serveCode(w http.ResponseWriter, r *http.Request, _ gate.Vars)
 		s.pace.wrong(u.ID, now)
 		return s.askDevice(w, r, f, u, "That code is not known, or no longer valid.")
 	}
-	f.Step, f.Code, f.User = "confirm", typed(form.Get("otc")), u.ID
+	f.Code, f.User, f.Epoch, f.Proofs, f.From = typed(form.Get("otc")), u.ID, u.Epoch, session.Proofs, session.Key
+	return s.advance(w, r, f, nil, u)
+}
+
+// confirmDevice asks whether the device of f's code is meant.
+func (s *Service) confirmDevice(w http.ResponseWriter, r *http.Request, f flow, u *User) error {
+	g, ok, err := s.deviceOf(r.Context(), f.Code)
+	if err != nil || !ok {
+		return s.fault(w, r, errFlow)
+	}
 	c, err := s.lookup(u.Tenant, g.Client)
 	if err != nil {
 		return s.fault(w, r, err)
@@ -227,22 +196,24 @@ func (s *Service) serveCode(w http.ResponseWriter, r *http.Request, _ gate.Vars)
 	return s.askConfirm(w, r, f, u, c.app.Name)
 }
 
+// deviceOf is the device that waits with a user code; ok is false if none does.
+func (s *Service) deviceOf(ctx context.Context, code string) (g keyedGrant, ok bool, err error) {
+	err = s.DB.View(ctx, func(tx *store.Tx) (err error) {
+		g, ok, err = s.waiting(tx, code)
+		return err
+	})
+	return g, ok, err
+}
+
 // serveConfirm takes the person's yes or no to a device.
-func (s *Service) serveConfirm(w http.ResponseWriter, r *http.Request, _ gate.Vars) error {
-	form, err := readForm(w, r)
-	if err != nil {
-		return s.fault(w, r, err)
-	}
-	f, err := s.unseal(r, form, "confirm")
-	if err != nil {
-		return s.fault(w, r, err)
-	}
+func (s *Service) serveConfirm(w http.ResponseWriter, r *http.Request, form url.Values, f flow, _ *authorization) error {
 	u, g, ok := s.session(r)
 	if !ok || u.ID != f.User {
 		return s.fault(w, r, errFlow)
 	}
 	yes := form.Get("answer") == "yes"
 	e := signIn{tenant: u.Tenant, object: u.ID, name: u.UPN, how: "session", grant: "device code"}
+	var err error
 	if yes {
 		err = s.deviceConditions(r, &e, u, f.Code, g.grant)
 	}
@@ -260,28 +231,4 @@ func (s *Service) serveConfirm(w http.ResponseWriter, r *http.Request, _ gate.Va
 		return s.say(w, r, http.StatusOK, "The device was not signed in", "You can close this page.")
 	}
 	return s.say(w, r, http.StatusOK, "The device is signed in", "You can close this page and go back to the device.")
-}
-
-// serveLogout asks before it signs out: a link from elsewhere must not do it.
-func (s *Service) serveLogout(w http.ResponseWriter, r *http.Request, _ gate.Vars) error {
-	u, _, ok := s.session(r)
-	if !ok {
-		return s.say(w, r, http.StatusOK, "You are signed out", "You can close this page.")
-	}
-	return s.askLogout(w, r, flow{Bind: s.bind(w, r), Step: "logout"}, u)
-}
-
-// serveLogoutForm signs the browser out.
-func (s *Service) serveLogoutForm(w http.ResponseWriter, r *http.Request, _ gate.Vars) error {
-	form, err := readForm(w, r)
-	if err != nil {
-		return s.fault(w, r, err)
-	}
-	if _, err := s.unseal(r, form, "logout"); err != nil {
-		return s.fault(w, r, err)
-	}
-	if err := s.endSession(w, r); err != nil {
-		return s.fault(w, r, err)
-	}
-	return s.say(w, r, http.StatusOK, "You are signed out", "You can close this page.")
 }
