@@ -5,7 +5,10 @@ import (
 	"net/http"
 	"net/url"
 	"regexp"
+	"slices"
+	"strconv"
 	"strings"
+	"time"
 
 	"castellan/internal/arm"
 	"castellan/internal/gate"
@@ -26,6 +29,8 @@ type authorization struct {
 	challenge string
 	prompt    string
 	hint      string
+	mfa       bool           // the client wants several factors, whatever the policies want
+	maxAge    *time.Duration // how old the sign-in may be
 	v1        bool
 	path      string // the tenant as in the path
 	query     url.Values
@@ -81,6 +86,18 @@ func (s *Service) readRest(a *authorization, tenant string) error {
 	case !challengeForm.MatchString(a.challenge):
 		return problemf(501491, "invalid_request", "code_challenge must be 43 characters of base64url.")
 	}
+	var err error
+	if a.mfa, err = wantsMFA(q.Get("claims")); err != nil {
+		return err
+	}
+	if a.maxAge, err = readMaxAge(q.Get("max_age")); err != nil {
+		return err
+	}
+	for _, p := range strings.Fields(a.prompt) {
+		if !slices.Contains(prompts, p) || p == "none" && p != a.prompt {
+			return problemf(90023, "invalid_request", "Unsupported 'prompt' value '%s'. It must be login, consent, select_account or none.", printable(a.prompt))
+		}
+	}
 	k := &asking{form: q, v1: a.v1}
 	if err := s.readWish(k); err != nil {
 		return err
@@ -88,8 +105,28 @@ func (s *Service) readRest(a *authorization, tenant string) error {
 	if a.wish = k.wish; a.wish.resource == "" {
 		a.wish.resource = s.Site.GraphAudiences()[0]
 	}
-	_, err := s.target(tenant, a.wish.resource)
+	_, err = s.target(tenant, a.wish.resource)
 	return err
+}
+
+// prompts are what a client can ask to be shown. Consent is given by
+// administrators, so asking for it shows nothing of its own.
+var prompts = []string{"login", "consent", "select_account", "none", "admin_consent", "create"}
+
+func (a *authorization) prompts(what string) bool {
+	return slices.Contains(strings.Fields(a.prompt), what)
+}
+
+func readMaxAge(text string) (*time.Duration, error) {
+	if text == "" {
+		return nil, nil
+	}
+	n, err := strconv.ParseUint(text, 10, 31)
+	if err != nil {
+		return nil, problemf(900144, "invalid_request", "max_age must be a number of seconds.")
+	}
+	d := time.Duration(n) * time.Second
+	return &d, nil
 }
 
 var challengeForm = regexp.MustCompile(`^[A-Za-z0-9_-]{43}$`)
@@ -151,18 +188,36 @@ func (s *Service) serveAuthorize(v1 bool) func(http.ResponseWriter, *http.Reques
 	}
 }
 
-// proceed sends a code if somebody is signed in already, else asks who it is.
+// proceed sends a code if somebody is signed in already and showed enough, else
+// asks who it is or for what is missing.
 func (s *Service) proceed(w http.ResponseWriter, r *http.Request, a *authorization) error {
 	u, g, ok := s.session(r)
 	fits := ok && (a.tenant == nil || a.tenant.ID == u.Tenant) && (a.hint == "" || fold(a.hint) == fold(u.UPN))
-	if fits && a.prompt != "login" && a.prompt != "select_account" {
-		return s.sendCode(w, r, a, u, g.grant)
+	fits = fits && (a.maxAge == nil || s.Now().Sub(g.Proofs.SignedIn()) <= *a.maxAge)
+	if a.prompts("none") {
+		return s.silently(w, r, a, u, g, fits)
 	}
-	if a.prompt == "none" {
+	f := s.newFlow(w, r, goalCode, a.path)
+	f.V1, f.Query = a.v1, a.query
+	if !fits || a.prompts("login") {
+		return s.askPassword(w, r, f, a, a.hint, "")
+	}
+	f.User, f.Epoch, f.Proofs, f.From = u.ID, u.Epoch, g.Proofs, g.Key
+	if a.prompts("select_account") {
+		return s.askAccount(w, r, f, a, u)
+	}
+	return s.advance(w, r, f, a, u)
+}
+
+// silently answers without showing anything.
+func (s *Service) silently(w http.ResponseWriter, r *http.Request, a *authorization, u *User, g keyedGrant, fits bool) error {
+	if !fits {
 		return s.sendError(w, r, a, problemf(50058, "login_required", "A silent sign-in request was sent but no user is signed in."))
 	}
-	f := flow{Bind: s.bind(w, r), Step: "password", Tenant: a.path, V1: a.v1, Query: a.query}
-	return s.askPassword(w, r, f, a, a.hint, "")
+	if a.mfa && !g.Proofs.MFA() {
+		return s.sendError(w, r, a, problemf(50076, "interaction_required", "Due to a configuration change made by your administrator, or because you moved to a new location, you must use multi-factor authentication to access the resource."))
+	}
+	return s.sendCode(w, r, a, u, g.grant)
 }
 
 // sendCode gives the client a code for the person.
@@ -222,7 +277,7 @@ func (s *Service) send(w http.ResponseWriter, r *http.Request, a *authorization,
 	if a.mode == "fragment" {
 		mark = "#"
 	}
-	pageHeaders(w, a.redirect, s.style)
+	pageHeaders(w, a.redirect, s.style, false)
 	w.Header().Set("Location", a.redirect+mark+v.Encode())
 	w.WriteHeader(http.StatusFound)
 	return nil

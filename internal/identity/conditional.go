@@ -6,7 +6,6 @@ import (
 	"net/netip"
 
 	"castellan/internal/access"
-	"castellan/internal/store"
 )
 
 // rulesOf are the Conditional Access policies of a tenant.
@@ -86,7 +85,8 @@ func capolids(ids []string) string {
 // silence is told; a person is asked for what is missing.
 func (s *Service) unmet(w http.ResponseWriter, r *http.Request, a *authorization, _ *User, _ grant, v access.Verdict, err error) error {
 	if a.prompt != "none" && v.Needs(access.Fresh) {
-		f := flow{Bind: s.bind(w, r), Step: "password", Tenant: a.path, V1: a.v1, Query: a.query}
+		f := s.newFlow(w, r, goalCode, a.path)
+		f.V1, f.Query = a.v1, a.query
 		return s.askPassword(w, r, f, a, a.hint, "")
 	}
 	if a.prompt != "none" && len(v.Policies) > 0 {
@@ -102,12 +102,7 @@ func (s *Service) unmet(w http.ResponseWriter, r *http.Request, a *authorization
 // deviceConditions asks the policies before a person lets a device in. The code
 // is looked at again when it is settled.
 func (s *Service) deviceConditions(r *http.Request, e *signIn, u *User, code string, session grant) error {
-	var g keyedGrant
-	ok := false
-	err := s.DB.View(r.Context(), func(tx *store.Tx) (err error) {
-		g, ok, err = s.waiting(tx, code)
-		return err
-	})
+	g, ok, err := s.deviceOf(r.Context(), code)
 	if err != nil || !ok {
 		return err // settle says that the code is no longer valid
 	}

@@ -23,7 +23,7 @@ func (s *Service) Login() *gate.Plane {
 	token, tokenV1 := s.serveToken(false), s.serveToken(true)
 	device, deviceV1 := s.serveDevice(false), s.serveDevice(true)
 	authorize, authorizeV1 := s.serveAuthorize(false), s.serveAuthorize(true)
-	return &gate.Plane{
+	p := &gate.Plane{
 		Name: "login", Fold: true, Refuse: s.refuseLogin,
 		Host: func(h string) bool { return h == s.Site.Host() },
 		Routes: []gate.Route{
@@ -43,16 +43,14 @@ func (s *Service) Login() *gate.Plane {
 			gate.Public(pageWay, "GET /{tenant}/oauth2/v2.0/authorize", authorize),
 			gate.Public(pageWay, "POST /{tenant}/oauth2/v2.0/authorize", authorize),
 			gate.Public(pageWay, "GET /{tenant}/oauth2/authorize", authorizeV1),
-			gate.Public(pageWay, "POST /common/login", s.servePassword),
-			gate.Public(pageWay, "POST /common/changepassword", s.serveChange),
 			gate.Public(pageWay, "GET /common/oauth2/deviceauth", s.serveDevicePage),
-			gate.Public(pageWay, "POST /common/oauth2/deviceauth", s.serveCode),
-			gate.Public(pageWay, "POST /common/oauth2/deviceconfirm", s.serveConfirm),
+			gate.Public(pageWay, "GET "+securityPath, s.serveSecurity),
 			gate.Public(pageWay, "GET /{tenant}/oauth2/v2.0/logout", s.serveLogout),
 			gate.Public(pageWay, "GET /{tenant}/oauth2/logout", s.serveLogout),
-			gate.Public(pageWay, "POST /common/oauth2/logout", s.serveLogoutForm),
 		},
 	}
+	p.Routes = append(p.Routes, s.formDoors()...)
+	return p
 }
 
 // serveConfiguration is OpenID Connect discovery. The names in it are those by

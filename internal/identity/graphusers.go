@@ -110,7 +110,7 @@ func (v *visit) changeOwn() (answer, error) {
 		return answer{}, err
 	}
 	t := v.s.index.tenantOf(v.tenant)
-	if _, err := v.s.checkUser(v.r.Context(), t, u.UPN, b.Current); err != nil {
+	if _, err := v.s.checkUser(v.r, t, u.UPN, b.Current); err != nil {
 		return answer{}, err
 	}
 	if err := checkPassword(b.Next, u.UPN); err != nil {

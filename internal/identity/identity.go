@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"net/netip"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -40,6 +41,7 @@ type Service struct {
 	revoked revocations
 	hasher  *hasher
 	locks   lockout
+	spray   spray
 	pace    pace
 	flows   seal.Key
 	style   style
@@ -62,13 +64,14 @@ func New(cfg Config) (*Service, error) {
 	s := &Service{
 		Config: cfg, index: newIndex(), keys: newKeyring(cfg.Root), hasher: newHasher(), flows: cfg.Root.Derive("identity flows"), style: st,
 		cache: tokenCache{m: map[[32]byte]*verified{}}, revoked: revocations{m: map[string]time.Time{}},
-		locks: lockout{known: map[string]lock{}, other: map[string]lock{}},
-		pace:  pace{polls: map[string]time.Time{}, guesses: map[string][]time.Time{}},
-		apis:  audiences(cfg.Site), known: wellKnown(cfg.Site),
+		locks: lockout{known: map[string]lock{}, other: map[string]lock{}}, spray: spray{nets: map[netip.Prefix]guesses{}},
+		pace: pace{polls: map[string]time.Time{}, guesses: map[string][]time.Time{}},
+		apis: audiences(cfg.Site), known: wellKnown(cfg.Site),
 	}
 	if s.issuers, err = issuer.Open(issuer.Config{File: cfg.Issuers, Own: s.own, Now: cfg.Now}); err != nil {
 		return nil, err
 	}
+	s.OnPrincipalGone(forgetMethods)
 	ctx := context.Background()
 	err = cfg.DB.View(ctx, func(tx *store.Tx) error {
 		for _, load := range []func(*store.Tx) error{s.index.load, s.keys.load, s.revoked.load, s.locks.load} {

@@ -134,3 +134,31 @@ func (l *lockout) counted(name string) bool {
 	_, ok := l.known[lockKey(name)]
 	return ok
 }
+
+// sweep forgets failures that no longer count.
+func (l *lockout) sweep(tx *store.Tx, now time.Time) error {
+	rows, err := tx.Scan(lockTable, "", "", 0)
+	if err != nil {
+		return err
+	}
+	for _, r := range rows {
+		v, _, err := store.GetJSON[lock](tx, lockTable, r.Key)
+		if err != nil {
+			return err
+		}
+		if now.Sub(v.Last) <= forgetAfter || v.Failures == 0 {
+			continue
+		}
+		if err := tx.Delete(lockTable, r.Key); err != nil {
+			return err
+		}
+		tx.After(func() {
+			l.mu.Lock()
+			defer l.mu.Unlock()
+			if now.Sub(l.known[r.Key].Last) > forgetAfter {
+				delete(l.known, r.Key)
+			}
+		})
+	}
+	return nil
+}

@@ -69,7 +69,7 @@ type button struct {
 	Other, Focus       bool
 }
 
-type link struct {
+type anchor struct {
 	Href  template.URL
 	Label string
 }
@@ -86,7 +86,7 @@ type view struct {
 	Fields                                    []field
 	Buttons                                   []button
 	Ask, Way, Start                           string
-	Link                                      *link
+	Link                                      *anchor
 	Style                                     template.CSS
 	Script                                    template.JS
 }
@@ -141,7 +141,7 @@ func (s *Service) say(w http.ResponseWriter, _ *http.Request, status int, title,
 // fault shows an error that no client can be told of.
 func (s *Service) fault(w http.ResponseWriter, _ *http.Request, err error) error {
 	p := problemOf(err)
-	return s.show(w, p.status, "", view{Title: "The sign-in can't go on", Error: p.text, Small: p.description()[:min(len(p.description()), len("AADSTS0000000"))]})
+	return s.show(w, p.status, "", view{Title: "The sign-in can't go on", Error: p.text, Small: fmt.Sprintf("AADSTS%d", p.number)})
 }
 
 // form is a page with the form of a step, which carries the flow.
@@ -173,7 +173,7 @@ func (s *Service) askPassword(w http.ResponseWriter, r *http.Request, f flow, a 
 	return s.form(w, r, statusOf(problem), stepPassword, f, a, view{Title: "Sign in", Error: problem, Fields: []field{
 		{Name: "login", Label: "User name", Type: "text", Auto: "username webauthn", Value: name, Focus: name == ""},
 		{Name: "passwd", Label: "Password", Type: "password", Auto: "current-password", Focus: name != ""},
-	}, Buttons: []button{{Label: "Sign in"}, {Name: "way", Value: "passkey", Label: "Use a passkey", Other: true}}, Link: &link{securityPath, "Your sign-in methods"}})
+	}, Buttons: []button{{Label: "Sign in"}, {Name: "way", Value: "passkey", Label: "Use a passkey", Other: true}}, Link: &anchor{securityPath, "Your sign-in methods"}})
 }
 
 func (s *Service) askAccount(w http.ResponseWriter, r *http.Request, f flow, a *authorization, u *User) error {
@@ -198,7 +198,7 @@ func (s *Service) askOwnPassword(w http.ResponseWriter, r *http.Request, f flow,
 	return s.form(w, r, statusOf(problem), stepOwn, f, nil, view{Title: "Change your password", Who: u.UPN, Error: problem,
 		Text:    "At least 12 characters. Everything else that is signed in with the old one is signed out.",
 		Fields:  append([]field{{Name: "passwd", Label: "Present password", Type: "password", Auto: "current-password", Focus: true}}, newPassword(false)...),
-		Buttons: []button{{Label: "Change password"}}, Link: &link{securityPath, "Back to your sign-in methods"}})
+		Buttons: []button{{Label: "Change password"}}, Link: &anchor{securityPath, "Back to your sign-in methods"}})
 }
 
 // askFactor asks for a second factor that the person has.

@@ -21,8 +21,12 @@ type signIn struct {
 	how                       string // what was shown: secret, certificate, password, refresh, ...
 	grant                     string
 	resource                  string
+	said                      string         // what happened, where it is no sign-in
 	verdict                   access.Verdict // what Conditional Access said, once it was asked
 }
+
+// about says who it is about.
+func (e *signIn) about(u *User) { e.tenant, e.object, e.name = u.Tenant, u.ID, u.UPN }
 
 // note records how an attempt ended and returns the error that it ended with.
 // What can't be recorded fails, and nothing is given.
@@ -33,6 +37,9 @@ func (s *Service) note(ctx context.Context, e signIn, err error) error {
 	}
 	if e.resource != "" {
 		x.Reason = "signed in for " + e.resource
+	}
+	if e.said != "" {
+		x.Reason = e.said
 	}
 	if isGUID(e.app) {
 		x.App = e.app

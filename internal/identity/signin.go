@@ -167,11 +167,7 @@ func (s *Service) serveCode(w http.ResponseWriter, r *http.Request, form url.Val
 	if !s.pace.guess(u.ID, now) {
 		return s.askDevice(w, r, f, u, "There were too many wrong codes. Wait a quarter of an hour.")
 	}
-	var g keyedGrant
-	err := s.DB.View(r.Context(), func(tx *store.Tx) (err error) {
-		g, ok, err = s.waiting(tx, form.Get("otc"))
-		return err
-	})
+	g, ok, err := s.deviceOf(r.Context(), form.Get("otc"))
 	if err != nil {
 		return s.fault(w, r, err)
 	}
