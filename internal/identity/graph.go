@@ -49,7 +49,7 @@ func (s *Service) Graph() *gate.Plane {
 	}
 	for _, more := range [][]gate.Route{
 		s.selfDoors(),
-		s.userDoors(),
+		s.userDoors(), s.methodDoors(),
 		s.groupDoors(),
 		s.appDoors(),
 		s.federatedDoors(),

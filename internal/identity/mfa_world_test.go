@@ -135,6 +135,7 @@ func (w *world) addPasskey(c *http.Client, page reply) (d *mfatest.Device, recov
 	if len(recovery) == 0 {
 		w.t.Fatalf("adding a passkey: %d %s", page.status, page.body)
 	}
+	w.send(c, page, "/common/register/codes")
 	return d, recovery
 }
 
