@@ -204,7 +204,7 @@ func (l *lab) keyAndSignature(t *testing.T) (key, signature string) {
 // other plane; once the job is over it opens nothing (MID-04).
 func TestRunTokenIsForItsRun(t *testing.T) {
 	needsSandbox(t)
-	s := spawn(t, t.TempDir()+"/data")
+	a, s := serveHere(t)
 	l := newLab(t, s)
 	storage := l.group + "/providers/Microsoft.Storage/storageAccounts/" + l.account
 	vault := l.group + "/providers/Microsoft.KeyVault/vaults/lab-vault"
@@ -218,16 +218,11 @@ func TestRunTokenIsForItsRun(t *testing.T) {
 	if !ok {
 		t.Fatal(c.led.wrong)
 	}
-	l.start("own", "echo token $AZUREML_RUN_TOKEN; while :; do sleep 1; done", nil)
-	var token string
-	l.until(t, time.Minute, "the job's token", func() bool {
-		if st := l.status("own"); st == "Failed" || st == "Canceled" {
-			t.Fatalf("the job is %s: %s", st, l.log("own"))
-		}
-		first, rest, ok := strings.Cut(l.log("own"), "\n")
-		_, token, _ = strings.Cut(first, "token ")
-		return ok && rest == "" && token != ""
-	})
+	l.start("own", "echo $AZUREML_RUN_TOKEN $(cat /proc/sys/kernel/hostname); while :; do sleep 1; done", nil)
+	words := strings.Fields(l.said(t, "own"))
+	token, box := words[0], words[1]
+	host := l.door
+	l.door = a.insideOf(box)
 	own := func() []doorway {
 		return []doorway{
 			{"ml", http.MethodGet, l.mlflow + "runs/get?run_id=own", nil},
@@ -264,6 +259,7 @@ func TestRunTokenIsForItsRun(t *testing.T) {
 			t.Errorf("%s %s with a run's token = %d %s", d.method, d.url, a.status, a.body)
 		}
 	}
+	theft(t, a, l, token, map[string]door{"the host": host, "another sandbox": a.insideOf("job-another")})
 	l.must(t, nil, l.arm, http.MethodPost, l.url(l.workspace+"/jobs/own/cancel"), nil)
 	l.until(t, time.Minute, "the job's end", func() bool { return l.status("own") == "Canceled" })
 	for _, d := range own() {

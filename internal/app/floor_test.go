@@ -92,3 +92,18 @@ func holdFile(t *testing.T, pkg string, floor int, path string) {
 		}
 	}
 }
+
+// goFiles are all files of the program that are no tests.
+func goFiles(t *testing.T) (out []string) {
+	t.Helper()
+	all, err := filepath.Glob("../*/*.go")
+	if err != nil || len(all) < 100 {
+		t.Fatalf("%d files: %v", len(all), err)
+	}
+	for _, f := range all {
+		if !strings.HasSuffix(f, "_test.go") {
+			out = append(out, f)
+		}
+	}
+	return out
+}

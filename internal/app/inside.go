@@ -8,15 +8,18 @@ import (
 	"net/http"
 
 	"castellan/internal/arm"
+	"castellan/internal/gate"
 	"castellan/internal/resource"
 	"castellan/internal/server"
 	"castellan/internal/store"
 )
 
 // edge serves the platform on a listener that lies inside a sandbox, until the
-// sandbox ends: by the same names, with the same doors.
-func (a *App) edge(l net.Listener) error {
+// sandbox ends: by the same names, with the same doors. Requests that come by it
+// are known to come out of that sandbox.
+func (a *App) edge(sandbox string, l net.Listener) error {
 	srv := a.Handler.Server()
+	srv.BaseContext = func(net.Listener) context.Context { return gate.From(context.Background(), sandbox) }
 	err := srv.Serve(tls.NewListener(l, a.CA.TLS()))
 	if errors.Is(err, net.ErrClosed) || errors.Is(err, http.ErrServerClosed) {
 		return nil
@@ -26,10 +29,10 @@ func (a *App) edge(l net.Listener) error {
 
 // proxy serves a CONNECT proxy to the edge inside a sandbox that has no names of
 // its own.
-func (a *App) proxy(l net.Listener) error {
+func (a *App) proxy(sandbox string, l net.Listener) error {
 	p := &server.Proxy{Site: a.Site, Edge: func(context.Context) (net.Conn, error) {
 		here, there := net.Pipe()
-		go func() { _ = a.edge(&oneConn{conn: there}) }() // ends with the connection
+		go func() { _ = a.edge(sandbox, &oneConn{conn: there}) }() // ends with the connection
 		return here, nil
 	}}
 	return p.Serve(l)

@@ -21,10 +21,13 @@ type Config struct {
 	Tools []string                     // folders of the host that every task may read
 	Names func(tenant string) []string // host names of the platform and of a tenant, asked at each start; nil means none
 	CA    func() []byte                // PEM of the platform's authority; nil means none
-	Edge  func(l net.Listener) error   // serves the platform's TLS edge until l is closed; nil means tasks do not reach it
-	Proxy func(l net.Listener) error   // serves a CONNECT proxy to the edge alone until l is closed; nil means none
+	Edge  Serve                        // serves the platform's TLS edge; nil means tasks do not reach it
+	Proxy Serve                        // serves a CONNECT proxy to the edge alone; nil means none
 	Slots int                          // tasks that run at once; 0 means 16
 }
+
+// Serve serves a listener inside the sandbox of this name until l is closed.
+type Serve func(sandbox string, l net.Listener) error
 
 // firstUser is the host user of the first slot in tier root: far above those
 // of people, services and other programs' containers.
@@ -138,7 +141,7 @@ func (s *Service) Run(ctx context.Context, t Task, begun func(tier string)) (End
 	}
 	var served sync.WaitGroup
 	for name, l := range p.Listeners() {
-		served.Go(func() { s.serve(name, l, t.Listeners[name]) })
+		served.Go(func() { s.serve(t, name, l) })
 	}
 	exit := p.Wait() // and the listeners are closed
 	served.Wait()
@@ -158,16 +161,17 @@ func (s *Service) place(slot int, tenant string) Place {
 }
 
 // serve serves one listener until it is closed; that is how each of them ends.
-func (s *Service) serve(name string, l net.Listener, h http.Handler) {
+func (s *Service) serve(t Task, name string, l net.Listener) {
+	h := t.Listeners[name]
 	switch {
 	case h != nil:
 		srv := &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 30 * time.Second, WriteTimeout: 60 * time.Second, MaxHeaderBytes: 32 << 10}
 		srv.Serve(l)
 		srv.Close()
 	case name == EdgeListener:
-		s.cfg.Edge(l)
+		s.cfg.Edge(t.Name, l)
 	case name == ProxyListener:
-		s.cfg.Proxy(l)
+		s.cfg.Proxy(t.Name, l)
 	}
 }
 

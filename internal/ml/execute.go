@@ -133,7 +133,7 @@ func (k *work) launch(ctx context.Context) (Ended, error) {
 	if err != nil {
 		return Ended{}, err
 	}
-	run := liveRun{workspace: k.w.Doc.ID, run: k.run, object: k.who.principal, tenant: k.w.tenant}
+	run := liveRun{workspace: k.w.Doc.ID, run: k.run, object: k.who.principal, tenant: k.w.tenant, sandbox: sandboxName(k.open.Instance)}
 	if run.object == "" {
 		run.object = k.in.By.Object
 	}
@@ -155,7 +155,7 @@ func (k *work) launch(ctx context.Context) (Ended, error) {
 	log := newLogs(k)
 	defer log.close()
 	t := Task{
-		Name: sandboxName(k.open.Instance), Dir: k.dir.root, ReadOnly: []string{k.dir.inputs}, Work: k.dir.code,
+		Name: run.sandbox, Dir: k.dir.root, ReadOnly: []string{k.dir.inputs}, Work: k.dir.code,
 		Command: []string{shell(), "-c", command}, CPUs: float64(k.cl.size.CPUs), MemoryMB: k.cl.size.MemoryMB, Timeout: timeout, Log: log, Tenant: k.w.tenant,
 	}
 	t.Env, t.Listeners = k.surroundings(token, expiry)

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"castellan/internal/arm"
+	"castellan/internal/gate"
 	"castellan/internal/resource"
 	"castellan/internal/store"
 )
@@ -184,8 +185,15 @@ func TestARunTokenLivesAsLongAsItsRun(t *testing.T) {
 	who := func(raw string) (arm.Caller, bool, error) {
 		r, _ := http.NewRequest("GET", "https://castellan.localhost/", nil)
 		r.Header.Set("Authorization", "Bearer "+raw)
-		return w.s.RunToken(r)
+		return w.s.RunToken(r.WithContext(gate.From(r.Context(), w.inside)))
 	}
+	for _, elsewhere := range []string{"", "job-of-another", w.boxes.last().Name + "x"} {
+		w.inside = elsewhere
+		if c, ok, err := who(token); !ok || err == nil || !c.IsZero() {
+			t.Errorf("the token, stolen and shown from %q, is %+v, %v", elsewhere, c, err)
+		}
+	}
+	w.inside = w.boxes.last().Name
 	c, ok, err := who(token)
 	if !ok || err != nil || c.Lease == nil || c.Lease.Item != "j1" {
 		t.Fatalf("RunToken = %+v, %v, %v", c, ok, err)

@@ -81,6 +81,7 @@ type liveRun struct {
 	attempt   string
 	object    string
 	tenant    string
+	sandbox   string    // its token is good out of it alone
 	until     time.Time // no token outlives it: the job's timeout; zero if it has none
 }
 
@@ -156,7 +157,8 @@ func (g *signer) read(raw string) (runClaims, error) {
 
 // RunToken is the caller that a request's run token proves. ok is false if the
 // request carries none, so that another verifier may look at it; a run token
-// that is not good any more is an error.
+// that is not good any more is an error, and so is one that comes from anywhere
+// but its run's own sandbox: whoever stole it has nothing.
 func (s *Service) RunToken(r *http.Request) (c arm.Caller, ok bool, err error) {
 	raw, ok := bearer(r)
 	if !ok || !s.signer.mine(raw) {
@@ -174,6 +176,9 @@ func (s *Service) RunToken(r *http.Request) (c arm.Caller, ok bool, err error) {
 	run, alive := s.live.find(workspace, claims.Run)
 	if !alive || run.attempt != claims.Attempt || run.object != claims.Object {
 		return arm.Caller{}, true, refused
+	}
+	if from := gate.Origin(r.Context()); run.sandbox == "" || from != run.sandbox {
+		return arm.Caller{}, true, arm.Errorf(arm.Unauthenticated, "the run token is not valid here: it is bound to its run's sandbox, and the request comes from elsewhere")
 	}
 	return run.caller(), true, nil
 }

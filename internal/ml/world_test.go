@@ -64,6 +64,8 @@ type world struct {
 	site   arm.Site
 	stop   func()
 
+	inside string // the sandbox that requests come out of, or ""
+
 	mu     sync.Mutex
 	who    map[string]arm.Caller
 	planes []*gate.Plane
@@ -164,6 +166,7 @@ func (w *world) caller(r *http.Request) (arm.Caller, error) {
 }
 
 func (w *world) handle(rw http.ResponseWriter, r *http.Request) {
+	r = r.WithContext(gate.From(r.Context(), r.Header.Get("test-inside"))) // as the edge inside a sandbox does
 	w.mu.Lock()
 	planes := w.planes
 	w.mu.Unlock()
@@ -211,6 +214,7 @@ func (w *world) do(who, method, path, body string, want int) (int, map[string]an
 		w.t.Fatal(err)
 	}
 	req.Header.Set("Authorization", "Bearer "+who)
+	req.Header.Set("test-inside", w.inside)
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
 		w.t.Fatal(err)
