@@ -36,7 +36,11 @@ func (a *App) whole(c arm.Caller) (arm.Caller, error) {
 	if c.Lease != nil {
 		return c, nil
 	}
-	return a.identity.Known(c.Tenant, c.Object)
+	known, err := a.identity.Known(c.Tenant, c.Object)
+	if c.Token == "lent" {
+		known.Token, known.App = c.Token, c.App
+	}
+	return known, err
 }
 
 // roles gives and takes roles for ml.
@@ -116,9 +120,9 @@ func (l mlSandboxes) Address(listener string) string { return l.s.Address(listen
 // mlTokens mints tokens of compute's identities, for jobs.
 type mlTokens struct{ *App }
 
-func (l mlTokens) Managed(ctx context.Context, as arm.Caller, of arm.ID, audience string) (token arm.Secret, client string, expires time.Time, err error) {
+func (l mlTokens) Managed(ctx context.Context, as arm.Caller, of arm.ID, audience, sandbox string) (token arm.Secret, client string, expires time.Time, err error) {
 	token, err = admit(ctx, l.gate, as, identity.MintManaged, gate.Target{ID: of}, func(g gate.Grant) (arm.Secret, error) {
-		text, until, app, err := l.identity.ManagedToken(ctx, g, audience)
+		text, until, app, err := l.identity.ManagedToken(ctx, g, audience, sandbox)
 		client, expires = app, until
 		return arm.NewSecret([]byte(text)), err
 	})
@@ -128,11 +132,43 @@ func (l mlTokens) Managed(ctx context.Context, as arm.Caller, of arm.ID, audienc
 	return token, client, expires, err
 }
 
-// mlMetadata serves managed identities inside sandboxes.
+func (l mlTokens) Client(principal string) string {
+	c, err := l.identity.Known(l.Site.Tenant, principal)
+	if err != nil {
+		return "" // it is gone
+	}
+	return c.App
+}
+
+// mlPeople lends people's identities to their jobs.
+type mlPeople struct{ *App }
+
+func (l mlPeople) Lend(x ml.Loan)                       { l.identity.Lend(identity.Loan(x)) }
+func (l mlPeople) Recall(id string)                     { l.identity.Recall(id) }
+func (l mlPeople) Lender(x ml.Loan) (arm.Caller, error) { return l.identity.Lender(identity.Loan(x)) }
+
+func (l mlPeople) Token(ctx context.Context, as arm.Caller, job arm.ID, loan, audience string) (token arm.Secret, client string, expires time.Time, err error) {
+	token, err = admit(ctx, l.gate, as, identity.MintLent, gate.Target{ID: job, Item: loan}, func(g gate.Grant) (arm.Secret, error) {
+		text, until, app, err := l.identity.LentToken(ctx, g, audience)
+		client, expires = app, until
+		return arm.NewSecret([]byte(text)), err
+	})
+	return token, client, expires, err
+}
+
+// mlMetadata tells tokens inside sandboxes.
 type mlMetadata struct{ now func() time.Time }
 
-func (l mlMetadata) Serve(secret arm.Secret, token ml.TokenFunc) http.Handler {
-	return compute.MSI(compute.MSIConfig{Secret: secret, Token: compute.TokenFunc(token), Now: l.now})
+func (l mlMetadata) Managed(secret arm.Secret, token ml.TokenFunc) http.Handler {
+	return compute.MSI(secret, compute.TokenFunc(token), l.now)
+}
+
+func (l mlMetadata) Instance(token ml.TokenFunc, facts map[string]any) http.Handler {
+	return compute.IMDS(compute.TokenFunc(token), facts, l.now)
+}
+
+func (l mlMetadata) Lent(token ml.LentFunc) http.Handler {
+	return compute.OBO(compute.LentFunc(token), l.now)
 }
 
 // workspaces is what tracking asks of ml: facts, which need no grant.

@@ -83,6 +83,16 @@ type Caller struct {
 	AMR    []string // how the caller signed in (RFC 8176)
 	Token  string   // which class of credential was shown: access, run, sharedkey, sas, system
 	Lease  *Lease   // what the credential itself grants; nil for whoever roles decide for
+	SignIn SignIn   // what a person's token came of; zero for tokens that nothing more may come of
+}
+
+// SignIn is what a person's token came of, for whoever acts for the person later:
+// it must still hold then.
+type SignIn struct {
+	Family  string   `json:"family,omitempty"`  // of all that the sign-in gave; "" is no sign-in
+	Epoch   int      `json:"epoch,omitempty"`   // the person's, at that time
+	Shown   []string `json:"shown,omitempty"`   // what they showed and when, in identity's words
+	Address string   `json:"address,omitempty"` // where the call came from, if that is known
 }
 
 // Lease is what a credential itself allows: instead of the caller's roles when

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"castellan/internal/arm"
 	"castellan/internal/node"
 )
 
@@ -44,11 +45,14 @@ type Place struct {
 	Grace time.Duration // between SIGTERM and SIGKILL
 }
 
-// Names of the listeners that every sandbox may have, and of the metadata service.
+// Names of the listeners that every sandbox may have, and of those that ask for
+// no secret and are therefore only where a sandbox has a network of its own: on
+// a loopback that it shares, everybody on the machine could ask.
 const (
 	EdgeListener  = "edge"
 	ProxyListener = "proxy"
-	IMDSListener  = "imds" // at IMDSAddr, where the tier can
+	IMDSListener  = "imds" // at IMDSAddr; left out where it can't be
+	OBOListener   = "obo"  // refused where it can't be
 )
 
 // IMDSAddr is where clients look for the instance metadata service.
@@ -96,6 +100,9 @@ func Plan(t Task, pl Place) (node.Plan, error) {
 			p.Hosts = append(p.Hosts, node.Host{Name: n, Addr: "127.0.0.1"})
 		}
 	}
+	if _, lent := t.Listeners[OBOListener]; lent && !pl.Tier.Namespaced() {
+		return node.Plan{}, arm.Errorf(arm.Unsupported, "the job wants a person's identity (UserIdentity), which is lent into sandboxes with a network of their own alone; this machine's are of tier %s", pl.Tier)
+	}
 	p.Listen = listens(t, pl)
 	return p, p.Check()
 }
@@ -119,6 +126,9 @@ func listens(t Task, pl Place) []node.Listen {
 	}
 	port := 46800
 	for _, name := range slices.Sorted(maps.Keys(t.Listeners)) {
+		if name == IMDSListener && !pl.Tier.Namespaced() {
+			continue
+		}
 		addr := IMDSAddr
 		if name != IMDSListener {
 			addr = fmt.Sprintf("127.0.0.1:%d", port)

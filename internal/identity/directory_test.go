@@ -181,7 +181,7 @@ func TestManagedIdentity(t *testing.T) {
 		if err != nil {
 			return "", err
 		}
-		token, exp, client, err := w.s.ManagedToken(context.Background(), g, "https://storage.azure.com")
+		token, exp, client, err := w.s.ManagedToken(context.Background(), g, "https://storage.azure.com", "")
 		if err == nil && (client == "" || !exp.After(w.now())) {
 			t.Errorf("client %q, until %v", client, exp)
 		}
@@ -210,7 +210,7 @@ func TestManagedIdentity(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, _, _, err := w.s.ManagedToken(context.Background(), g, "https://storage.azure.com"); err == nil {
+	if _, _, _, err := w.s.ManagedToken(context.Background(), g, "https://storage.azure.com", ""); err == nil {
 		t.Error("whoever a custom role allows it gets a workspace's token")
 	}
 	graph := w.appToken("https://" + w.site.GraphHost())

@@ -49,6 +49,7 @@ type Service struct {
 	known   map[string]*App
 	issuers *issuer.Keys
 	rules   atomic.Pointer[map[string]*access.Rules] // Conditional Access, by tenant
+	loans   loans
 	onGone  []func(tx *store.Tx, principal string) error
 	// onTenant makes what else a tenant begins with.
 	onTenant func(tx *store.Tx, f Founded) (subscription string, err error)

@@ -33,6 +33,8 @@ type subject struct {
 	how      string
 	proofs   access.Proofs // of a person
 	public   bool          // the client showed no credential
+	loan     string        // the token is dead when this loan is over
+	sandbox  string        // the token is good out of this sandbox alone
 }
 
 // lifetime is the random lifetime of an access token.
@@ -41,6 +43,31 @@ func lifetime() time.Duration {
 	_, _ = rand.Read(b[:]) // never fails
 	return shortest + time.Duration(binary.BigEndian.Uint64(b[:])%uint64(spread/time.Second))*time.Second
 }
+
+// shownText is what a person showed, as their tokens carry it for those who act
+// for them later.
+func shownText(p access.Proofs) []string {
+	out := []string{}
+	for _, x := range p {
+		out = append(out, string(x.Method)+" "+x.At.UTC().Format(time.RFC3339))
+	}
+	return out
+}
+
+// shownProofs reads shownText; what is malformed shows nothing.
+func shownProofs(words []string) (p access.Proofs) {
+	for _, w := range words {
+		method, at, _ := strings.Cut(w, " ")
+		if t, err := time.Parse(time.RFC3339, at); err == nil {
+			p = append(p, access.Proof{Method: access.Method(method), At: t})
+		}
+	}
+	return p
+}
+
+// sandboxClaim is the member of cnf (RFC 7800) that names the sandbox which a
+// token is bound to.
+const sandboxClaim = "castellan/sandbox"
 
 // accessToken makes an access token. sid, evd and epc are the platform's own:
 // by them a token dies with the sign-in, credential or password that it came from.
@@ -55,6 +82,12 @@ func (s *Service) accessToken(sub subject, to api) (string, time.Time, error) {
 		object = principalClaims(m, sub)
 	}
 	tenant := m["tid"].(string)
+	if sub.loan != "" {
+		m["loan"] = sub.loan
+	}
+	if sub.sandbox != "" {
+		m["cnf"] = map[string]string{sandboxClaim: sub.sandbox}
+	}
 	m["oid"] = object
 	m["iss"], m["ver"] = s.issuer(tenant, to.v1), map[bool]string{true: "1.0", false: "2.0"}[to.v1]
 	proof := map[bool]string{true: "0", false: "1"}[sub.public]
@@ -80,6 +113,7 @@ func userClaims(m map[string]any, sub subject, to api) string {
 	u := sub.user
 	m["tid"], m["sub"], m["idtyp"] = u.Tenant, pairwise(u.ID, to.audience), "user"
 	m["name"], m["scp"], m["sid"], m["epc"], m["amr"] = u.Name, to.delegate, sub.family, u.Epoch, sub.proofs.AMR()
+	m["shown"] = shownText(sub.proofs)
 	if to.v1 {
 		m["upn"], m["unique_name"] = u.UPN, u.UPN
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -37,21 +38,38 @@ func (s *Service) mint(g gate.Grant) (*Principal, error) {
 
 // ManagedToken makes an access token for the managed identity that the Grant's
 // target has (a resource) or is (a user-assigned identity).
-func (s *Service) ManagedToken(ctx context.Context, g gate.Grant, audience string) (token string, expires time.Time, clientID string, err error) {
+//
+// The audience must be spelt exactly: one of the platform's own APIs, which will
+// be the token's aud letter by letter, or an application of the tenant by its id
+// or one of its URIs. A sandbox that is named is the only one where the token is good.
+func (s *Service) ManagedToken(ctx context.Context, g gate.Grant, audience, sandbox string) (token string, expires time.Time, clientID string, err error) {
 	p, err := s.mint(g)
 	if err != nil {
 		return "", time.Time{}, "", err
 	}
-	to, ok := s.api(p.Tenant, audience)
+	to, ok := s.exactly(audience)
+	if !ok {
+		to, ok = s.appExactly(p.Tenant, audience)
+	}
 	if !ok {
 		return "", time.Time{}, "", arm.Errorf("invalid_resource", "AADSTS500011: The resource principal named %s was not found in the tenant named %s.", printable(audience), p.Tenant)
 	}
 	e := signIn{tenant: p.Tenant, object: p.ID, name: p.Name, app: p.AppID, how: "managed identity", grant: "managed identity", resource: to.audience}
-	token, expires, err = s.accessToken(subject{sp: p, client: p.AppID, how: "certificate"}, to)
+	token, expires, err = s.accessToken(subject{sp: p, client: p.AppID, how: "certificate", sandbox: sandbox}, to)
 	if err = s.note(ctx, e, err); err != nil {
 		return "", time.Time{}, "", err
 	}
 	return token, expires, p.AppID, nil
+}
+
+// appExactly is the application of a tenant that resource names exactly.
+func (s *Service) appExactly(tenant, resource string) (api, bool) {
+	a, ok := s.api(tenant, resource)
+	if !ok || a.v1 {
+		return api{}, false
+	}
+	app := s.index.client(a.audience)
+	return a, app != nil && (resource == app.AppID || resource == "api://"+app.AppID || slices.Contains(app.URIs, resource))
 }
 
 // ManagedCaller is the managed identity that the Grant's target has or is, as

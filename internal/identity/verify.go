@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"castellan/internal/arm"
+	"castellan/internal/gate"
 )
 
 // verified is a token whose signature, times and issuer were found good. What
@@ -21,7 +22,8 @@ type verified struct {
 	tenant, object, app        string
 	audience, family, evidence string
 	epoch                      int
-	amr                        []string
+	amr, shown                 []string
+	loan, sandbox              string
 }
 
 // maxVerified is how many tokens are remembered at most.
@@ -58,7 +60,7 @@ func (c *tokenCache) put(k [sha256.Size]byte, v *verified, now time.Time) {
 // VerifyToken is the caller that an access token for one of the audiences
 // proves, of any tenant. Whether the caller still exists and is enabled, and
 // the groups, are read from the directory each time.
-func (s *Service) VerifyToken(_ context.Context, raw string, audiences []string) (arm.Caller, error) {
+func (s *Service) VerifyToken(ctx context.Context, raw string, audiences []string) (arm.Caller, error) {
 	now := s.Now()
 	v, err := s.open(raw, now)
 	if err != nil {
@@ -67,6 +69,9 @@ func (s *Service) VerifyToken(_ context.Context, raw string, audiences []string)
 	if !slices.Contains(audiences, strings.TrimSuffix(v.audience, "/")) {
 		return arm.Caller{}, arm.Errorf(arm.Unauthenticated, "The access token has been obtained for wrong audience or resource '%s'. It should exactly match with one of the allowed audiences '%s'.",
 			printable(v.audience), strings.Join(audiences, "','"))
+	}
+	if v.sandbox != "" && v.sandbox != gate.Origin(ctx) {
+		return arm.Caller{}, refuseToken(badToken("it is bound to a sandbox and comes from elsewhere"))
 	}
 	c, err := s.living(v)
 	if err != nil {
@@ -108,7 +113,14 @@ func (s *Service) read(raw string, now time.Time) (*verified, error) {
 	}
 	v := &verified{
 		key: key, expires: exp, tenant: text(m, "tid"), object: text(m, "oid"), audience: text(m, "aud"),
-		family: text(m, "sid"), evidence: text(m, "evd"), epoch: number(m, "epc"), amr: texts(m, "amr"),
+		family: text(m, "sid"), evidence: text(m, "evd"), epoch: number(m, "epc"), amr: texts(m, "amr"), shown: texts(m, "shown"),
+	}
+	v.loan = text(m, "loan")
+	if bound, ok := m["cnf"]; ok {
+		cnf, _ := bound.(map[string]any)
+		if v.sandbox = text(cnf, sandboxClaim); v.sandbox == "" {
+			return nil, badToken("it is bound to what is not known here")
+		}
 	}
 	if v.app = text(m, "appid"); v.app == "" {
 		v.app = text(m, "azp")
@@ -132,7 +144,7 @@ func (s *Service) issuer(tenant string, v1 bool) string {
 // knows it.
 func (s *Service) living(v *verified) (arm.Caller, error) {
 	c := arm.Caller{Tenant: v.tenant, Object: v.object, App: v.app, AMR: v.amr, Token: string(accessClass)}
-	if s.revoked.has(v.family) {
+	if s.revoked.has(v.family) || v.loan != "" && !s.loans.has(v.loan) {
 		return arm.Caller{}, badToken("it was revoked")
 	}
 	if u := s.index.user(v.object); u != nil {
@@ -140,6 +152,9 @@ func (s *Service) living(v *verified) (arm.Caller, error) {
 			return arm.Caller{}, badToken("it was revoked")
 		}
 		c.Kind, c.Name, c.Groups = arm.User, u.UPN, s.index.groupsOf(u.ID)
+		if v.loan == "" { // what is lent is not lent on
+			c.SignIn = arm.SignIn{Family: v.family, Epoch: v.epoch, Shown: v.shown}
+		}
 		return c, nil
 	}
 	p := s.index.sp(v.object)
@@ -217,6 +232,10 @@ func (s *Service) Bearer(audiences ...string) func(*http.Request) (arm.Caller, e
 		if err != nil {
 			return arm.Caller{}, err
 		}
-		return s.VerifyToken(r.Context(), raw, audiences)
+		c, err := s.VerifyToken(r.Context(), raw, audiences)
+		if at := addressOf(r); err == nil && c.SignIn.Family != "" && at.IsValid() {
+			c.SignIn.Address = at.String()
+		}
+		return c, err
 	}
 }

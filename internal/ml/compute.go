@@ -43,13 +43,18 @@ type clusterProps struct {
 	Users         any           `json:"userAccountCredentials,omitempty" arm:"only={}"`
 	Subnet        any           `json:"subnet,omitempty" arm:"only={}"`
 	Image         any           `json:"virtualMachineImage,omitempty" arm:"only={}"`
-	Bag           any           `json:"propertyBag,omitempty" arm:"only={}"`
+	Bag           *clusterBag   `json:"propertyBag,omitempty"`
 	Allocation    any           `json:"allocationState,omitempty" arm:"readonly"`
 	Transition    any           `json:"allocationStateTransitionTime,omitempty" arm:"readonly"`
 	Current       any           `json:"currentNodeCount,omitempty" arm:"readonly"`
 	Target        any           `json:"targetNodeCount,omitempty" arm:"readonly"`
 	Counts        any           `json:"nodeStateCounts,omitempty" arm:"readonly"`
 	ClusterErrors any           `json:"errors,omitempty" arm:"readonly"`
+}
+
+// clusterBag is what Azure leaves to whoever runs a cloud.
+type clusterBag struct {
+	BindTokens flag `json:"bindTokens"` // tokens of the cluster's identities are good out of the sandbox that got them alone
 }
 
 type scaleSettings struct {

@@ -25,7 +25,8 @@ type work struct {
 	p    jobProps
 	in   jobInner
 	run  string
-	who  identity // as whom it reaches data; zero if its cluster has no identity
+	who  identity // of its cluster; zero if that has none
+	lent *Loan    // of the one who submitted it, if it runs with their identity
 	dir  folders
 }
 
@@ -110,6 +111,12 @@ func (s *Service) begin(ctx context.Context, j openJob, cl cluster) (*work, erro
 	if k.who, err = cl.identity(k.p.Identity); err != nil {
 		return nil, err
 	}
+	if k.p.asUser() {
+		k.lent = &Loan{Tenant: in.By.Tenant, User: in.By.Object, SignIn: in.By.SignIn, Sandbox: sandboxName(j.Instance)}
+		if _, err := k.lender(ctx); err != nil {
+			return nil, at("identity", err)
+		}
+	}
 	if err := s.Runs.Update(ctx, s.history(k.w.Doc.ID, k.run), k.w.Doc.ID, k.run, Update{Status: Preparing}); err != nil {
 		return nil, err
 	}
@@ -133,14 +140,19 @@ func (k *work) launch(ctx context.Context) (Ended, error) {
 	if err != nil {
 		return Ended{}, err
 	}
-	run := liveRun{workspace: k.w.Doc.ID, run: k.run, object: k.who.principal, tenant: k.w.tenant, sandbox: sandboxName(k.open.Instance)}
-	if run.object == "" {
-		run.object = k.in.By.Object
+	run := liveRun{workspace: k.w.Doc.ID, run: k.run, object: k.who.principal, kind: arm.ServicePrincipal, lent: k.lent != nil, tenant: k.w.tenant, sandbox: sandboxName(k.open.Instance)}
+	if run.object == "" || run.lent {
+		run.object, run.kind = k.in.By.Object, k.in.By.Kind
 	}
 	if timeout > 0 {
 		run.until = s.Now().Add(timeout + time.Minute)
 	}
 	run = s.live.begin(run)
+	if k.lent != nil {
+		k.lent.ID = run.attempt
+		s.People.Lend(*k.lent)
+		defer s.People.Recall(k.lent.ID)
+	}
 	if ctx.Err() != nil { // a cancel before begin could not end it
 		return Ended{}, ctx.Err()
 	}
@@ -159,7 +171,7 @@ func (k *work) launch(ctx context.Context) (Ended, error) {
 		Command: []string{shell(), "-c", command}, CPUs: float64(k.cl.size.CPUs), MemoryMB: k.cl.size.MemoryMB, Timeout: timeout, Log: log, Tenant: k.w.tenant,
 	}
 	t.Env, t.Listeners = k.surroundings(token, expiry)
-	return s.Sandboxes.Run(ctx, t, k.begun)
+	return k.whileLent(ctx, func(ctx context.Context) (Ended, error) { return s.Sandboxes.Run(ctx, t, k.begun) })
 }
 
 // begun records that the command has been started.

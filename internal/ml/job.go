@@ -36,6 +36,11 @@ type jobInner struct {
 type submitter struct {
 	Tenant, Object, App, Name string
 	Kind                      arm.Kind
+	SignIn                    arm.SignIn `json:"signIn"` // kept for jobs with their identity alone
+}
+
+func submittedBy(c arm.Caller) submitter {
+	return submitter{Tenant: c.Tenant, Object: c.Object, App: c.App, Name: c.Name, Kind: c.Kind}
 }
 
 func (b submitter) caller() arm.Caller {
@@ -85,7 +90,12 @@ func (s *Service) saveJob(tx *store.Tx, c resource.Change) error {
 	if err := s.checkTargets(tx, w, p); err != nil {
 		return err
 	}
-	in := jobInner{Status: NotStarted, Submitted: s.Now().UTC(), By: submitter{c.Caller.Tenant, c.Caller.Object, c.Caller.App, c.Caller.Name, c.Caller.Kind}}
+	in := jobInner{Status: NotStarted, Submitted: s.Now().UTC(), By: submittedBy(c.Caller)}
+	if p.asUser() {
+		if in.By.SignIn, err = lends(c.Caller); err != nil {
+			return err
+		}
+	}
 	if p.CodeID != "" {
 		d, err := s.version(tx, w, "codes", p.CodeID)
 		if err != nil {

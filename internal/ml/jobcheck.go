@@ -76,13 +76,17 @@ func (p jobProps) checkIdentity() error {
 	if p.Identity == nil {
 		return nil
 	}
-	switch strings.ToLower(p.Identity.Type) {
-	case "amltoken", "managed":
+	i := *p.Identity
+	switch strings.ToLower(i.Type) {
+	case "managed":
 		return nil
-	case "useridentity":
-		return arm.Errorf(arm.Unsupported, "identity.identityType is UserIdentity; this version can't lend a user's identity to a job: use Managed (the cluster's identity) or AMLToken")
+	case "amltoken", "useridentity":
+		if i.Client+i.Object+i.Resource != "" {
+			return arm.Errorf(arm.BadRequest, "identity.identityType is %s, with which clientId, objectId and resourceId mean nothing; they go with Managed", i.Type)
+		}
+		return nil
 	}
-	return arm.Errorf(arm.BadRequest, "identity.identityType is %q; supported: AMLToken, Managed", p.Identity.Type)
+	return arm.Errorf(arm.BadRequest, "identity.identityType is %q; supported: AMLToken, Managed, UserIdentity", i.Type)
 }
 
 // checkPorts judges inputs and outputs.

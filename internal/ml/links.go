@@ -145,21 +145,53 @@ type Sandboxes interface {
 	Address(listener string) string
 }
 
+// LentFunc mints a token of the person who submitted the job, for one audience.
+type LentFunc func(ctx context.Context, audience string) (token arm.Secret, client string, expires time.Time, err error)
+
 // TokenFunc mints a token for one sandbox. At most one of clientID, objectID
 // and resourceID is set, and names which of the sandbox's identities is meant.
 type TokenFunc func(ctx context.Context, resource, clientID, objectID, resourceID string) (token arm.Secret, client string, expires time.Time, err error)
 
-// Metadata serves a sandbox's managed identities inside it (MSI_ENDPOINT,
-// IDENTITY_ENDPOINT and the instance metadata service).
+// Metadata makes the endpoints by which a sandbox gets tokens, each for one
+// sandbox and for the listener of its name.
 type Metadata interface {
-	// Serve makes the endpoint of one sandbox; its path for MSI_ENDPOINT is /msi/token.
-	Serve(secret arm.Secret, token TokenFunc) http.Handler
+	// Managed is for MSI_ENDPOINT and IDENTITY_ENDPOINT, at the path /msi/token.
+	Managed(secret arm.Secret, token TokenFunc) http.Handler
+	// Instance is the instance metadata service. A nil token is of a sandbox
+	// without identities.
+	Instance(token TokenFunc, facts map[string]any) http.Handler
+	// Lent is for OBO_ENDPOINT, at the path /obo/token.
+	Lent(token LentFunc) http.Handler
 }
 
 // Tokens mints access tokens of managed identities, for jobs.
 type Tokens interface {
 	// Managed is a token for one audience as the system-assigned identity of a
 	// resource (a cluster's id) or a user-assigned identity (its id). An audience
-	// that is not on the platform's list is arm.BadRequest.
-	Managed(ctx context.Context, as arm.Caller, of arm.ID, audience string) (token arm.Secret, client string, expires time.Time, err error)
+	// that is not on the platform's list, letter by letter, is arm.BadRequest. If
+	// a sandbox is named, the token is good out of that one alone.
+	Managed(ctx context.Context, as arm.Caller, of arm.ID, audience, sandbox string) (token arm.Secret, client string, expires time.Time, err error)
+	// Client is the client id of an identity, by its principal; "" if it is gone.
+	Client(principal string) string
+}
+
+// Loan is a person's identity in the hands of one execution of a job.
+type Loan struct {
+	ID           string // of the execution, never used again
+	Tenant, User string
+	SignIn       arm.SignIn // by which the job was submitted
+	Sandbox      string     // where its tokens are good, and nowhere else
+}
+
+// People lends the identities of those who submit jobs to their jobs.
+type People interface {
+	// Lend begins a loan; Recall ends it, and its tokens with it, at once.
+	Lend(l Loan)
+	Recall(id string)
+	// Lender is the person, as the directory knows them now. It is an error, worded
+	// for the job's owner, if they may not sign in any more or the sign-in was ended.
+	Lender(l Loan) (arm.Caller, error)
+	// Token is a token of a live loan's person. The worker's lease is for the job
+	// and the loan. What is not lent for is arm.BadRequest.
+	Token(ctx context.Context, as arm.Caller, job arm.ID, loan, audience string) (token arm.Secret, client string, expires time.Time, err error)
 }

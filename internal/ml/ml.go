@@ -43,6 +43,7 @@ type Config struct {
 	Sandboxes Sandboxes
 	Tokens    Tokens
 	Metadata  Metadata
+	People    People
 
 	// Machine is what jobs may use of this machine, all together; zero fields
 	// mean all that it has.
@@ -79,8 +80,8 @@ func New(cfg Config) (*Service, error) {
 	if cfg.DB == nil || cfg.Gate == nil || cfg.Root == "" {
 		return nil, errors.New("ml: Config wants DB, Gate and Root")
 	}
-	if cfg.Blobs == nil || cfg.Accounts == nil || cfg.Roles == nil || cfg.Vaults == nil || cfg.Runs == nil || cfg.Sandboxes == nil || cfg.Tokens == nil || cfg.Metadata == nil {
-		return nil, errors.New("ml: Config wants every link (Blobs, Accounts, Roles, Vaults, Runs, Sandboxes, Tokens, Metadata)")
+	if cfg.Blobs == nil || cfg.Accounts == nil || cfg.Roles == nil || cfg.Vaults == nil || cfg.Runs == nil || cfg.Sandboxes == nil || cfg.Tokens == nil || cfg.Metadata == nil || cfg.People == nil {
+		return nil, errors.New("ml: Config wants every link (Blobs, Accounts, Roles, Vaults, Runs, Sandboxes, Tokens, Metadata, People)")
 	}
 	root, err := filepath.Abs(cfg.Root)
 	if err != nil {
@@ -97,7 +98,7 @@ func New(cfg Config) (*Service, error) {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
 	cfg.Machine = measure(cfg.Machine)
-	s := &Service{Config: cfg, sizes: fitting(cfg.Machine), live: newLive()}
+	s := &Service{Config: cfg, sizes: fitting(cfg.Machine), live: newLive(cfg.People.Recall)}
 	if s.signer, err = newSigner(cfg.Site, cfg.Now); err != nil {
 		return nil, err
 	}

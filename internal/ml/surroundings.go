@@ -16,10 +16,12 @@ import (
 	"castellan/internal/store"
 )
 
-// The listeners of a job's sandbox that tell its managed identity's tokens.
+// The listeners of a job's sandbox that tell tokens: two of its cluster's
+// managed identities, one of the person who submitted it.
 const (
 	msiListener  = "msi"
 	imdsListener = "imds"
+	oboListener  = "obo"
 )
 
 // trusted is where a sandbox has the authorities that it trusts, the platform's
@@ -76,15 +78,21 @@ func (k *work) azureml(token arm.Secret, expiry time.Time) map[string]string {
 	}
 }
 
-// metadata adds the managed identity endpoint, if the cluster has identities.
-// The workspace's own identity is not among them, whoever asks.
+// metadata adds the endpoints that tell tokens, and what the job must know to ask
+// them. The workspace's own identity is at none of them, whoever asks.
 func (k *work) metadata(env map[string]string) map[string]http.Handler {
-	for _, name := range []string{"MSI_ENDPOINT", "MSI_SECRET", "IDENTITY_ENDPOINT", "IDENTITY_HEADER", "DEFAULT_IDENTITY_CLIENT_ID"} {
+	for _, name := range []string{"MSI_ENDPOINT", "MSI_SECRET", "IDENTITY_ENDPOINT", "IDENTITY_HEADER", "DEFAULT_IDENTITY_CLIENT_ID", "OBO_ENDPOINT", "AZUREML_OBO_ENABLED"} {
 		delete(env, name)
+	}
+	out := map[string]http.Handler{}
+	if k.lent != nil {
+		out[oboListener] = k.s.Metadata.Lent(k.onBehalf)
+		env["OBO_ENDPOINT"], env["AZUREML_OBO_ENABLED"] = "http://"+k.s.Sandboxes.Address(oboListener)+"/obo/token", "True"
 	}
 	all := k.cl.identities()
 	if len(all) == 0 {
-		return nil
+		out[imdsListener] = k.s.Metadata.Instance(nil, k.facts())
+		return out
 	}
 	var b [32]byte
 	_, _ = rand.Read(b[:]) // never fails
@@ -92,9 +100,22 @@ func (k *work) metadata(env map[string]string) map[string]http.Handler {
 	endpoint := "http://" + k.s.Sandboxes.Address(msiListener) + "/msi/token"
 	env["MSI_ENDPOINT"], env["MSI_SECRET"] = endpoint, secret
 	env["IDENTITY_ENDPOINT"], env["IDENTITY_HEADER"] = endpoint, secret
-	env["DEFAULT_IDENTITY_CLIENT_ID"] = k.who.client
-	h := k.s.Metadata.Serve(arm.NewSecret([]byte(secret)), k.tokens(all))
-	return map[string]http.Handler{msiListener: h, imdsListener: h}
+	env["DEFAULT_IDENTITY_CLIENT_ID"] = cmp.Or(k.who.client, k.s.Tokens.Client(k.who.principal))
+	out[msiListener] = k.s.Metadata.Managed(arm.NewSecret([]byte(secret)), k.tokens(all))
+	out[imdsListener] = k.s.Metadata.Instance(k.tokens(all), k.facts())
+	return out
+}
+
+// facts are what the instance metadata service tells of the job's node.
+func (k *work) facts() map[string]any {
+	id := k.cl.Doc.ID
+	return map[string]any{
+		"compute": map[string]any{
+			"azEnvironment": k.s.Site.Suffix, "location": k.s.Site.Location, "name": "node-" + k.run, "osType": "Linux", "provider": namespace,
+			"resourceGroupName": id.Group().Name(), "resourceId": id.String(), "subscriptionId": id.Subscription(), "vmId": k.open.Instance, "vmSize": k.cl.size.Name,
+		},
+		"network": map[string]any{"interface": []any{}},
+	}
 }
 
 // mintManaged is what minting a managed identity's token asks for.
@@ -116,7 +137,7 @@ func (k *work) tokens(all []identity) TokenFunc {
 				return arm.Secret{}, "", time.Time{}, err
 			}
 			as := k.s.system("giving the job "+k.run+" its cluster's identity", i.of, mintManaged)
-			token, client, end, err := k.s.Tokens.Managed(ctx, as, i.of, audience)
+			token, client, end, err := k.s.Tokens.Managed(ctx, as, i.of, audience, k.bound())
 			if err != nil {
 				return arm.Secret{}, "", time.Time{}, err
 			}
@@ -145,8 +166,21 @@ func (k *work) held(ctx context.Context, i identity) (held bool, err error) {
 	return held, err
 }
 
-// acting is as whom the job reaches data now.
+// bound is the sandbox that tokens of the cluster's identities are bound to, or
+// "": Azure's are good anywhere, and jobs hand them to others.
+func (k *work) bound() string {
+	if b := k.cl.Cluster.Bag; b != nil && bool(b.BindTokens) {
+		return sandboxName(k.open.Instance)
+	}
+	return ""
+}
+
+// acting is as whom the job reaches data now: the person who lent it their
+// identity, or else its cluster's identity.
 func (k *work) acting(ctx context.Context) (arm.Caller, error) {
+	if k.lent != nil {
+		return k.lender(ctx)
+	}
 	held, err := k.held(ctx, k.who)
 	if err != nil || !held {
 		return arm.Caller{}, err

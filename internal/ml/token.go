@@ -81,17 +81,23 @@ type liveRun struct {
 	attempt   string
 	object    string
 	tenant    string
+	kind      arm.Kind  // of object
+	lent      bool      // the one who submitted it lent it their identity; the attempt is the loan
 	sandbox   string    // its token is good out of it alone
 	until     time.Time // no token outlives it: the job's timeout; zero if it has none
 }
 
 // live are the runs that go on in this process.
 type live struct {
+	recall func(loan string)
+
 	mu   sync.Mutex // guards runs
 	runs map[string]liveRun
 }
 
-func newLive() *live { return &live{runs: map[string]liveRun{}} }
+func newLive(recall func(loan string)) *live {
+	return &live{recall: recall, runs: map[string]liveRun{}}
+}
 
 func liveKey(workspace arm.ID, run string) string {
 	return workspace.Key() + "|" + strings.ToLower(run)
@@ -108,11 +114,15 @@ func (l *live) begin(r liveRun) liveRun {
 	return r
 }
 
-// end makes every token of the run worthless.
+// end makes every token of the run worthless, and those that were lent to it.
 func (l *live) end(workspace arm.ID, run string) {
 	l.mu.Lock()
+	r := l.runs[liveKey(workspace, run)]
 	delete(l.runs, liveKey(workspace, run))
 	l.mu.Unlock()
+	if r.lent {
+		l.recall(r.attempt)
+	}
 }
 
 func (l *live) find(workspace arm.ID, run string) (liveRun, bool) {
@@ -187,7 +197,7 @@ func (s *Service) RunToken(r *http.Request) (c arm.Caller, ok bool, err error) {
 // with the run's lease instead of that principal's roles.
 func (r liveRun) caller() arm.Caller {
 	return arm.Caller{
-		Tenant: r.tenant, Object: r.object, Kind: arm.ServicePrincipal, Name: "run " + r.run, Token: "run",
+		Tenant: r.tenant, Object: r.object, Kind: r.kind, Name: "run " + r.run, Token: "run",
 		Lease: &arm.Lease{Scope: r.workspace, Actions: RunActions, Item: r.run, Why: "the token of run " + r.run},
 	}
 }

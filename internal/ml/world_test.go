@@ -61,6 +61,7 @@ type world struct {
 	runs   *runs
 	roles  *roles
 	boxes  *boxes
+	people *people
 	site   arm.Site
 	stop   func()
 
@@ -88,9 +89,10 @@ func newWorld(t *testing.T) *world {
 	w.blobs = &blobs{w: w, made: map[string]map[string][]byte{}}
 	w.runs = &runs{w: w, runs: map[string]*pastRun{}}
 	w.boxes = &boxes{w: w}
+	w.people = &people{w: w, lent: map[string]Loan{}}
 	w.who = map[string]arm.Caller{}
 	for _, n := range []string{"olga", "dan", "rita", "sam"} {
-		w.who[n] = arm.Caller{Tenant: "tenant-1", Object: n, Name: n, Kind: arm.User, Token: "access"}
+		w.who[n] = arm.Caller{Tenant: "tenant-1", Object: n, Name: n, Kind: arm.User, Token: "access", SignIn: arm.SignIn{Family: "sign-in of " + n}}
 	}
 	w.give("olga", roleOwner, sub)
 	w.give("rita", roleReader, group)
@@ -109,7 +111,12 @@ func newWorld(t *testing.T) *world {
 }
 
 func (w *world) give(who, role, scope string) {
-	err := w.engine.PutAssignment(rbac.Assignment{ID: arm.NewUUID(), Scope: arm.MustID(scope), RoleID: role, Principal: who, PrincipalType: arm.User})
+	w.giveAs(arm.NewUUID(), who, role, scope)
+}
+
+// giveAs is give, by an assignment of this name.
+func (w *world) giveAs(name, who, role, scope string) {
+	err := w.engine.PutAssignment(rbac.Assignment{ID: name, Scope: arm.MustID(scope), RoleID: role, Principal: who, PrincipalType: arm.User})
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -120,7 +127,7 @@ func (w *world) give(who, role, scope string) {
 func (w *world) start() {
 	s, err := New(Config{
 		DB: w.db, Gate: w.gate, Root: w.t.TempDir(), Site: w.site, Blobs: w.blobs, Accounts: w.blobs, Roles: w.roles, Vaults: w.roles,
-		Runs: w.runs, Sandboxes: w.boxes, Tokens: w.roles, Metadata: w.roles, Machine: Machine{CPUs: 16, MemoryMB: 64 << 10},
+		Runs: w.runs, Sandboxes: w.boxes, Tokens: w.roles, Metadata: endpoints{}, People: w.people, Machine: Machine{CPUs: 16, MemoryMB: 64 << 10},
 	})
 	if err != nil {
 		w.t.Fatal(err)
@@ -537,16 +544,97 @@ func (r *roles) UserAssigned(_ *store.Tx, id arm.ID) (string, string, bool, erro
 	return principalOf(id) + r.anew, "client:" + id.Name() + r.anew, strings.EqualFold(id.String(), uai1), nil
 }
 
-func (r *roles) Managed(_ context.Context, as arm.Caller, of arm.ID, audience string) (arm.Secret, string, time.Time, error) {
+func (r *roles) Managed(_ context.Context, as arm.Caller, of arm.ID, audience, sandbox string) (arm.Secret, string, time.Time, error) {
 	r.leased(as, "Castellan.Identity/managedIdentities/mint/action", of)
 	if audience != "https://storage.azure.com" {
 		return arm.Secret{}, "", time.Time{}, arm.Errorf(arm.BadRequest, "unknown audience %q", audience)
 	}
 	client := "client:" + of.Name() + r.anew
+	if sandbox != "" {
+		client += " in " + sandbox
+	}
 	return arm.NewSecret([]byte("token of " + principalOf(of))), client, time.Now().Add(time.Hour), nil
 }
 
-func (r *roles) Serve(secret arm.Secret, token TokenFunc) http.Handler {
+func (r *roles) Client(principal string) string { return "client of " + principal }
+
+func (endpoints) Instance(token TokenFunc, _ map[string]any) http.Handler {
+	return http.NotFoundHandler()
+}
+
+func (endpoints) Lent(token LentFunc) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {
+		t, _, _, err := token(q.Context(), q.URL.Query().Get("resource"))
+		if err != nil {
+			http.Error(w, err.Error(), 400)
+			return
+		}
+		w.Write(t.Reveal())
+	})
+}
+
+// endpoints tell tokens in a form of the tests' own.
+type endpoints struct{}
+
+// people lend identities, and complain if it is done for anything but a live loan.
+type people struct {
+	w    *world
+	mu   sync.Mutex
+	lent map[string]Loan
+	gone error // why nobody may sign in any more
+	made int   // tokens
+}
+
+func (p *people) Lend(l Loan) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if l.ID == "" || l.SignIn.Family == "" || l.Sandbox == "" {
+		p.w.t.Errorf("a loan of %+v", l)
+	}
+	p.lent[l.ID] = l
+}
+
+func (p *people) Recall(id string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.lent, id)
+}
+
+func (p *people) leave(why error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.gone = why
+}
+
+func (p *people) Lender(l Loan) (arm.Caller, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.w.mu.Lock()
+	defer p.w.mu.Unlock()
+	if p.gone != nil {
+		return arm.Caller{}, p.gone
+	}
+	c := p.w.who[l.User]
+	if c.SignIn.Family != l.SignIn.Family {
+		p.w.t.Errorf("the loan %+v is of another sign-in than %s's", l, l.User)
+	}
+	c.SignIn = arm.SignIn{}
+	return c, nil
+}
+
+func (p *people) Token(_ context.Context, as arm.Caller, job arm.ID, loan, audience string) (arm.Secret, string, time.Time, error) {
+	p.w.roles.leased(as, "Castellan.Identity/users/lend/action", job)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	l, ok := p.lent[loan]
+	if !ok || as.Lease.Item != loan {
+		return arm.Secret{}, "", time.Time{}, arm.Errorf(arm.Forbidden, "no loan")
+	}
+	p.made++
+	return arm.NewSecret([]byte("token of " + l.User + " for " + audience)), "jobs", time.Now().Add(time.Hour), nil
+}
+
+func (endpoints) Managed(secret arm.Secret, token TokenFunc) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {
 		if q.Header.Get("secret") != string(secret.Reveal()) || secret.IsZero() {
 			http.Error(w, "wrong secret", http.StatusUnauthorized)
