@@ -52,11 +52,11 @@ func audiences(s arm.Site) map[string]api {
 // graphName is the name of the directory's API.
 const graphName = "Microsoft Graph"
 
-// exactly is the platform's own API that resource names letter by letter, and
-// that its tokens' aud will be.
-func (s *Service) exactly(resource string) (api, bool) {
-	a, ok := s.api("", resource)
-	return a, ok && a.v1 && a.audience == resource
+// exactly is the API of a tenant that resource names letter by letter: its
+// tokens' aud is what was asked for.
+func (s *Service) exactly(tenant, resource string) (api, bool) {
+	a, ok := s.api(tenant, resource)
+	return a, ok && a.audience == resource
 }
 
 // api is what resource names, for a client in a tenant; ok is false if the

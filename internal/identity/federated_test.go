@@ -338,7 +338,7 @@ func (w *world) managedToken(of arm.ID, audience string) (string, time.Time, str
 		return "", time.Time{}, "", err
 	}
 	defer func() { _ = g.Close(context.Background(), nil) }()
-	return w.s.ManagedToken(context.Background(), g, audience)
+	return w.s.ManagedToken(context.Background(), g, audience, "")
 }
 
 // A certificate counts by itself: one with a key on a curve does, and a chain

@@ -134,8 +134,8 @@ func (s *Service) lendingConditions(u *User, l Loan, to api) (access.Verdict, er
 
 // lendable is the API that audience names exactly, if people's tokens for it are lent.
 func (s *Service) lendable(audience string) (api, error) {
-	a, ok := s.exactly(audience)
-	if !ok || a.name == graphName {
+	a, ok := s.exactly("", audience)
+	if !ok || !a.v1 || a.name == graphName {
 		return api{}, arm.Errorf(arm.BadRequest, "the resource is not one that a person's identity is lent for: Resource Manager, storage, key vaults or machine learning, spelt exactly")
 	}
 	return a, nil

@@ -47,7 +47,7 @@ func (s *Service) ManagedToken(ctx context.Context, g gate.Grant, audience, sand
 	if err != nil {
 		return "", time.Time{}, "", err
 	}
-	to, ok := s.exactly(audience)
+	to, ok := s.exactly(p.Tenant, audience)
 	if !ok {
 		to, ok = s.appExactly(p.Tenant, audience)
 	}
