@@ -132,8 +132,8 @@ func (l mlTokens) Managed(ctx context.Context, as arm.Caller, of arm.ID, audienc
 	return token, client, expires, err
 }
 
-func (l mlTokens) Client(principal string) string {
-	c, err := l.identity.Known(l.Site.Tenant, principal)
+func (l mlTokens) Client(of arm.ID, principal string) string {
+	c, err := l.identity.Known(l.Site.TenantOf(of), principal)
 	if err != nil {
 		return "" // it is gone
 	}

@@ -171,8 +171,9 @@ type Tokens interface {
 	// that is not on the platform's list, letter by letter, is arm.BadRequest. If
 	// a sandbox is named, the token is good out of that one alone.
 	Managed(ctx context.Context, as arm.Caller, of arm.ID, audience, sandbox string) (token arm.Secret, client string, expires time.Time, err error)
-	// Client is the client id of an identity, by its principal; "" if it is gone.
-	Client(principal string) string
+	// Client is the client id of the identity of a resource, or that is one, by its
+	// principal; "" if it is gone.
+	Client(of arm.ID, principal string) string
 }
 
 // Loan is a person's identity in the hands of one execution of a job.

@@ -100,7 +100,7 @@ func (k *work) metadata(env map[string]string) map[string]http.Handler {
 	endpoint := "http://" + k.s.Sandboxes.Address(msiListener) + "/msi/token"
 	env["MSI_ENDPOINT"], env["MSI_SECRET"] = endpoint, secret
 	env["IDENTITY_ENDPOINT"], env["IDENTITY_HEADER"] = endpoint, secret
-	env["DEFAULT_IDENTITY_CLIENT_ID"] = cmp.Or(k.who.client, k.s.Tokens.Client(k.who.principal))
+	env["DEFAULT_IDENTITY_CLIENT_ID"] = cmp.Or(k.who.client, k.s.Tokens.Client(k.who.of, k.who.principal))
 	out[msiListener] = k.s.Metadata.Managed(arm.NewSecret([]byte(secret)), k.tokens(all))
 	out[imdsListener] = k.s.Metadata.Instance(k.tokens(all), k.facts())
 	return out

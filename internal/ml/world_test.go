@@ -556,7 +556,7 @@ func (r *roles) Managed(_ context.Context, as arm.Caller, of arm.ID, audience, s
 	return arm.NewSecret([]byte("token of " + principalOf(of))), client, time.Now().Add(time.Hour), nil
 }
 
-func (r *roles) Client(principal string) string { return "client of " + principal }
+func (r *roles) Client(_ arm.ID, principal string) string { return "client of " + principal }
 
 func (endpoints) Instance(token TokenFunc, _ map[string]any) http.Handler {
 	return http.NotFoundHandler()
