@@ -20,7 +20,8 @@ import (
 type authorization struct {
 	tenant    *Tenant // nil: whichever the person belongs to
 	client    client
-	web       bool // the redirect is of a client with a credential
+	web       bool   // the redirect is of a client with a credential
+	spa       string // the origin that the redirect leads to, if it is of a page
 	redirect  string
 	state     string
 	mode      string
@@ -53,8 +54,11 @@ func (s *Service) readAuthorization(path string, q url.Values, v1 bool) (a *auth
 	if a.client, err = s.lookup(tenant, q.Get("client_id")); err != nil {
 		return nil, false, err
 	}
-	ok := false
-	if a.web, ok = a.client.app.takes(a.redirect); !ok {
+	to, ok := a.client.app.takes(a.redirect)
+	if a.web = to.Web; to.SPA {
+		a.spa = originOf(a.redirect)
+	}
+	if !ok {
 		return nil, false, problemf(50011, "invalid_request", "The redirect URI '%s' specified in the request does not match the redirect URIs configured for the application '%s'.", printable(a.redirect), a.client.app.AppID)
 	}
 	switch a.mode = q.Get("response_mode"); a.mode {
@@ -135,21 +139,20 @@ var challengeForm = regexp.MustCompile(`^[A-Za-z0-9_-]{43}$`)
 // section 7.3): whatever follows the host must be what is registered.
 var loopback = regexp.MustCompile(`^(http://(?:localhost|127\.0\.0\.1))(?::[0-9]{1,5})?((?:/[A-Za-z0-9._~/-]*)?)$`)
 
-// takes reports whether codes may be sent to uri, and whether the client there
-// keeps a secret. URIs are compared letter by letter; only on loopback is the
-// port free.
-func (a *App) takes(uri string) (web, ok bool) {
+// takes reports whether codes may be sent to uri, and what kind of client is
+// there. URIs are compared letter by letter; only on loopback is the port free.
+func (a *App) takes(uri string) (r Redirect, ok bool) {
 	if uri == "" {
-		return false, false
+		return Redirect{}, false
 	}
 	for _, r := range a.Redirects {
 		if r.URI == uri {
-			return r.Web, true
+			return r, true
 		}
 	}
 	m := loopback.FindStringSubmatch(uri)
 	if m == nil || strings.Contains(m[2], "..") || strings.Contains(m[2], "//") {
-		return false, false
+		return Redirect{}, false
 	}
 	bare := m[1] + m[2]
 	if m[2] == "/" {
@@ -157,10 +160,10 @@ func (a *App) takes(uri string) (web, ok bool) {
 	}
 	for _, r := range a.Redirects {
 		if !r.Web && (r.URI == bare || r.URI == m[1]+"/" && bare == m[1]) {
-			return false, true
+			return r, true
 		}
 	}
-	return false, false
+	return Redirect{}, false
 }
 
 // serveAuthorize is the authorize endpoint.
@@ -244,7 +247,7 @@ func (s *Service) newCode(ctx context.Context, a *authorization, u *User, sessio
 	now := s.Now()
 	g := grant{
 		Class: codeGrant, Tenant: u.Tenant, User: u.ID, Client: a.client.app.AppID, Family: arm.NewUUID(), Epoch: u.Epoch, Resource: a.wish.resource,
-		Scope: strings.Join(a.wish.scopes, " "), Redirect: a.redirect, Challenge: a.challenge, Nonce: a.nonce, Confidential: a.web,
+		Scope: strings.Join(a.wish.scopes, " "), Redirect: a.redirect, Challenge: a.challenge, Nonce: a.nonce, Confidential: a.web, SPA: a.spa,
 		Proofs: session.Proofs, Issued: now, Expires: now.Add(codeLife),
 	}
 	err = s.DB.Do(ctx, func(tx *store.Tx) (err error) {

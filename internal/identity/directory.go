@@ -61,7 +61,7 @@ type App struct {
 type Redirect struct {
 	URI string
 	Web bool // the client there keeps a secret
-	SPA bool // the client there is a page in a browser; only told apart for show
+	SPA bool // the client there is a page in a browser
 }
 
 // Secret is a client secret, of which only the hash is kept: it is random and

@@ -52,6 +52,7 @@ type grant struct {
 	State                 deviceState // of device codes
 	UserCode              string      // hash of a device code's user code
 	DeviceCode            bool        // the sign-in began with a device code
+	SPA                   string      // origin of the page that the code was given to, if its client is one
 	CP1                   bool        // the client can answer claims challenges (xms_cc)
 }
 

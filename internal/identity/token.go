@@ -82,6 +82,7 @@ func (s *Service) serveToken(v1 bool) func(http.ResponseWriter, *http.Request, g
 		if a.form, err = readForm(w, r); err != nil {
 			return err
 		}
+		s.allowOrigin(w, r, a.form.Get("client_id"))
 		if a.tenant, err = s.tenantNamed(v["tenant"]); err != nil {
 			return err
 		}
@@ -258,6 +259,9 @@ func (s *Service) giveOnce(ctx context.Context, a *asking, c grantClass, raw, pa
 		return nil, err
 	}
 	e.app = a.client.app.AppID
+	if err := fromOrigin(a.r, g.grant); err != nil {
+		return nil, err
+	}
 	if err := check(g.grant); err != nil {
 		return nil, err
 	}
@@ -288,6 +292,12 @@ func (s *Service) person(ctx context.Context, e *signIn, a *asking, g grant, use
 	next.Class, next.Used, next.Issued, next.Expires = refreshGrant, time.Time{}, s.Now(), s.Now().Add(refreshLife)
 	next.Resource, next.Scope = resource, strings.Join(scopes, " ")
 	next.Challenge, next.Redirect, next.State, next.UserCode = "", "", "", ""
+	if g.SPA != "" {
+		next.Expires = s.Now().Add(spaLife)
+	}
+	if g.SPA != "" && g.Class == refreshGrant {
+		next.Expires = g.Expires
+	}
 	refresh := ""
 	err = s.DB.Do(ctx, func(tx *store.Tx) (err error) {
 		if u, err = s.alive(tx, g); err != nil {

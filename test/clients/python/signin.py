@@ -20,8 +20,8 @@ class Forms(html.parser.HTMLParser):
         if tag == "input" and a.get("name"):
             self.fields[a["name"]] = a.get("value") or ""
             self.types[a["name"]] = a.get("type", "text")
-        if tag == "button" and a.get("name"):
-            self.buttons.append((a["name"], a.get("value", "")))
+        if tag == "button":
+            self.buttons.append((a.get("name"), a.get("value", "")))
 
     def handle_data(self, data):
         if data.strip():
@@ -62,7 +62,7 @@ class Person:
             if len(passwords) == 3:
                 out[passwords[0]] = self.password
             self.password = self.new_password
-        if forms.buttons:
+        if forms.buttons and forms.buttons[0][0]:  # a person takes the first
             name, value = forms.buttons[0]
             out[name] = value
         return out
