@@ -76,7 +76,7 @@ func (s *Service) found(ctx context.Context, f Founding, change func(func(*store
 			}
 		}
 		for _, id := range []string{u.ID, p.ID} {
-			if err := s.empower(tx, t.ID, id, true); err != nil {
+			if err := s.empower(tx, RoleAssignment{Tenant: t.ID, Principal: id, Role: globalAdministrator, Created: now}); err != nil {
 				return err
 			}
 		}

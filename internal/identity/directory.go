@@ -18,7 +18,6 @@ const (
 	nameTable   = "directory_names"
 	memberTable = "directory_members" // tenant|group|member
 	groupTable  = "directory_groups"  // tenant|member|group: the same, read from the other side
-	roleTable   = "directory_roles"   // tenant|principal
 )
 
 // Tenant is one directory.
@@ -43,6 +42,7 @@ type User struct {
 type Group struct {
 	ID, Tenant, Name, Description, Nick string
 	Created                             time.Time
+	Assignable                          bool // directory roles can be given to it; never changed
 }
 
 // App is an application: what can ask for tokens, and how it proves itself.
@@ -249,7 +249,7 @@ func (s *Service) remove(tx *store.Tx, e entry) error {
 	if class == "app" {
 		return nil
 	}
-	if err := tx.Delete(roleTable, tenant+"|"+id); err != nil {
+	if err := s.dropRoles(tx, tenant, id); err != nil {
 		return err
 	}
 	for _, f := range s.onGone {
@@ -260,9 +260,10 @@ func (s *Service) remove(tx *store.Tx, e entry) error {
 	return nil
 }
 
-// leaveAll takes id out of all groups, and all members out of id.
+// leaveAll takes id out of all groups, and all members out of id; it owns
+// nothing any more, nor has it owners.
 func (s *Service) leaveAll(tx *store.Tx, tenant, id string) error {
-	for _, t := range []struct{ here, there string }{{groupTable, memberTable}, {memberTable, groupTable}} {
+	for _, t := range []struct{ here, there string }{{groupTable, memberTable}, {memberTable, groupTable}, {ownerTable, ownedTable}, {ownedTable, ownerTable}} {
 		rows, err := tx.Scan(t.here, tenant+"|"+id+"|", "", 0)
 		if err != nil {
 			return err
@@ -296,13 +297,4 @@ func (s *Service) leave(tx *store.Tx, tenant, group, member string) error {
 	}
 	tx.After(func() { s.index.leave(group, member) })
 	return tx.Delete(groupTable, tenant+"|"+member+"|"+group)
-}
-
-// empower gives or takes the directory role that may change everything.
-func (s *Service) empower(tx *store.Tx, tenant, principal string, on bool) error {
-	tx.After(func() { s.index.empower(principal, on) })
-	if on {
-		return tx.Put(roleTable, tenant+"|"+principal, nil)
-	}
-	return tx.Delete(roleTable, tenant+"|"+principal)
 }

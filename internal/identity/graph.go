@@ -27,6 +27,7 @@ type visit struct {
 	r      *http.Request
 	w      http.ResponseWriter
 	g      gate.Grant
+	about  arm.ID // what the Grant is for: an object of the directory, or the directory
 	tenant string
 	path   []string // segments behind /v1.0, from the Grant's item
 }
@@ -72,7 +73,8 @@ func (s *Service) door(a arm.Action, pattern string, do func(*visit) (answer, er
 		if err != nil {
 			return err
 		}
-		out, err := do(&visit{s: s, r: r, w: w, g: g, tenant: id.Name(), path: strings.Split(g.Item(), "/")})
+		tenant, _, _ := scopeOf(id)
+		out, err := do(&visit{s: s, r: r, w: w, g: g, about: id, tenant: tenant, path: strings.Split(g.Item(), "/")})
 		if err != nil {
 			return err
 		}
@@ -85,7 +87,8 @@ func (s *Service) door(a arm.Action, pattern string, do func(*visit) (answer, er
 	})
 }
 
-// locateGraph finds the caller's own directory, and in it what the path names.
+// locateGraph finds the caller's own directory, and in it the object that the
+// path is about.
 func (s *Service) locateGraph(r *http.Request, _ gate.Vars) (gate.Target, error) {
 	c, err := s.Bearer(s.Site.GraphAudiences()...)(r)
 	if err != nil {
@@ -96,7 +99,83 @@ func (s *Service) locateGraph(r *http.Request, _ gate.Vars) (gate.Target, error)
 		return gate.Target{}, arm.Errorf(arm.BadRequest, "the path is malformed")
 	}
 	_, rest, _ := strings.Cut(strings.TrimPrefix(path, "/"), "/")
-	return gate.Target{ID: tenantID(c.Tenant), Item: rest}, nil
+	return gate.Target{ID: s.about(c, strings.Split(rest, "/")), Item: rest}, nil
+}
+
+// about is the scope of the object that a path names with its first segments,
+// or of the directory as a whole.
+func (s *Service) about(c arm.Caller, path []string) arm.ID {
+	name := ""
+	if len(path) > 1 {
+		name = path[1]
+	}
+	class := strings.ToLower(path[0])
+	if set, key, ok := entityKey(path[0]); ok {
+		class, name = strings.ToLower(set), key
+		if a := s.index.client(key); a != nil && class == "applications" {
+			name = a.ID
+		}
+		if p := s.index.spOf(c.Tenant, key); p != nil && class == "serviceprincipals" {
+			name = p.ID
+		}
+	}
+	var e entry
+	switch class {
+	case "me":
+		e = orNil(s.index.user(c.Object))
+	case "users":
+		e = orNil(s.index.userNamed(name))
+	case "groups":
+		e = orNil(s.index.group(fold(name)))
+	case "applications":
+		e = orNil(s.index.app(fold(name)))
+	case "serviceprincipals":
+		e = orNil(s.index.sp(fold(name)))
+	}
+	if e == nil {
+		return tenantID(c.Tenant)
+	}
+	tenant, _, id := e.place()
+	if tenant != c.Tenant {
+		return tenantID(c.Tenant)
+	}
+	return objectID(tenant, sets[class], id)
+}
+
+// sets are the names of the sets of objects that can be owned or administer.
+var sets = map[string]string{"me": "users", "users": "users", "groups": "groups", "applications": "applications", "serviceprincipals": "servicePrincipals"}
+
+func orNil[T any, P interface {
+	*T
+	entry
+}](p P) entry {
+	if p == nil {
+		return nil
+	}
+	return p
+}
+
+// entityKey reads OData's spelling of an object by another key than its id:
+// applications(appId='...').
+func entityKey(seg string) (set, key string, ok bool) {
+	set, rest, ok := strings.Cut(seg, "(")
+	rest, end := strings.CutSuffix(rest, "')")
+	name, key, eq := strings.Cut(rest, "='")
+	if !ok || !end || !eq || !strings.EqualFold(name, "appId") && !strings.EqualFold(name, "roleTemplateId") {
+		return "", "", false
+	}
+	return set, key, true
+}
+
+// also asks the gate for one more action on what the request is about: some
+// doors open to several, and what is sent says which.
+func (v *visit) also(a arm.Action) error {
+	ctx := v.r.Context()
+	g, err := v.s.Gate.Admit(ctx, v.g.Caller(), a, gate.Target{ID: v.about, Item: v.g.Item()})
+	if err != nil {
+		return err
+	}
+	return g.Close(ctx, nil)
 }
 
 // seg is the path's segment i, or "".

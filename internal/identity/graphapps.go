@@ -107,17 +107,19 @@ type appBody struct {
 
 func (s *Service) appDoors() []gate.Route {
 	return []gate.Route{
-		s.door(readDirectory, "GET applications", (*visit).listApps),
+		s.door(readApps, "GET applications", (*visit).listApps),
 		s.door(createApp, "POST applications", (*visit).createApp),
-		s.door(readDirectory, "GET applications/{id}", (*visit).readApp),
+		s.door(readApps, "GET applications/{id}", (*visit).readApp),
 		s.door(updateApp, "PATCH applications/{id}", (*visit).updateApp),
 		s.door(deleteApp, "DELETE applications/{id}", (*visit).deleteApp),
-		s.door(readDirectory, "GET applications/{id}/owners", func(v *visit) (answer, error) { return v.list("directoryObjects", nil) }),
+		s.door(readAppOwners, "GET applications/{id}/owners", (*visit).listOwners),
+		s.door(ownApp, "POST applications/{id}/owners/$ref", (*visit).addOwner),
+		s.door(ownApp, "DELETE applications/{id}/owners/{member}/$ref", (*visit).removeOwner),
 		s.door(credentialApp, "POST applications/{id}/addpassword", (*visit).addPassword),
 		s.door(credentialApp, "POST applications/{id}/removepassword", (*visit).removePassword),
 		s.door(credentialApp, "POST serviceprincipals/{id}/addpassword", (*visit).addPassword),
 		s.door(credentialApp, "POST serviceprincipals/{id}/removepassword", (*visit).removePassword),
-		s.door(readDirectory, "GET {entity}", (*visit).readEntity),
+		s.door(readEntity, "GET {entity}", (*visit).readEntity),
 	}
 }
 
@@ -164,23 +166,34 @@ func (v *visit) readApp() (answer, error) {
 
 // readEntity reads one object in OData's spelling: applications(appId='...').
 func (v *visit) readEntity() (answer, error) {
-	class, rest, ok := strings.Cut(v.seg(0), "(")
-	key, end := strings.CutSuffix(rest, "')")
-	name, id, eq := strings.Cut(key, "='")
-	if !ok || !end || !eq || !strings.EqualFold(name, "appId") {
+	set, id, ok := entityKey(v.seg(0))
+	if !ok {
 		return answer{}, missing("entity set", v.seg(0))
 	}
-	switch strings.ToLower(class) {
+	switch strings.ToLower(set) {
 	case "applications":
+		if err := v.also(readApps); err != nil {
+			return answer{}, err
+		}
 		if a := v.s.index.client(id); a != nil && a.Tenant == v.tenant {
 			return v.one(http.StatusOK, "applications", a.show())
 		}
 	case "serviceprincipals":
+		if err := v.also(readPrincipals); err != nil {
+			return answer{}, err
+		}
 		if p := v.s.index.spOf(v.tenant, id); p != nil {
 			return v.one(http.StatusOK, "servicePrincipals", p.show(v.s.index.client(id)))
 		}
+	case "directoryroles":
+		if err := v.also(readRoles); err != nil {
+			return answer{}, err
+		}
+		if h := book.byID[fold(id)]; h != nil {
+			return v.one(http.StatusOK, "directoryRoles", h.showRole())
+		}
 	}
-	return answer{}, missing(class, id)
+	return answer{}, missing(set, id)
 }
 
 // fill takes over what the client said.
@@ -349,7 +362,13 @@ func (v *visit) createApp() (answer, error) {
 	if err := a.fill(b, v.s.Now()); err != nil {
 		return answer{}, err
 	}
-	if err := v.change(func(tx *store.Tx) error { return v.s.put(tx, a) }); err != nil {
+	err := v.change(func(tx *store.Tx) error {
+		if err := v.s.put(tx, a); err != nil {
+			return err
+		}
+		return v.ownNew(tx, a.ID, updateApp)
+	})
+	if err != nil {
 		return answer{}, err
 	}
 	return v.one(http.StatusCreated, "applications", a.show())
@@ -383,6 +402,11 @@ func (v *visit) updateApp() (answer, error) {
 	var b appBody
 	if err := v.body(&b); err != nil {
 		return answer{}, err
+	}
+	if b.Keys != nil {
+		if err := v.also(credentialApp); err != nil {
+			return answer{}, err
+		}
 	}
 	_, err := v.amend(func(tx *store.Tx, a *App) error {
 		if err := a.fill(b, v.s.Now()); err != nil || b.Name == nil {

@@ -2,7 +2,6 @@ package identity
 
 import (
 	"net/http"
-	"strings"
 
 	"castellan/internal/arm"
 	"castellan/internal/gate"
@@ -12,7 +11,7 @@ import (
 func (g *Group) show() map[string]any {
 	return map[string]any{
 		"id": g.ID, "displayName": g.Name, "description": nullable(g.Description), "mailNickname": g.Nick, "mailEnabled": false, "mail": nil,
-		"securityEnabled": true, "groupTypes": []string{}, "visibility": nil, "createdDateTime": stamp(g.Created),
+		"securityEnabled": true, "isAssignableToRole": g.Assignable, "groupTypes": []string{}, "visibility": nil, "createdDateTime": stamp(g.Created),
 	}
 }
 
@@ -24,15 +23,16 @@ type groupBody struct {
 	Mail        *bool    `json:"mailEnabled"`
 	Security    *bool    `json:"securityEnabled"`
 	Types       []any    `json:"groupTypes"`
+	Assignable  *bool    `json:"isAssignableToRole"`
 	Members     []string `json:"members@odata.bind"`
 	Owners      []string `json:"owners@odata.bind"`
 }
 
 func (s *Service) groupDoors() []gate.Route {
 	return []gate.Route{
-		s.door(readDirectory, "GET groups", (*visit).listGroups),
+		s.door(readGroups, "GET groups", (*visit).listGroups),
 		s.door(createGroup, "POST groups", (*visit).createGroup),
-		s.door(readDirectory, "GET groups/{id}", func(v *visit) (answer, error) {
+		s.door(readGroups, "GET groups/{id}", func(v *visit) (answer, error) {
 			g, err := v.group()
 			if err != nil {
 				return answer{}, err
@@ -41,11 +41,13 @@ func (s *Service) groupDoors() []gate.Route {
 		}),
 		s.door(updateGroup, "PATCH groups/{id}", (*visit).updateGroup),
 		s.door(deleteGroup, "DELETE groups/{id}", (*visit).deleteGroup),
-		s.door(readDirectory, "GET groups/{id}/members", func(v *visit) (answer, error) { return v.members(false) }),
-		s.door(readDirectory, "GET groups/{id}/transitivemembers", func(v *visit) (answer, error) { return v.members(true) }),
-		s.door(readDirectory, "GET groups/{id}/owners", func(v *visit) (answer, error) { return v.list("directoryObjects", nil) }),
-		s.door(readDirectory, "GET groups/{id}/memberof", func(v *visit) (answer, error) { return v.groupsOfGroup(false) }),
-		s.door(readDirectory, "GET groups/{id}/transitivememberof", func(v *visit) (answer, error) { return v.groupsOfGroup(true) }),
+		s.door(readMembers, "GET groups/{id}/members", func(v *visit) (answer, error) { return v.members(false) }),
+		s.door(readMembers, "GET groups/{id}/transitivemembers", func(v *visit) (answer, error) { return v.members(true) }),
+		s.door(readOwners, "GET groups/{id}/owners", (*visit).listOwners),
+		s.door(readMembers, "GET groups/{id}/memberof", func(v *visit) (answer, error) { return v.groupsOfGroup(false) }),
+		s.door(readMembers, "GET groups/{id}/transitivememberof", func(v *visit) (answer, error) { return v.groupsOfGroup(true) }),
+		s.door(changeOwners, "POST groups/{id}/owners/$ref", (*visit).addOwner),
+		s.door(changeOwners, "DELETE groups/{id}/owners/{member}/$ref", (*visit).removeOwner),
 		s.door(changeMembers, "POST groups/{id}/members/$ref", (*visit).addMember),
 		s.door(changeMembers, "DELETE groups/{id}/members/{member}/$ref", (*visit).removeMember),
 	}
@@ -105,16 +107,19 @@ func (v *visit) createGroup() (answer, error) {
 	if err := g.fill(b); err != nil {
 		return answer{}, err
 	}
+	if g.Assignable = b.Assignable != nil && *b.Assignable; g.Assignable {
+		if err := v.also(createRoleGroup); err != nil {
+			return answer{}, err
+		}
+	}
 	err := v.change(func(tx *store.Tx) error {
 		if err := v.s.put(tx, g); err != nil {
 			return err
 		}
-		for _, ref := range b.Members {
-			if err := v.admit(tx, g.ID, ref); err != nil {
-				return err
-			}
+		if err := v.admitAll(tx, g, b.Members); err != nil {
+			return err
 		}
-		return nil
+		return v.firstOwners(tx, g, b.Owners)
 	})
 	if err != nil {
 		return answer{}, err
@@ -131,6 +136,14 @@ func (v *visit) updateGroup() (answer, error) {
 	if err != nil {
 		return answer{}, err
 	}
+	if len(b.Owners) > 0 {
+		return answer{}, arm.Errorf(arm.BadRequest, "owners@odata.bind can't be changed with the group; use owners/$ref.")
+	}
+	if len(b.Members) > 0 {
+		if err := v.also(changeMembers); err != nil {
+			return answer{}, err
+		}
+	}
 	err = v.change(func(tx *store.Tx) error {
 		g, ok, err := fetch[*Group](tx, v.tenant, "group", was.ID)
 		if err != nil {
@@ -142,17 +155,51 @@ func (v *visit) updateGroup() (answer, error) {
 		if err := g.fill(b); err != nil {
 			return err
 		}
+		if b.Assignable != nil && *b.Assignable != g.Assignable {
+			return arm.Errorf(arm.BadRequest, "Property 'isAssignableToRole' is read-only: it is said when the group is made.")
+		}
 		if err := v.s.put(tx, g); err != nil {
 			return err
 		}
-		for _, ref := range b.Members {
-			if err := v.admit(tx, g.ID, ref); err != nil {
-				return err
-			}
-		}
-		return nil
+		return v.admitAll(tx, g, b.Members)
 	})
 	return done, err
+}
+
+// maxBind is how many members one request may add, as in Entra.
+const maxBind = 20
+
+func (v *visit) admitAll(tx *store.Tx, g *Group, refs []string) error {
+	if len(refs) > maxBind {
+		return arm.Errorf(arm.BadRequest, "members@odata.bind has %d references; at most %d are taken at once.", len(refs), maxBind)
+	}
+	for _, ref := range refs {
+		if err := v.admit(tx, g, ref); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// firstOwners makes those that the client names the owners of a new group; where
+// it names none, whoever made it, as far as it must to go on with it.
+func (v *visit) firstOwners(tx *store.Tx, g *Group, refs []string) error {
+	if len(refs) == 0 {
+		return v.ownNew(tx, g.ID, updateGroup)
+	}
+	if len(refs) > maxBind {
+		return arm.Errorf(arm.BadRequest, "owners@odata.bind has %d references; at most %d are taken at once.", len(refs), maxBind)
+	}
+	for _, ref := range refs {
+		id, err := refID(ref)
+		if err != nil {
+			return err
+		}
+		if err := v.addOwnerIn(tx, g.ID, id); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (v *visit) deleteGroup() (answer, error) {
@@ -185,9 +232,13 @@ func (v *visit) groupsOfGroup(all bool) (answer, error) {
 	return v.groupsOf(g.ID, all)
 }
 
-// admit makes what ref points to a member of the group.
-func (v *visit) admit(tx *store.Tx, group, ref string) error {
-	id := fold(ref[strings.LastIndexByte(ref, '/')+1:])
+// admit makes what ref points to a member of the group. A group that roles can
+// be given to has no groups in it: who is in it must be plain to see.
+func (v *visit) admit(tx *store.Tx, group *Group, ref string) error {
+	id, err := refID(ref)
+	if err != nil {
+		return err
+	}
 	kind, ok, err := v.s.Principal(tx, v.tenant, id)
 	if err != nil {
 		return err
@@ -195,10 +246,20 @@ func (v *visit) admit(tx *store.Tx, group, ref string) error {
 	if !ok {
 		return missing("directoryObject", id)
 	}
-	if kind == arm.Group && id == group {
+	if kind == arm.Group && id == group.ID {
 		return arm.Errorf(arm.BadRequest, "A group can't be a member of itself.")
 	}
-	return v.s.join(tx, v.tenant, group, id)
+	if kind == arm.Group && group.Assignable {
+		return arm.Errorf(arm.BadRequest, "A group can't be a member of a group for which isAssignableToRole is true.")
+	}
+	already, err := tx.Get(memberTable, v.tenant+"|"+group.ID+"|"+id)
+	if err != nil {
+		return err
+	}
+	if already != nil {
+		return arm.Errorf(arm.BadRequest, "One or more added object references already exist for the following modified properties: 'members'.")
+	}
+	return v.s.join(tx, v.tenant, group.ID, id)
 }
 
 func (v *visit) addMember() (answer, error) {
@@ -212,17 +273,7 @@ func (v *visit) addMember() (answer, error) {
 	if err != nil {
 		return answer{}, err
 	}
-	return done, v.change(func(tx *store.Tx) error {
-		id := fold(b.ID[strings.LastIndexByte(b.ID, '/')+1:])
-		already, err := tx.Get(memberTable, v.tenant+"|"+g.ID+"|"+id)
-		if err != nil {
-			return err
-		}
-		if already != nil {
-			return arm.Errorf(arm.BadRequest, "One or more added object references already exist for the following modified properties: 'members'.")
-		}
-		return v.admit(tx, g.ID, b.ID)
-	})
+	return done, v.change(func(tx *store.Tx) error { return v.admit(tx, g, b.ID) })
 }
 
 func (v *visit) removeMember() (answer, error) {

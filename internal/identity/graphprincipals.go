@@ -31,9 +31,9 @@ func (p *Principal) show(a *App) map[string]any {
 
 func (s *Service) principalDoors() []gate.Route {
 	return []gate.Route{
-		s.door(readDirectory, "GET serviceprincipals", (*visit).listPrincipals),
+		s.door(readPrincipals, "GET serviceprincipals", (*visit).listPrincipals),
 		s.door(createPrincipal, "POST serviceprincipals", (*visit).createPrincipal),
-		s.door(readDirectory, "GET serviceprincipals/{id}", func(v *visit) (answer, error) {
+		s.door(readPrincipals, "GET serviceprincipals/{id}", func(v *visit) (answer, error) {
 			p, err := v.principal()
 			if err != nil {
 				return answer{}, err
@@ -42,9 +42,11 @@ func (s *Service) principalDoors() []gate.Route {
 		}),
 		s.door(updatePrincipal, "PATCH serviceprincipals/{id}", (*visit).updatePrincipal),
 		s.door(deletePrincipal, "DELETE serviceprincipals/{id}", (*visit).deletePrincipal),
-		s.door(readDirectory, "GET serviceprincipals/{id}/memberof", func(v *visit) (answer, error) { return v.groupsOfPrincipal(false) }),
-		s.door(readDirectory, "GET serviceprincipals/{id}/transitivememberof", func(v *visit) (answer, error) { return v.groupsOfPrincipal(true) }),
-		s.door(readDirectory, "GET serviceprincipals/{id}/owners", func(v *visit) (answer, error) { return v.list("directoryObjects", nil) }),
+		s.door(readMembers, "GET serviceprincipals/{id}/memberof", func(v *visit) (answer, error) { return v.groupsOfPrincipal(false) }),
+		s.door(readMembers, "GET serviceprincipals/{id}/transitivememberof", func(v *visit) (answer, error) { return v.groupsOfPrincipal(true) }),
+		s.door(readAppOwners, "GET serviceprincipals/{id}/owners", (*visit).listOwners),
+		s.door(ownPrincipal, "POST serviceprincipals/{id}/owners/$ref", (*visit).addOwner),
+		s.door(ownPrincipal, "DELETE serviceprincipals/{id}/owners/{member}/$ref", (*visit).removeOwner),
 	}
 }
 
@@ -103,7 +105,10 @@ func (v *visit) createPrincipal() (answer, error) {
 		}
 		app = a
 		p = &Principal{ID: arm.NewUUID(), Tenant: v.tenant, AppID: a.AppID, Name: a.Name, Disabled: b.Enabled != nil && !*b.Enabled, Created: v.s.Now().UTC()}
-		return v.s.put(tx, p)
+		if err := v.s.put(tx, p); err != nil {
+			return err
+		}
+		return v.ownNew(tx, p.ID, updatePrincipal)
 	})
 	if err != nil {
 		return answer{}, err
@@ -169,7 +174,7 @@ func (s *Service) objectDoors() []gate.Route {
 			}
 			return v.one(http.StatusOK, "directoryObjects", m)
 		}),
-		s.door(readDirectory, "GET organization", func(v *visit) (answer, error) {
+		s.door(readOrg, "GET organization", func(v *visit) (answer, error) {
 			t := v.s.index.tenantOf(v.tenant)
 			return v.list("organization", []map[string]any{{"id": t.ID, "displayName": t.Name, "createdDateTime": stamp(t.Created),
 				"verifiedDomains": []any{map[string]any{"name": t.Domain, "isDefault": true, "isInitial": true, "type": "Managed", "capabilities": "Email"}}}})

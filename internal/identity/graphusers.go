@@ -127,9 +127,9 @@ func (v *visit) changeOwn() (answer, error) {
 
 func (s *Service) userDoors() []gate.Route {
 	return []gate.Route{
-		s.door(readDirectory, "GET users", (*visit).listUsers),
+		s.door(readUsers, "GET users", (*visit).listUsers),
 		s.door(createUser, "POST users", (*visit).createUser),
-		s.door(readDirectory, "GET users/{id}", func(v *visit) (answer, error) {
+		s.door(readUsers, "GET users/{id}", func(v *visit) (answer, error) {
 			u, err := v.user(v.seg(1))
 			if err != nil {
 				return answer{}, err
@@ -139,18 +139,15 @@ func (s *Service) userDoors() []gate.Route {
 		s.door(updateUser, "PATCH users/{id}", (*visit).updateUser),
 		s.door(deleteUser, "DELETE users/{id}", (*visit).deleteUser),
 		s.door(revokeUser, "POST users/{id}/revokesigninsessions", (*visit).revokeUser),
-		s.door(readDirectory, "GET users/{id}/memberof", func(v *visit) (answer, error) { return v.groupsOfUser(false) }),
-		s.door(readDirectory, "GET users/{id}/transitivememberof", func(v *visit) (answer, error) { return v.groupsOfUser(true) }),
-		s.door(readDirectory, "POST users/{id}/getmembergroups", (*visit).memberGroups),
+		s.door(readMembers, "GET users/{id}/memberof", func(v *visit) (answer, error) { return v.groupsOfUser(false) }),
+		s.door(readMembers, "GET users/{id}/transitivememberof", func(v *visit) (answer, error) { return v.groupsOfUser(true) }),
+		s.door(readMembers, "POST users/{id}/getmembergroups", (*visit).memberGroups),
 	}
 }
 
 // user is a person of the tenant by id or user principal name.
 func (v *visit) user(name string) (*User, error) {
-	u := v.s.index.user(fold(name))
-	if u == nil {
-		u = v.s.index.upn(name)
-	}
+	u := v.s.index.userNamed(name)
 	if u == nil || u.Tenant != v.tenant {
 		return nil, missing("user", name)
 	}
@@ -255,6 +252,9 @@ func (v *visit) updateUser() (answer, error) {
 	if err != nil {
 		return answer{}, err
 	}
+	if err := v.mayUpdate(b); err != nil {
+		return answer{}, err
+	}
 	u := *was
 	if err := v.fill(&u, b); err != nil {
 		return answer{}, err
@@ -278,6 +278,29 @@ func (v *visit) updateUser() (answer, error) {
 		return answer{}, err
 	}
 	return done, nil
+}
+
+// mayUpdate asks for the action behind each property that the client sent.
+func (v *visit) mayUpdate(b userBody) error {
+	asks := []struct {
+		sent bool
+		a    arm.Action
+	}{
+		{b.Password != nil, passwordUser},
+		{b.Enabled != nil && *b.Enabled, enableUser},
+		{b.Enabled != nil && !*b.Enabled, disableUser},
+		{b.UPN != nil, renameUser},
+		{b.Name != nil || b.Nick != nil || b.Given != nil || b.Surname != nil || b.Mail != nil, basicUser},
+	}
+	for _, x := range asks {
+		if !x.sent {
+			continue
+		}
+		if err := v.also(x.a); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (v *visit) deleteUser() (answer, error) {
@@ -319,13 +342,18 @@ func (v *visit) groupsOfUser(all bool) (answer, error) {
 	return v.groupsOf(u.ID, all)
 }
 
-// groupsOf lists the groups that an object is in.
+// groupsOf lists the groups that an object is in, and its directory roles.
 func (v *visit) groupsOf(id string, all bool) (answer, error) {
 	rows := []map[string]any{}
 	for _, g := range v.s.index.groupsOf(id) {
 		direct := find(v.s.index, func(x *index) bool { return x.parents[id][g] })
 		if o := v.s.index.group(g); o != nil && o.Tenant == v.tenant && (all || direct) {
 			rows = append(rows, typedShow("group", o.show()))
+		}
+	}
+	for _, r := range v.assignments() {
+		if h := book.byID[r.Role]; h != nil && r.Principal == id {
+			rows = append(rows, typedShow("directoryRole", h.showRole()))
 		}
 	}
 	return v.list("directoryObjects", rows)

@@ -74,6 +74,9 @@ func New(cfg Config) (*Service, error) {
 	}
 	s.OnPrincipalGone(forgetMethods)
 	ctx := context.Background()
+	if err := cfg.DB.Do(ctx, s.migrateRoles); err != nil {
+		return nil, fmt.Errorf("reading the directory's roles: %w", err)
+	}
 	err = cfg.DB.View(ctx, func(tx *store.Tx) error {
 		for _, load := range []func(*store.Tx) error{s.index.load, s.keys.load, s.revoked.load, s.locks.load} {
 			if err := load(tx); err != nil {

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"castellan/internal/store"
 )
@@ -26,8 +27,10 @@ type index struct {
 	managed map[string]*Principal // by resource
 	members map[string]map[string]bool
 	parents map[string]map[string]bool
-	admins  map[string]bool
-	closure map[string][]string // transitive groups by principal, as far as asked for
+	roles   map[string]map[string]*RoleAssignment // by principal and role
+	owners  map[string]map[string]bool            // by object
+	owning  map[string]map[string]bool            // by owner
+	closure map[string][]string                   // transitive groups by principal, as far as asked for
 }
 
 func newIndex() *index {
@@ -35,7 +38,8 @@ func newIndex() *index {
 		tenants: map[string]*Tenant{}, domains: map[string]*Tenant{}, users: map[string]*User{}, upns: map[string]*User{},
 		groups: map[string]*Group{}, apps: map[string]*App{}, clients: map[string]*App{}, uris: map[string]*App{},
 		sps: map[string]*Principal{}, byApp: map[string]*Principal{}, managed: map[string]*Principal{},
-		members: map[string]map[string]bool{}, parents: map[string]map[string]bool{}, admins: map[string]bool{}, closure: map[string][]string{},
+		members: map[string]map[string]bool{}, parents: map[string]map[string]bool{}, closure: map[string][]string{},
+		roles: map[string]map[string]*RoleAssignment{}, owners: map[string]map[string]bool{}, owning: map[string]map[string]bool{},
 	}
 }
 
@@ -75,9 +79,17 @@ func (x *index) loadTenant(tx *store.Tx, tenant string) error {
 		p := strings.Split(r.Key, "|")
 		x.join(p[1], p[2])
 	}
-	admins, err := tx.Scan(roleTable, tenant+"|", "", 0)
-	for _, r := range admins {
-		x.empower(r.Key[len(tenant)+1:], true)
+	owners, err := tx.Scan(ownerTable, tenant+"|", "", 0)
+	if err != nil {
+		return err
+	}
+	for _, r := range owners {
+		p := strings.Split(r.Key, "|")
+		x.own(p[1], p[2])
+	}
+	roles, err := store.ScanJSON[*RoleAssignment](tx, roleTable, tenant+"|", "", 0)
+	for _, r := range roles {
+		x.empower(r)
 	}
 	return err
 }
@@ -151,10 +163,12 @@ func (x *index) remove(e entry) {
 	defer x.mu.Unlock()
 	x.forget(e)
 	_, class, id := e.place()
+	unlink(x.owners, x.owning, id)
+	unlink(x.owning, x.owners, id)
 	if class == "app" {
 		return
 	}
-	delete(x.admins, id)
+	delete(x.roles, id)
 	for g := range x.parents[id] {
 		delete(x.members[g], id)
 	}
@@ -189,14 +203,80 @@ func (x *index) leave(group, member string) {
 	clear(x.closure)
 }
 
-func (x *index) empower(principal string, on bool) {
+// unlink takes id out of a, and out of b, which has the same links from the other side.
+func unlink(a, b map[string]map[string]bool, id string) {
+	for other := range a[id] {
+		delete(b[other], id)
+	}
+	delete(a, id)
+}
+
+func (x *index) own(object, owner string) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	if on {
-		x.admins[principal] = true
-		return
+	link(x.owners, object, owner)
+	link(x.owning, owner, object)
+}
+
+func (x *index) disown(object, owner string) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	delete(x.owners[object], owner)
+	delete(x.owning[owner], object)
+}
+
+// owns reports whether owner owns object.
+func (x *index) owns(owner, object string) bool {
+	return find(x, func(x *index) bool { return x.owners[object][owner] })
+}
+
+// owned lists what somebody owns; ownersOf who owns something.
+func (x *index) owned(owner string) []string {
+	return find(x, func(x *index) []string { return slices.Sorted(maps.Keys(x.owning[owner])) })
+}
+
+func (x *index) ownersOf(object string) []string {
+	return find(x, func(x *index) []string { return slices.Sorted(maps.Keys(x.owners[object])) })
+}
+
+func (x *index) empower(r *RoleAssignment) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.roles[r.Principal] == nil {
+		x.roles[r.Principal] = map[string]*RoleAssignment{}
 	}
-	delete(x.admins, principal)
+	x.roles[r.Principal][r.Role] = r
+}
+
+func (x *index) disempower(principal, role string) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	delete(x.roles[principal], role)
+}
+
+// rolesOf lists the directory roles that a principal has at now, by itself or
+// by a group that roles can be given to.
+func (x *index) rolesOf(principal string, now time.Time) []string {
+	groups := x.groupsOf(principal)
+	x.mu.RLock()
+	defer x.mu.RUnlock()
+	has := map[string]bool{}
+	for _, r := range x.roles[principal] {
+		if r.lives(now) {
+			has[r.Role] = true
+		}
+	}
+	for _, g := range groups {
+		if o := x.groups[g]; o == nil || !o.Assignable {
+			continue
+		}
+		for _, r := range x.roles[g] {
+			if r.lives(now) {
+				has[r.Role] = true
+			}
+		}
+	}
+	return slices.Sorted(maps.Keys(has))
 }
 
 // groupsOf lists the groups that id is in, also by nesting, in the order of
@@ -267,7 +347,6 @@ func (x *index) app(id string) *App { return find(x, func(x *index) *App { retur
 func (x *index) sp(id string) *Principal {
 	return find(x, func(x *index) *Principal { return x.sps[id] })
 }
-func (x *index) admin(id string) bool { return find(x, func(x *index) bool { return x.admins[id] }) }
 func (x *index) client(appID string) *App {
 	return find(x, func(x *index) *App { return x.clients[fold(appID)] })
 }
@@ -277,6 +356,15 @@ func (x *index) api(uri string) *App {
 func (x *index) upn(name string) *User {
 	return find(x, func(x *index) *User { return x.upns[fold(name)] })
 }
+
+// userNamed is the person with this object id or user principal name, or nil.
+func (x *index) userNamed(name string) *User {
+	if u := x.user(fold(name)); u != nil {
+		return u
+	}
+	return x.upn(name)
+}
+
 func (x *index) of(res string) *Principal {
 	return find(x, func(x *index) *Principal { return x.managed[fold(res)] })
 }

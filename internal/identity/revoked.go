@@ -77,6 +77,9 @@ func (s *Service) sweep(tx *store.Tx, now time.Time) error {
 	if err := s.locks.sweep(tx, now); err != nil {
 		return err
 	}
+	if err := s.sweepRoles(tx, now); err != nil {
+		return err
+	}
 	for _, key := range s.keys.expired(now) {
 		if err := tx.Delete(keyTable, string(key.Class)+"|"+key.KID); err != nil {
 			return err

@@ -6,40 +6,76 @@ import (
 	"castellan/internal/arm"
 )
 
-// Rights on the directory are actions on /providers/Microsoft.Directory/tenants/ID,
-// which Azure's roles never reach: an Owner of every subscription may not add a
-// user, and who may add users owns nothing. Every user of a tenant sees its
-// directory, and so do its administrators, people or not; only the role Global
-// Administrator changes it.
+// Rights on the directory are actions on /providers/Microsoft.Directory/tenants/ID
+// and on the objects below it, which Azure's roles never reach: an Owner of every
+// subscription may not add a user, and who may add users owns nothing. Who has
+// which of them is said by directoryroles.txt.
 var (
-	readDirectory   = arm.NewAction("microsoft.directory/objects/read", "see the people, groups and applications of the tenant")
+	readDirectory   = arm.NewAction("microsoft.directory/objects/read", "look up objects of the tenant by their ids")
+	readEntity      = arm.NewAction("microsoft.directory/entities/read", "look something up by another key than its id; what it is asks for more")
+	readUsers       = arm.NewAction("microsoft.directory/users/standard/read", "see the people of the tenant")
+	readGroups      = arm.NewAction("microsoft.directory/groups/standard/read", "see the groups of the tenant")
+	readMembers     = arm.NewAction("microsoft.directory/groups/members/read", "see who is in which group")
+	readOwners      = arm.NewAction("microsoft.directory/groups/owners/read", "see who owns a group")
+	readApps        = arm.NewAction("microsoft.directory/applications/standard/read", "see the applications of the tenant")
+	readAppOwners   = arm.NewAction("microsoft.directory/applications/owners/read", "see who owns an application")
+	readPrincipals  = arm.NewAction("microsoft.directory/servicePrincipals/standard/read", "see the principals of applications and resources")
+	readOrg         = arm.NewAction("microsoft.directory/organization/standard/read", "see the tenant itself")
+	readRoles       = arm.NewAction("microsoft.directory/directoryRoles/standard/read", "see who administers the directory")
 	readSelf        = arm.NewAction("microsoft.directory/me/read", "see oneself")
 	changeSelf      = arm.NewAction("microsoft.directory/me/changePassword", "change one's own password")
 	createUser      = arm.NewAction("microsoft.directory/users/create", "add a person")
-	updateUser      = arm.NewAction("microsoft.directory/users/update", "change a person, also the password")
+	updateUser      = arm.NewAction("microsoft.directory/users/update", "change a person; each property asks for more")
+	basicUser       = arm.NewAction("microsoft.directory/users/basic/update", "change a person's name and the like")
+	passwordUser    = arm.NewAction("microsoft.directory/users/password/update", "give a person another password")
+	enableUser      = arm.NewAction("microsoft.directory/users/enable", "let a person sign in")
+	disableUser     = arm.NewAction("microsoft.directory/users/disable", "let a person not sign in")
+	renameUser      = arm.NewAction("microsoft.directory/users/userPrincipalName/update", "change the name that a person signs in with")
 	deleteUser      = arm.NewAction("microsoft.directory/users/delete", "delete a person")
 	revokeUser      = arm.NewAction("microsoft.directory/users/revokeSignInSessions", "sign a person out everywhere")
 	createGroup     = arm.NewAction("microsoft.directory/groups/create", "add a group")
-	updateGroup     = arm.NewAction("microsoft.directory/groups/update", "change a group")
+	createRoleGroup = arm.NewAction("microsoft.directory/groupsAssignableToRoles/create", "add a group that directory roles can be given to")
+	updateGroup     = arm.NewAction("microsoft.directory/groups/basic/update", "change a group")
 	deleteGroup     = arm.NewAction("microsoft.directory/groups/delete", "delete a group")
 	changeMembers   = arm.NewAction("microsoft.directory/groups/members/update", "say who is in a group")
+	changeOwners    = arm.NewAction("microsoft.directory/groups/owners/update", "say who owns a group")
 	createApp       = arm.NewAction("microsoft.directory/applications/create", "register an application")
-	updateApp       = arm.NewAction("microsoft.directory/applications/update", "change an application")
+	updateApp       = arm.NewAction("microsoft.directory/applications/basic/update", "change an application")
 	deleteApp       = arm.NewAction("microsoft.directory/applications/delete", "delete an application")
 	credentialApp   = arm.NewAction("microsoft.directory/applications/credentials/update", "give an application a secret or certificate, or take it away")
+	ownApp          = arm.NewAction("microsoft.directory/applications/owners/update", "say who owns an application")
 	createPrincipal = arm.NewAction("microsoft.directory/servicePrincipals/create", "let an application into the tenant")
-	updatePrincipal = arm.NewAction("microsoft.directory/servicePrincipals/update", "change an application's principal")
+	updatePrincipal = arm.NewAction("microsoft.directory/servicePrincipals/basic/update", "change an application's principal")
 	deletePrincipal = arm.NewAction("microsoft.directory/servicePrincipals/delete", "put an application out of the tenant")
+	ownPrincipal    = arm.NewAction("microsoft.directory/servicePrincipals/owners/update", "say who owns an application's principal")
 	assignRole      = arm.NewAction("microsoft.directory/roleAssignments/allProperties/allTasks", "say who administers the directory")
 	readKeys        = arm.NewAction("microsoft.directory/signingKeys/read", "see which keys sign tokens")
 	rotateKeys      = arm.NewAction("microsoft.directory/signingKeys/rotate", "let the next key sign tokens")
 	retireKeys      = arm.NewAction("microsoft.directory/signingKeys/retire", "end a key and all tokens that it signed")
 )
 
-// globalAdministrator is the id of Entra's role of this name.
+// globalAdministrator is the template id of Entra's role of this name.
 const globalAdministrator = "62e90394-69f5-4237-9190-012177145e10"
 
 var directoryRoot = arm.MustID("/providers/Microsoft.Directory")
+
+// objectID is the scope of one object of a directory.
+func objectID(tenant, class, id string) arm.ID {
+	return arm.MustID("/providers/Microsoft.Directory/tenants/" + tenant + "/" + class + "/" + id)
+}
+
+// scopeOf is which directory a scope lies in, and which object of it it is, if
+// it is one.
+func scopeOf(id arm.ID) (tenant, class, object string) {
+	p := strings.Split(id.Key(), "/") // "", providers, microsoft.directory, tenants, TENANT, CLASS, OBJECT
+	if len(p) < 5 || !id.Within(directoryRoot) {
+		return "", "", ""
+	}
+	if len(p) >= 7 {
+		return p[4], p[5], p[6]
+	}
+	return p[4], "", ""
+}
 
 // Decide answers for ids below /providers/Microsoft.Directory; handled is false
 // for all others, and for actions that are not the directory's nothing is
@@ -56,28 +92,70 @@ func (s *Service) Decide(c arm.Caller, a arm.Action, id arm.ID) (handled, allowe
 }
 
 func (s *Service) decide(c arm.Caller, a arm.Action, id arm.ID) (bool, string) {
+	tenant, class, object := scopeOf(id)
 	switch {
 	case c.IsZero() || c.Lease != nil:
 		return false, "nobody with rights of their own is calling"
-	case c.Tenant == "" || id.Key() != tenantID(c.Tenant).Key():
+	case c.Tenant == "" || tenant != fold(c.Tenant):
 		return false, "it is the directory of another tenant"
 	case a.Data() || !strings.HasPrefix(a.Key(), "microsoft.directory/"):
 		return false, "it is no action of the directory"
 	case homeOnly[a.Key()] && c.Tenant != s.Home():
 		return false, "it is the home tenant's to do"
-	case s.index.admin(c.Object):
-		return true, "the directory role Global Administrator"
 	}
-	switch a.Key() {
-	case readSelf.Key():
-		return true, "everybody sees themselves"
-	case changeSelf.Key():
-		return c.Kind == arm.User, "people change their own password"
-	case readDirectory.Key():
-		if c.Kind == arm.User {
-			return true, "people see the directory of their tenant"
+	st := standing{person: c.Kind == arm.User, roles: s.directoryRoles(c.Object), class: class}
+	if !st.person {
+		st.rights = s.appRoles(c.Object)
+	}
+	if object != "" {
+		st.owner = s.owns(c.Object, object)
+		st.protected = s.protected(class, object)
+	}
+	return book.decide(st, a.Key())
+}
+
+// appRoles are the application permissions of the directory's API that a
+// principal was given (User.Read.All and so on).
+func (s *Service) appRoles(string) []string { return nil }
+
+// directoryRoles are the template ids of the directory roles that a principal
+// has now, also by a group that roles can be given to.
+func (s *Service) directoryRoles(principal string) []string {
+	return s.index.rolesOf(principal, s.Now())
+}
+
+// owns reports whether a caller owns an object, or the application of which the
+// object is the principal.
+func (s *Service) owns(caller, object string) bool {
+	if s.index.owns(caller, object) {
+		return true
+	}
+	p := s.index.sp(object)
+	if p == nil {
+		return false
+	}
+	a := s.index.client(p.AppID)
+	return a != nil && a.Tenant == p.Tenant && s.index.owns(caller, a.ID)
+}
+
+// protected reports whether an object is an administrator, or leads to being
+// one: a group that roles can be given to, who is in it or owns it, an
+// application whose principal administers.
+func (s *Service) protected(class, object string) bool {
+	if g := s.index.group(object); g != nil {
+		return g.Assignable
+	}
+	if a := s.index.app(object); a != nil {
+		p := s.index.spOf(a.Tenant, a.AppID)
+		return p != nil && s.protected(class, p.ID)
+	}
+	if book.administers(s.directoryRoles(object), s.appRoles(object)) {
+		return true
+	}
+	for _, g := range append(s.index.owned(object), s.index.groupsOf(object)...) {
+		if g := s.index.group(g); g != nil && g.Assignable {
+			return true
 		}
-		return false, "an application sees the directory only with a directory role"
 	}
-	return false, "the caller lacks the directory role Global Administrator"
+	return false
 }
