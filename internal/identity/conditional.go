@@ -28,11 +28,7 @@ func addressOf(r *http.Request) netip.Addr {
 
 // factsOf are a person's part of the facts.
 func (s *Service) factsOf(u *User) access.Facts {
-	f := access.Facts{User: u.ID, Groups: s.index.groupsOf(u.ID), BreakGlass: u.BreakGlass}
-	if s.index.admin(u.ID) {
-		f.Roles = []string{globalAdministrator}
-	}
-	return f
+	return access.Facts{User: u.ID, Groups: s.index.groupsOf(u.ID), Roles: s.directoryRoles(u.ID), BreakGlass: u.BreakGlass}
 }
 
 // conditions asks the tenant's Conditional Access policies whether a person who

@@ -52,7 +52,7 @@ func (b federatedBody) over(f Federated) (Federated, error) {
 func (s *Service) federatedDoors() []gate.Route {
 	const list = "applications/{id}/federatedidentitycredentials"
 	return []gate.Route{
-		s.door(readDirectory, "GET "+list, func(v *visit) (answer, error) {
+		s.door(readApps, "GET "+list, func(v *visit) (answer, error) {
 			a, err := v.application()
 			if err != nil {
 				return answer{}, err
@@ -64,10 +64,10 @@ func (s *Service) federatedDoors() []gate.Route {
 			return v.list("federatedIdentityCredentials", rows)
 		}),
 		s.door(credentialApp, "POST "+list, (*visit).createFederated),
-		s.door(readDirectory, "GET "+list+"/{key}", (*visit).readFederated),
+		s.door(readApps, "GET "+list+"/{key}", (*visit).readFederated),
 		s.door(credentialApp, "PATCH "+list+"/{key}", (*visit).updateFederated),
 		s.door(credentialApp, "DELETE "+list+"/{key}", (*visit).deleteFederated),
-		s.door(readDirectory, "GET applications/{id}/{entity}", (*visit).readFederated),
+		s.door(readApps, "GET applications/{id}/{entity}", (*visit).readFederated),
 		s.door(credentialApp, "PATCH applications/{id}/{entity}", (*visit).updateFederated),
 		s.door(credentialApp, "DELETE applications/{id}/{entity}", (*visit).deleteFederated),
 	}

@@ -14,8 +14,8 @@ const (
 	ownedTable = "directory_owned"  // tenant|owner|object
 )
 
-// own makes owner an owner of object; both are in the tenant.
-func (s *Service) own(tx *store.Tx, tenant, object, owner string) error {
+// addOwner makes owner an owner of object; both are in the tenant.
+func (s *Service) addOwner(tx *store.Tx, tenant, object, owner string) error {
 	if err := tx.Put(ownerTable, tenant+"|"+object+"|"+owner, nil); err != nil {
 		return err
 	}
@@ -23,8 +23,8 @@ func (s *Service) own(tx *store.Tx, tenant, object, owner string) error {
 	return tx.Put(ownedTable, tenant+"|"+owner+"|"+object, nil)
 }
 
-// disown ends that.
-func (s *Service) disown(tx *store.Tx, tenant, object, owner string) error {
+// dropOwner ends that.
+func (s *Service) dropOwner(tx *store.Tx, tenant, object, owner string) error {
 	if err := tx.Delete(ownerTable, tenant+"|"+object+"|"+owner); err != nil {
 		return err
 	}
@@ -39,7 +39,7 @@ func (v *visit) ownNew(tx *store.Tx, object string, change arm.Action) error {
 	if v.g.Sees(change, tenantID(v.tenant)) {
 		return nil
 	}
-	return v.s.own(tx, v.tenant, object, v.g.Caller().Object)
+	return v.s.addOwner(tx, v.tenant, object, v.g.Caller().Object)
 }
 
 // owned is the object that the path names, which can have owners.
@@ -130,7 +130,7 @@ func (v *visit) addOwnerIn(tx *store.Tx, object, owner string) error {
 	if already != nil {
 		return arm.Errorf(arm.BadRequest, "One or more added object references already exist for the following modified properties: 'owners'.")
 	}
-	return v.s.own(tx, v.tenant, object, owner)
+	return v.s.addOwner(tx, v.tenant, object, owner)
 }
 
 // removeOwner ends an ownership. A group that had a person for an owner keeps one.
@@ -151,6 +151,6 @@ func (v *visit) removeOwner() (answer, error) {
 		if group != nil && len(rows) == 1 {
 			return arm.Errorf(arm.BadRequest, "The group must have at least one owner, hence this owner cannot be removed.")
 		}
-		return v.s.disown(tx, v.tenant, id, owner)
+		return v.s.dropOwner(tx, v.tenant, id, owner)
 	})
 }
