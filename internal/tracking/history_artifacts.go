@@ -74,6 +74,15 @@ func artifactDTO(p place) map[string]any {
 }
 
 func (s *Service) allArtifacts(ctx context.Context, g gate.Grant, in *input) (any, error) {
+	return s.eachArtifact(ctx, g, in, listPage, func(_ Workspace, at place, b Blob) (map[string]any, error) {
+		d := artifactDTO(at)
+		d["createdTime"] = utc(millis(b.Modified))
+		return d, nil
+	})
+}
+
+// eachArtifact answers with a page of what is below a path, each as show has it.
+func (s *Service) eachArtifact(ctx context.Context, g gate.Grant, in *input, most int, show func(Workspace, place, Blob) (map[string]any, error)) (any, error) {
 	p, mark := in.artifactPlace(g, true), in.text("continuationToken")
 	if err := in.done(); err != nil {
 		return nil, err
@@ -82,14 +91,16 @@ func (s *Service) allArtifacts(ctx context.Context, g gate.Grant, in *input) (an
 	if err != nil {
 		return nil, err
 	}
-	blobs, next, err := s.Blobs.List(ctx, w, p.prefix(), true, mark, listPage)
+	blobs, next, err := s.Blobs.List(ctx, w, p.prefix(), true, mark, most)
 	if err != nil {
 		return nil, err
 	}
 	value := make([]map[string]any, 0, len(blobs))
 	for _, b := range blobs {
-		d := artifactDTO(place{run: p.run, path: strings.TrimPrefix(b.Name, p.folder())})
-		d["createdTime"] = utc(millis(b.Modified))
+		d, err := show(w, place{run: p.run, path: strings.TrimPrefix(b.Name, p.folder())}, b)
+		if err != nil {
+			return nil, err
+		}
 		value = append(value, d)
 	}
 	out := map[string]any{"value": value, "continuationToken": nil, "nextLink": nil}
@@ -148,32 +159,9 @@ func (s *Service) artifactAddress(ctx context.Context, g gate.Grant, in *input) 
 }
 
 func (s *Service) contentInfos(ctx context.Context, g gate.Grant, in *input) (any, error) {
-	p, mark := in.artifactPlace(g, true), in.text("continuationToken")
-	if err := in.done(); err != nil {
-		return nil, err
-	}
-	w, err := s.held(ctx, g, ArtifactsRead, &p)
-	if err != nil {
-		return nil, err
-	}
-	blobs, next, err := s.Blobs.List(ctx, w, p.prefix(), true, mark, maxLogs)
-	if err != nil {
-		return nil, err
-	}
-	value := make([]map[string]any, 0, len(blobs))
-	for _, b := range blobs {
-		i, err := s.info(ctx, w, place{run: p.run, path: strings.TrimPrefix(b.Name, p.folder())}, "r")
-		if err != nil {
-			return nil, err
-		}
-		value = append(value, i)
-	}
-	out := map[string]any{"value": value, "continuationToken": nil, "nextLink": nil}
-	if next != "" {
-		out["continuationToken"] = next
-		out["nextLink"] = s.Site.Base() + in.path + "?" + url.Values{"path": {p.path}, "continuationToken": {next}}.Encode()
-	}
-	return out, nil
+	return s.eachArtifact(ctx, g, in, maxLogs, func(w Workspace, at place, _ Blob) (map[string]any, error) {
+		return s.info(ctx, w, at, "r")
+	})
 }
 
 // newArtifacts gives URLs by which artifacts can be written that a client is

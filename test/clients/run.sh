@@ -64,6 +64,14 @@ suite() {
 	say "$name took $((SECONDS - start)) s"
 }
 
+# The product says itself whether clients are set up; what it says must be so.
+ready() { "$cache/aml/bin/python" -c "import json,sys; print(json.loads(open(sys.argv[1]).readline())['admin'][sys.argv[2]])" "$work/ready" "$1"; }
+if PATH=$cache/az/bin:$PATH CASTELLAN_CLIENT_ID=$(ready clientId) CASTELLAN_CLIENT_SECRET=$(ready clientSecret) "$work/castellan" setup clients --data "$work/data" --check >"$work/check.out" 2>&1; then
+	echo "ok setup: castellan setup clients --check finds nothing missing" | tee -a "$work/results"
+else
+	echo "FAIL setup: castellan setup clients --check: $(tail -n 2 "$work/check.out" | tr '\n' ' ')" | tee -a "$work/results"
+fi
+
 python=$cache/aml/bin/python
 suite world 120 "$python" "$here/python/world.py"
 for s in $suites; do
