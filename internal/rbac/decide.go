@@ -3,6 +3,7 @@ package rbac
 import (
 	"hash/maphash"
 	"strings"
+	"time"
 
 	"castellan/internal/arm"
 )
@@ -23,6 +24,7 @@ const (
 	becauseNothing      = "no action or no resource was named"
 	becauseUnassigned   = "the caller has no role assignment here or above"
 	becauseInsufficient = "none of the caller's roles here or above has the action"
+	becauseUntimely     = "the time of the caller's only fitting role assignments has not come, or is over"
 	becauseConditional  = "the caller's only fitting role assignments have conditions, which are not evaluated"
 )
 
@@ -33,6 +35,22 @@ type decided struct {
 	action actionKey
 	scope  string
 	d      Decision
+	span   *span // nil: it holds whatever the time
+}
+
+// span is a time in which a decision holds: the clock crosses no bound of the
+// caller's assignments in it.
+type span struct {
+	clock      func() time.Time
+	from, till time.Time // from counts, till does not; a zero till is no end
+}
+
+func (s *span) holds() bool {
+	if s == nil {
+		return true
+	}
+	now := s.clock()
+	return !now.Before(s.from) && (s.till.IsZero() || now.Before(s.till))
 }
 
 // Decide says whether c may do a on the resource. An assignment counts when it
@@ -52,7 +70,7 @@ func (e *Engine) Decide(c arm.Caller, a arm.Action, on arm.ID) Decision {
 		if s.tag[i].Load() != h {
 			continue
 		}
-		if x := s.item[i].Load(); x != nil && x.gen == gen && x.is(&c, k, on.Key()) {
+		if x := s.item[i].Load(); x != nil && x.gen == gen && x.is(&c, k, on.Key()) && x.span.holds() {
 			return x.d
 		}
 	}
@@ -82,25 +100,44 @@ func (e *Engine) decideAnew(h uint64, c *arm.Caller, k actionKey, on arm.ID) Dec
 	defer e.mu.RUnlock()
 	gen := e.gen.Load() // cannot change under mu
 	v := e.view(gen, c.Object, c.Groups)
-	x := &decided{gen: gen, who: v.who, action: k, scope: on.Key(), d: e.weigh(v, k, on.Key())}
+	now, in := e.span(v)
+	x := &decided{gen: gen, who: v.who, action: k, scope: on.Key(), d: e.weigh(v, k, on.Key(), now), span: in}
 	e.decisions.put(h, x, func(old *decided) bool { return old.gen != gen })
 	return x.d
 }
 
+// span is the time now, and how long what is decided now holds. With no clock,
+// or nothing that is bound to a time, the time is zero. Callers hold mu.
+func (e *Engine) span(v *view) (now time.Time, in *span) {
+	if len(v.timed) == 0 || e.now == nil {
+		return time.Time{}, nil
+	}
+	now = e.now()
+	in = &span{clock: e.now, from: now}
+	for _, x := range v.timed {
+		for _, edge := range [2]time.Time{x.NotBefore, x.NotAfter} {
+			if edge.After(now) && (in.till.IsZero() || edge.Before(in.till)) {
+				in.till = edge
+			}
+		}
+	}
+	return now, in
+}
+
 // weigh goes up from the scope until a role allows the action.
-func (e *Engine) weigh(v *view, k actionKey, scope string) Decision {
+func (e *Engine) weigh(v *view, k actionKey, scope string, now time.Time) Decision {
 	var room [16]string
 	mask := e.mask(k)
 	out := Decision{Reason: becauseUnassigned}
 	for _, s := range e.scopes(room[:0], scope) {
 		if v.places == nil {
-			if e.weighHolders(v, k, s, &out); out.Allowed {
+			if e.weighHolders(v, k, s, now, &out); out.Allowed {
 				return out
 			}
 			continue
 		}
 		for at := v.place(e.hash(s), s).first - 1; at >= 0; at = v.links[at].next {
-			if l := &v.links[at]; e.weighOne(l.x, l.role, mask, k, &out) {
+			if l := &v.links[at]; e.weighOne(l.x, l.role, mask, now, &out) {
 				return out
 			}
 		}
@@ -109,24 +146,28 @@ func (e *Engine) weigh(v *view, k actionKey, scope string) Decision {
 }
 
 // weighHolders is weigh at one scope for a caller with very many assignments.
-func (e *Engine) weighHolders(v *view, k actionKey, scope string, out *Decision) {
+func (e *Engine) weighHolders(v *view, k actionKey, scope string, now time.Time, out *Decision) {
 	mask := e.mask(k)
 	for _, h := range v.holders {
 		h.each(scope, func(x *entry) {
 			if !out.Allowed {
-				e.weighOne(x, x.effective(), mask, k, out)
+				e.weighOne(x, x.effective(v.who), mask, now, out)
 			}
 		})
 	}
 }
 
 // weighOne holds the action against one assignment, and writes down what it finds.
-func (e *Engine) weighOne(x *entry, role int32, mask []uint64, k actionKey, out *Decision) bool {
+func (e *Engine) weighOne(x *entry, role int32, mask []uint64, now time.Time, out *Decision) bool {
 	if role >= 0 && has(mask, role) {
+		if x.timed && (now.IsZero() || !x.Holds(now)) {
+			out.Reason = becauseUntimely
+			return false
+		}
 		*out = Decision{Allowed: true, By: x.ID, Role: x.slot.role.name, Reason: becauseAssigned}
 		return true
 	}
-	if role < 0 && has(mask, int32(x.slot.index)) {
+	if x.Condition != "" && has(mask, int32(x.slot.index)) {
 		out.Reason = becauseConditional
 	} else if out.Reason == becauseUnassigned {
 		out.Reason = becauseInsufficient

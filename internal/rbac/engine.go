@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 )
 
 // Engine holds roles and assignments in memory and decides by them. Every
@@ -16,7 +17,8 @@ import (
 //
 // It fails closed: whatever it cannot understand gives nothing. That goes for
 // an assignment with a condition, a role's permission with a condition, an
-// assignment of a role that is not there, and a zero caller, action or id.
+// assignment of a role that is not there, one that is bound to a time while
+// there is no clock, and a zero caller, action or id.
 type Engine struct {
 	seed maphash.Seed
 
@@ -31,6 +33,7 @@ type Engine struct {
 	given   map[string]*entry  // by assignment id, lower case
 	holders map[string]*holder // by principal, lower case
 	parents func(subscriptionKey string) []string
+	now     func() time.Time // nil: what is bound to a time gives nothing
 
 	masksMu sync.RWMutex // guards masks; taken after mu
 	masks   map[actionKey][]uint64
@@ -48,7 +51,9 @@ type entry struct {
 	Assignment
 	slot *roleSlot
 	hash uint64 // of the scope's key
-	pos  int    // place in its holder's list
+
+	timed bool // the clock counts
+	pos   int  // place in its holder's list
 }
 
 // holder is what was given to one principal.
@@ -89,6 +94,12 @@ func New(roles []Role) *Engine {
 // must not call the engine. Call Moved whenever its answers have changed.
 func (e *Engine) SetParents(f func(subscriptionKey string) []string) {
 	e.change(func() { e.parents = f })
+}
+
+// SetClock says what time it is, for assignments that are bound to a time: each
+// decision looks at the clock anew. now must not call the engine.
+func (e *Engine) SetClock(now func() time.Time) {
+	e.change(func() { e.now = now })
 }
 
 // Moved makes the engine ask for parents anew.
@@ -159,7 +170,7 @@ func (e *Engine) PutAssignment(a Assignment) error {
 	}
 	e.change(func() {
 		e.drop(a.ID)
-		x := &entry{Assignment: a, slot: e.slot(a.RoleID), hash: e.hash(a.Scope.Key())}
+		x := &entry{Assignment: a, slot: e.slot(a.RoleID), hash: e.hash(a.Scope.Key()), timed: a.Timed()}
 		e.given[strings.ToLower(a.ID)] = x
 		k := strings.ToLower(a.Principal)
 		if e.holders[k] == nil {

@@ -67,15 +67,20 @@ func (e *Engine) Inside(c arm.Caller, scope arm.ID) bool {
 	}
 	e.mu.RLock()
 	defer e.mu.RUnlock()
-	above := e.scopes(nil, scope.Key())
+	above, who := e.scopes(nil, scope.Key()), &identity{c.Object, c.Groups}
 	for _, h := range e.holdersOf(c.Object, c.Groups) {
 		for _, x := range h.all {
-			if x.effective() >= 0 && (x.Scope.Within(scope) || slices.Contains(above, x.Scope.Key())) {
+			if e.gives(x, who) && (x.Scope.Within(scope) || slices.Contains(above, x.Scope.Key())) {
 				return true
 			}
 		}
 	}
 	return false
+}
+
+// gives reports whether x gives anything to w now. Callers hold mu.
+func (e *Engine) gives(x *entry, w *identity) bool {
+	return x.effective(w) >= 0 && (!x.timed || e.now != nil && x.Holds(e.now()))
 }
 
 // Assignments lists what passes all filters, by id; everything without a filter.

@@ -3,6 +3,7 @@ package rbac
 
 import (
 	"strings"
+	"time"
 
 	"castellan/internal/arm"
 )
@@ -43,6 +44,21 @@ type Assignment struct {
 	// assignment with a condition gives nothing.
 	Condition        string
 	ConditionVersion string
+
+	// NotBefore and NotAfter bound the time in which the assignment gives
+	// anything: from NotBefore on, and at NotAfter no more. Zero is no bound.
+	NotBefore, NotAfter time.Time
+
+	// Via is a group; the assignment gives nothing to who is not in it. "" is none.
+	Via string
+}
+
+// Timed reports whether the clock counts for the assignment.
+func (a Assignment) Timed() bool { return !a.NotBefore.IsZero() || !a.NotAfter.IsZero() }
+
+// Holds reports whether the assignment's time has begun and not ended at now.
+func (a Assignment) Holds(now time.Time) bool {
+	return !now.Before(a.NotBefore) && (a.NotAfter.IsZero() || now.Before(a.NotAfter))
 }
 
 // roleKey is the one form in which role ids are compared: the GUID, lower case.

@@ -21,6 +21,7 @@ type view struct {
 	places  []place // where chains in links begin, by scope; a power of two of them
 	links   []link
 	holders []*holder // asked instead of places when the caller has very many
+	timed   []*entry  // all for which the clock counts
 }
 
 // place is where the chain of one scope begins. Scopes whose hashes want one
@@ -33,7 +34,7 @@ type place struct {
 // link is one assignment in a chain; next is -1 at the end.
 type link struct {
 	x    *entry
-	role int32 // the role's slot, or -1 when a condition shuts the assignment
+	role int32 // the role's slot, or -1 when the assignment gives the caller nothing at any time
 	next int32
 }
 
@@ -65,6 +66,11 @@ func (e *Engine) makeView(gen uint64, object string, groups []string) *view {
 	for _, h := range e.holdersOf(object, groups) {
 		v.holders = append(v.holders, h)
 		total += len(h.all)
+		for _, x := range h.all {
+			if x.timed {
+				v.timed = append(v.timed, x)
+			}
+		}
 	}
 	if total > viewLimit {
 		return v
@@ -101,7 +107,7 @@ func (e *Engine) holdersOf(object string, groups []string) []*holder {
 
 func (v *view) add(x *entry) {
 	p := v.place(x.hash, x.Scope.Key())
-	v.links = append(v.links, link{x, x.effective(), p.first - 1})
+	v.links = append(v.links, link{x, x.effective(v.who), p.first - 1})
 	*p = place{uint32(x.hash >> 32), int32(len(v.links))}
 }
 
@@ -117,10 +123,16 @@ func (v *view) place(h uint64, scope string) *place {
 	}
 }
 
-// effective is the slot of the role that x gives, or -1 when x gives nothing.
-func (x *entry) effective() int32 {
-	if x.Condition != "" {
+// effective is the slot of the role that x gives to w, whatever the time, or -1
+// when x gives nothing.
+func (x *entry) effective(w *identity) int32 {
+	if x.Condition != "" || x.Via != "" && !w.in(x.Via) {
 		return -1
 	}
 	return int32(x.slot.index)
+}
+
+// in reports whether the caller is in the group.
+func (w *identity) in(group string) bool {
+	return slices.ContainsFunc(w.groups, func(g string) bool { return strings.EqualFold(g, group) })
 }

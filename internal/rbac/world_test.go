@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"castellan/internal/arm"
 )
@@ -15,6 +16,7 @@ type naive struct {
 	roles   []Role
 	given   []Assignment
 	parents map[string][]string
+	now     time.Time
 }
 
 func (n *naive) allows(c arm.Caller, a arm.Action, on arm.ID) (ids []string) {
@@ -32,11 +34,19 @@ func (n *naive) allows(c arm.Caller, a arm.Action, on arm.ID) (ids []string) {
 	who := append([]string{c.Object}, c.Groups...)
 	for _, x := range n.given {
 		mine := slices.ContainsFunc(who, func(id string) bool { return strings.EqualFold(id, x.Principal) })
-		if mine && reach[x.Scope.Key()] && x.Condition == "" && open[x.RoleID] {
+		if mine && reach[x.Scope.Key()] && x.Condition == "" && open[x.RoleID] && n.timely(c, x) {
 			ids = append(ids, x.ID)
 		}
 	}
 	return ids
+}
+
+// timely reports whether the assignment counts at this hour for this caller.
+func (n *naive) timely(c arm.Caller, x Assignment) bool {
+	if !x.NotBefore.IsZero() && n.now.Before(x.NotBefore) || !x.NotAfter.IsZero() && !n.now.Before(x.NotAfter) {
+		return false
+	}
+	return x.Via == "" || slices.Contains(c.Groups, x.Via)
 }
 
 func (n *naive) roleAllows(id string, a arm.Action) bool {
@@ -121,8 +131,21 @@ func (w world) assignment(id string) Assignment {
 	if w.IntN(10) == 0 {
 		a.Condition = "c"
 	}
+	if w.IntN(4) == 0 {
+		a.NotBefore = w.hour()
+	}
+	if w.IntN(4) == 0 {
+		a.NotAfter = w.hour()
+	}
+	if w.IntN(8) == 0 {
+		a.Via = w.of("P", 12)
+	}
 	return a
 }
+
+func (w world) hour() time.Time { return day.Add(time.Duration(w.IntN(6)) * time.Hour) }
+
+var day = time.Date(2030, 1, 2, 3, 4, 5, 6, time.UTC)
 
 func (w world) question() (arm.Caller, arm.Action, arm.ID) {
 	c := arm.Caller{Object: w.of("p", 12)}
@@ -147,6 +170,7 @@ func TestAgreesWithNaive(t *testing.T) {
 			n.roles = append(n.roles, w.role(fmt.Sprint("r", i)))
 		}
 		e := New(n.roles)
+		e.SetClock(func() time.Time { return n.now })
 		e.SetParents(func(k string) []string { return n.parents[k] })
 		size := []int{5, 60, 400, 8000}[seed%4] // 8000 is beyond viewLimit
 		for i := range size {
@@ -156,6 +180,9 @@ func TestAgreesWithNaive(t *testing.T) {
 		}
 		for i := range 300 {
 			c, a, on := w.question()
+			if i%3 == 0 { // also back: clocks are set
+				n.now = w.hour()
+			}
 			ids, d := n.allows(c, a, on), e.Decide(c, a, on)
 			again := e.Decide(c, a, on)
 			if d.Allowed != (len(ids) > 0) || d.Allowed && !slices.Contains(ids, d.By) || again != d {
