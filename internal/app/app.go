@@ -272,6 +272,9 @@ func (a *App) decide(c arm.Caller, act arm.Action, id arm.ID) (bool, string) {
 	if handled, ok, why := a.identity.Decide(c, act, id); handled {
 		return ok, why
 	}
+	if handled, ok, why := a.roles.Decide(c, act, id); handled {
+		return ok, why
+	}
 	if handled, ok, why := a.vault.Decide(c, act, id); handled {
 		return ok, why
 	}

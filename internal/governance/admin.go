@@ -25,8 +25,8 @@ func (s *Service) keepsAdmin(tx *store.Tx, scope, id arm.ID) error {
 		if err != nil {
 			return err
 		}
-		if !ok || !r.Allows(WriteAssignment) {
-			continue
+		if !ok || !r.Allows(WriteAssignment) || !s.lasting(a) {
+			continue // what ends keeps nobody administrator
 		}
 		last = last || a.ID.Key() == id.Key()
 		others = others || a.ID.Key() != id.Key()
@@ -37,6 +37,9 @@ func (s *Service) keepsAdmin(tx *store.Tx, scope, id arm.ID) error {
 	return &arm.Error{Code: "CannotDeleteLastRbacAdminAssignment", Status: http.StatusPreconditionFailed,
 		Message: "Cannot delete the last RBAC admin assignment: nobody could give roles at this subscription any more. Make another principal Owner of it first."}
 }
+
+// lasting reports whether a holds now and always will.
+func (s *Service) lasting(a *assignment) bool { return a.NotAfter.IsZero() && s.holds(a) }
 
 // changesAdmin is keepsAdmin for a role that is about to become next.
 func (s *Service) changesAdmin(tx *store.Tx, old, next rbac.Role) error {
@@ -69,7 +72,7 @@ func (s *Service) othersAdmin(tx *store.Tx, scope arm.ID, role string) error {
 		if err != nil {
 			return err
 		}
-		if ok && a.Role != role && r.Allows(WriteAssignment) {
+		if ok && a.Role != role && r.Allows(WriteAssignment) && s.lasting(a) {
 			return nil
 		}
 	}

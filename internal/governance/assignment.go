@@ -38,10 +38,17 @@ type assignment struct {
 	UpdatedOn   time.Time `json:"updatedOn"`
 	UpdatedBy   string    `json:"updatedBy"`
 	Tenant      string    `json:"tenant,omitempty"` // whose it is; "" in old rows: the home tenant's
+
+	// NotBefore and NotAfter are when it gives anything; zero is no bound.
+	NotBefore time.Time `json:"notBefore,omitzero"`
+	NotAfter  time.Time `json:"notAfter,omitzero"`
+	Eligible  string    `json:"eligible,omitempty"` // name of the eligibility that was activated
+	Via       string    `json:"via,omitempty"`      // the group that is eligible, if it is one
+	Request   arm.ID    `json:"request,omitzero"`   // what made it, if a request did
 }
 
 func (a *assignment) forEngine() rbac.Assignment {
-	return rbac.Assignment{ID: a.ID.String(), Scope: a.Scope, RoleID: a.Role, Principal: a.Principal, PrincipalType: a.Kind}
+	return a.timed(rbac.Assignment{ID: a.ID.String(), Scope: a.Scope, RoleID: a.Role, Principal: a.Principal, PrincipalType: a.Kind})
 }
 
 func (a *assignment) name() string { return key(a.ID.Name()) }
@@ -50,12 +57,24 @@ func (a *assignment) held() string {
 }
 func (a *assignment) ofRole() string { return "role|" + a.Role + "|" + a.name() }
 
-// assignmentID is the id of an assignment at a scope.
-func assignmentID(scope arm.ID, name string) arm.ID {
-	if scope == arm.Root {
-		return arm.MustID("/providers/" + assignmentType + "/" + name)
+// rows are where the index has a.
+func (a *assignment) rows() []string {
+	out := []string{"name|" + a.name(), a.held(), a.ofRole()}
+	if a.Eligible != "" {
+		out = append(out, "activated|"+a.Eligible+"|"+a.name())
 	}
-	return scope.Child(assignmentType, name)
+	return out
+}
+
+// assignmentID is the id of an assignment at a scope.
+func assignmentID(scope arm.ID, name string) arm.ID { return itemID(scope, assignmentType, name) }
+
+// itemID is the id of something of the type at a scope.
+func itemID(scope arm.ID, typ, name string) arm.ID {
+	if scope == arm.Root {
+		return arm.MustID("/providers/" + typ + "/" + name)
+	}
+	return scope.Child(typ, name)
 }
 
 // load is the assignment under the key of an id, or nil.
@@ -108,7 +127,7 @@ func throughIndex(tx *store.Tx, prefix string) ([]*assignment, error) {
 // keep writes a, and tells the engine of it after the commit.
 func (s *Service) keep(tx *store.Tx, a *assignment) error {
 	k := a.ID.Key()
-	for _, row := range []string{"name|" + a.name(), a.held(), a.ofRole()} {
+	for _, row := range a.rows() {
 		if err := tx.Put(index, row, []byte(k)); err != nil {
 			return err
 		}
@@ -120,7 +139,7 @@ func (s *Service) keep(tx *store.Tx, a *assignment) error {
 
 // forget removes a, and tells the engine after the commit.
 func (s *Service) forget(tx *store.Tx, a *assignment) error {
-	for _, row := range []string{"name|" + a.name(), a.held(), a.ofRole()} {
+	for _, row := range a.rows() {
 		if err := tx.Delete(index, row); err != nil {
 			return err
 		}
@@ -146,11 +165,16 @@ func (s *Service) Assign(tx *store.Tx, a rbac.Assignment, by arm.Caller) error {
 	}
 	x.ID = assignmentID(a.Scope, name)
 	old, err := indexed(tx, x.held())
-	if err != nil || old != nil {
+	if err != nil || old != nil && old.NotBefore.IsZero() && old.NotAfter.IsZero() {
 		return err
 	}
 	if err := s.check(tx, x); err != nil {
 		return err
+	}
+	if old != nil { // it would end
+		if err := s.forget(tx, old); err != nil {
+			return err
+		}
 	}
 	if old, err = indexed(tx, "name|"+x.name()); err != nil {
 		return err
@@ -194,13 +218,16 @@ func (s *Service) DropScope(tx *store.Tx, d *resource.Doc) error {
 			return err
 		}
 	}
-	return nil
+	return s.dropEligibilities(tx, d.ID)
 }
 
 // DropPrincipal forgets every assignment to the principal, in the transaction
 // that deletes it. It fails when the principal is the last that can give roles
 // at a subscription.
 func (s *Service) DropPrincipal(tx *store.Tx, id string) error {
+	if err := s.dropEligible(tx, id); err != nil {
+		return err
+	}
 	found, err := held(tx, id)
 	if err != nil {
 		return err

@@ -37,6 +37,9 @@ type Config struct {
 	// Exists says whether id is a scope that package resource does not keep,
 	// such as a blob container; without it there are no such scopes.
 	Exists func(tx *store.Tx, id arm.ID) (bool, error)
+	// BreakGlass says whether a person's account is for emergencies, in which
+	// nobody may be there to approve; without it no account is.
+	BreakGlass func(tx *store.Tx, tenant, id string) (bool, error)
 }
 
 // Service keeps who has which role where.
@@ -70,6 +73,7 @@ func New(c Config) (*Service, error) {
 		s.named[key(r.Name)] = key(r.ID)
 	}
 	c.Engine.SetParents(s.parents)
+	c.Engine.SetClock(c.Now)
 	return s, nil
 }
 
@@ -100,7 +104,7 @@ func (s *Service) Load(ctx context.Context) error {
 func (s *Service) Routes() []gate.Route {
 	const at = "/{scope...}/providers/Microsoft.Authorization/"
 	const root = "/providers/Microsoft.Authorization/"
-	return []gate.Route{
+	return append(s.privilegedRoutes(), []gate.Route{
 		gate.On(ReadAssignment, "GET "+at+"roleAssignments", locateScope, s.listAssignments),
 		gate.On(ReadAssignment, "GET "+at+"roleAssignments/{assignment}", locateItem, s.getAssignment),
 		gate.On(WriteAssignment, "PUT "+at+"roleAssignments/{assignment}", locateItem, s.putAssignment),
@@ -121,5 +125,5 @@ func (s *Service) Routes() []gate.Route {
 
 		gate.Each(ReadGroup, "GET /providers/"+groupType, locateGroups, s.listGroups),
 		gate.On(ReadGroup, "GET /providers/"+groupType+"/{group}", locateItem, s.getGroup),
-	}
+	}...)
 }

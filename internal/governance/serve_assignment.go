@@ -153,13 +153,22 @@ func (s *Service) settle(tx *store.Tx, a *assignment) (fresh bool, err error) {
 	if err != nil {
 		return false, err
 	}
+	if twin != nil && twin.window().over(s.Now()) {
+		if err := s.forget(tx, twin); err != nil {
+			return false, err
+		}
+		if twin = nil; old != nil && old.window().over(s.Now()) {
+			old = nil
+		}
+	}
 	if twin != nil && twin.name() != a.name() {
 		return false, exists(twin)
 	}
 	if old == nil {
 		return true, nil
 	}
-	a.ID, a.CreatedOn, a.CreatedBy = old.ID, old.CreatedOn, old.CreatedBy
+	*a = assignment{ID: old.ID, Scope: old.Scope, Role: old.Role, Principal: old.Principal, Kind: old.Kind, Description: a.Description, CreatedOn: old.CreatedOn, CreatedBy: old.CreatedBy,
+		NotBefore: old.NotBefore, NotAfter: old.NotAfter, Eligible: old.Eligible, Via: old.Via, Request: old.Request}
 	return false, nil
 }
 
@@ -173,7 +182,7 @@ func (s *Service) getAssignment(w http.ResponseWriter, r *http.Request, g gate.G
 		if err != nil {
 			return err
 		}
-		if a == nil || s.owner(a) != g.Caller().Tenant {
+		if a == nil || s.owner(a) != g.Caller().Tenant || !s.holds(a) {
 			return &arm.Error{Code: "RoleAssignmentNotFound", Status: http.StatusNotFound, Message: "The role assignment '" + id.Name() + "' is not found."}
 		}
 		gate.WriteJSON(w, http.StatusOK, a.show())
@@ -287,6 +296,7 @@ func (s *Service) find(tx *store.Tx, scope arm.ID, tenant string, clauses []clau
 		}
 		found = slices.DeleteFunc(found, func(a *assignment) bool { return !keep(a) })
 	}
+	found = slices.DeleteFunc(found, func(a *assignment) bool { return !s.holds(a) })
 	slices.SortFunc(found, func(a, b *assignment) int { return strings.Compare(a.ID.Key(), b.ID.Key()) })
 	return found, nil
 }

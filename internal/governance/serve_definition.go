@@ -1,6 +1,7 @@
 package governance
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net/http"
@@ -301,6 +302,9 @@ func (s *Service) deleteDefinition(w http.ResponseWriter, r *http.Request, g gat
 		}
 		if len(all) > 0 {
 			return arm.Errorf("RoleDefinitionHasAssignments", "There are %d existing role assignments referencing the role. Delete them first.", len(all))
+		}
+		if rows, err := tx.Scan(index, "activable|"+guid+"|", "", 1); err != nil || len(rows) > 0 {
+			return cmp.Or(err, error(arm.Errorf("RoleDefinitionHasAssignments", "Somebody is eligible for the role. Remove the eligibility first.")))
 		}
 		return s.forgetDefinition(tx, old)
 	})

@@ -171,7 +171,7 @@ func (s *Service) listPermissions(w http.ResponseWriter, _ *http.Request, g gate
 	list, seen := []permission{}, map[string]bool{}
 	for _, a := range s.Engine.Considered(g.Caller(), ReadPermissions, scope) {
 		role, ok := s.Engine.Role(a.RoleID)
-		if !ok || seen[role.ID] || a.Condition != "" {
+		if !ok || seen[role.ID] || a.Condition != "" || !a.Holds(s.Now()) || a.Via != "" && !slices.Contains(g.Caller().Groups, a.Via) {
 			continue
 		}
 		seen[role.ID] = true

@@ -59,6 +59,15 @@ type world struct {
 	ids    map[string]string // role ids by name
 
 	decided func(a arm.Action, id arm.ID) // called after every decision; may be nil
+	fixed   time.Time                     // what time it is; zero: that of the machine
+	broken  string                        // whose account is for emergencies
+}
+
+func (w *world) now() time.Time {
+	if w.fixed.IsZero() {
+		return time.Now()
+	}
+	return w.fixed
 }
 
 // people is a directory in memory; a principal is gone when its kind is "".
@@ -111,9 +120,12 @@ func (w *world) open() {
 	if w.db, err = store.Open(w.dir, w.key); err != nil {
 		w.Fatal(err)
 	}
-	w.log = audit.New(w.db, time.Now)
+	w.log = audit.New(w.db, w.now)
 	w.engine = rbac.New(rbac.BuiltIn())
 	w.gate = gate.New(func(c arm.Caller, a arm.Action, id arm.ID) (bool, string) {
+		if handled, ok, why := w.roles.Decide(c, a, id); handled {
+			return ok, why
+		}
 		d := w.engine.Decide(c, a, id)
 		if w.decided != nil {
 			w.decided(a, id)
@@ -121,7 +133,8 @@ func (w *world) open() {
 		return d.Allowed, d.Reason
 	}, w.log)
 	site := arm.Site{Suffix: "test", Tenant: "77777777-7777-7777-7777-777777777777", Location: "local"}
-	if w.roles, err = New(Config{DB: w.db, Gate: w.gate, Engine: w.engine, Directory: w.people, Site: site, Now: time.Now}); err != nil {
+	if w.roles, err = New(Config{DB: w.db, Gate: w.gate, Engine: w.engine, Directory: w.people, Site: site, Now: w.now,
+		BreakGlass: func(_ *store.Tx, _, id string) (bool, error) { return id == w.broken, nil }}); err != nil {
 		w.Fatal(err)
 	}
 	if err := w.roles.Load(w.Context()); err != nil {
@@ -150,7 +163,11 @@ func (w *world) restart() { w.close(); w.open() }
 func (w *world) who(r *http.Request) (arm.Caller, error) {
 	id := r.Header.Get("x-who")
 	groups, _ := w.people.Groups(nil, "", id)
-	return arm.Caller{Tenant: tenant, Object: id, Kind: arm.User, Groups: groups}, nil
+	c := arm.Caller{Tenant: tenant, Object: id, Kind: arm.User, Groups: groups, AMR: strings.Fields(r.Header.Get("x-amr"))}
+	if id == bot {
+		c.Kind = arm.ServicePrincipal
+	}
+	return c, nil
 }
 
 // found makes the subscriptions, the groups, the workspace and the first roles.
@@ -200,7 +217,9 @@ func (w *world) send(who, method, path, body string) (int, map[string]any) {
 		mark = "&"
 	}
 	req := httptest.NewRequest(method, "http://test"+strings.ReplaceAll(path, " ", "%20")+mark+"api-version=2022-04-01", strings.NewReader(body))
+	who, amr, _ := strings.Cut(who, " ")
 	req.Header.Set("x-who", who)
+	req.Header.Set("x-amr", amr)
 	rec := httptest.NewRecorder()
 	rt, v, _, err := w.plane.Match(method, req.URL.EscapedPath())
 	switch {
