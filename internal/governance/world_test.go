@@ -74,6 +74,7 @@ func (w *world) now() time.Time {
 type people struct {
 	mu    sync.Mutex // guards kinds
 	kinds map[string]arm.Kind
+	left  bool // nora has left her group
 }
 
 func (p *people) Principal(_ *store.Tx, _, id string) (arm.Kind, bool, error) {
@@ -86,6 +87,11 @@ func (p *people) Principal(_ *store.Tx, _, id string) (arm.Kind, bool, error) {
 func (p *people) Groups(_ *store.Tx, _, id string) ([]string, error) {
 	switch strings.ToLower(id) {
 	case nora:
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		if p.left {
+			return nil, nil
+		}
 		return []string{team, above}, nil
 	case team:
 		return []string{above}, nil
