@@ -108,7 +108,7 @@ func (s *Service) waits(tx *store.Tx, q *request, ps []*policy) (bool, error) {
 		return false, nil
 	}
 	if s.BreakGlass != nil {
-		if broken, err := s.BreakGlass(tx, s.Site.Tenant, q.Principal); err != nil || broken {
+		if broken, err := s.BreakGlass(tx, s.Site.TenantOf(q.Scope), q.Principal); err != nil || broken {
 			return false, err
 		}
 	}
@@ -134,7 +134,7 @@ func (s *Service) activate(tx *store.Tx, q *request, e *eligibility, w window) e
 	if w.till.IsZero() || !e.window().covers(w) {
 		return arm.Errorf("RoleAssignmentRequestPolicyValidationFailed", `The following policy rules failed: ["ExpirationRule"]. An activation must end, and lie in the time of the eligibility, which is from %s to %s.`, when(e.Start), when(e.End))
 	}
-	x := &assignment{Scope: q.Scope, Role: q.Role, Principal: q.Principal, Kind: q.Kind, Eligible: e.name()}
+	x := &assignment{Scope: q.Scope, Role: q.Role, Principal: q.Principal, Kind: q.Kind, Eligible: e.name(), Tenant: s.Site.TenantOf(q.Scope)}
 	if e.Principal != q.Principal {
 		x.Via = e.Principal
 	}

@@ -176,7 +176,7 @@ func (q *request) started(w window) string {
 
 // subject is what q is about, checked, in the form of an assignment.
 func (s *Service) subject(tx *store.Tx, q *request) (*assignment, error) {
-	x := &assignment{Scope: q.Scope, Role: q.Role, Principal: q.Principal, Kind: q.Kind}
+	x := &assignment{Scope: q.Scope, Role: q.Role, Principal: q.Principal, Kind: q.Kind, Tenant: s.Site.TenantOf(q.Scope)}
 	if err := s.check(tx, x); err != nil {
 		return nil, err
 	}

@@ -168,7 +168,7 @@ func (s *Service) settle(tx *store.Tx, a *assignment) (fresh bool, err error) {
 		return true, nil
 	}
 	*a = assignment{ID: old.ID, Scope: old.Scope, Role: old.Role, Principal: old.Principal, Kind: old.Kind, Description: a.Description, CreatedOn: old.CreatedOn, CreatedBy: old.CreatedBy,
-		NotBefore: old.NotBefore, NotAfter: old.NotAfter, Eligible: old.Eligible, Via: old.Via, Request: old.Request}
+		Tenant: old.Tenant, NotBefore: old.NotBefore, NotAfter: old.NotAfter, Eligible: old.Eligible, Via: old.Via, Request: old.Request}
 	return false, nil
 }
 

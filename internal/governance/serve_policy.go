@@ -171,9 +171,9 @@ func (p *policy) changeApproval(r ruleBody) error {
 }
 
 // approversExist fills in what kind approvers are, who must be there.
-func (s *Service) approversExist(tx *store.Tx, p *policy) error {
+func (s *Service) approversExist(tx *store.Tx, tenant string, p *policy) error {
 	for i, a := range p.Approval.Approvers {
-		kind, ok, err := s.Directory.Principal(tx, s.Site.Tenant, a.ID)
+		kind, ok, err := s.Directory.Principal(tx, tenant, a.ID)
 		if err != nil {
 			return err
 		}
@@ -189,6 +189,9 @@ func (s *Service) patchPolicy(w http.ResponseWriter, r *http.Request, g gate.Gra
 	id, err := g.On(writePolicy)
 	if err != nil {
 		return err
+	}
+	if id.Parent() == arm.Root {
+		return arm.Errorf(arm.InvalidRequest, "policies are changed at a management group, a subscription or below, not at '/'")
 	}
 	data, err := resource.ReadBody(w, r)
 	if err != nil {
@@ -209,7 +212,7 @@ func (s *Service) patchPolicy(w http.ResponseWriter, r *http.Request, g gate.Gra
 		if err := p.change(b.Properties.Rules); err != nil {
 			return err
 		}
-		if err := s.approversExist(tx, p); err != nil {
+		if err := s.approversExist(tx, g.Caller().Tenant, p); err != nil {
 			return err
 		}
 		p.ModifiedOn, p.ModifiedBy = s.Now().UTC(), g.Caller().Object

@@ -77,6 +77,8 @@ func (b *requestBody) read(id arm.ID, typ string) (*request, error) {
 		return nil, arm.Errorf("InvalidPrincipalId", "The Principal ID '%s' is not valid. Principal ID must be a GUID.", p.Principal)
 	case known < 0:
 		return nil, arm.Errorf(arm.Unsupported, "properties.requestType is %q; supported by %s: %s", p.Request, typ[strings.LastIndexByte(typ, '/')+1:], strings.Join(types, ", "))
+	case id.Parent() == arm.Root:
+		return nil, arm.Errorf(arm.InvalidRequest, "requests are made at a management group, a subscription or below, not at '/'")
 	case p.Condition != "" || p.Version != "":
 		return nil, arm.Errorf(arm.Unsupported, "properties.condition is not supported: conditions are not evaluated yet, and an assignment that seems narrower than it is must not be")
 	case len(p.Justification) > maxText || len(p.Ticket.Number) > maxText || len(p.Ticket.System) > maxText:
@@ -162,7 +164,7 @@ func (s *Service) putRequest(typ string, act arm.Action) gate.Verb {
 		}
 		err = g.Change(r.Context(), s.DB, func(tx *store.Tx) error { return s.file(tx, q, g.Caller()) })
 		if err != nil {
-			return s.challenge(w, err)
+			return s.challenge(w, g, err)
 		}
 		gate.WriteJSON(w, http.StatusCreated, s.showRequest(q))
 		return nil
@@ -187,7 +189,7 @@ func (s *Service) validateRequest(typ string, act arm.Action) gate.Verb {
 			return errRehearsed
 		})
 		if !errors.Is(err, errRehearsed) {
-			return s.challenge(w, err)
+			return s.challenge(w, g, err)
 		}
 		gate.WriteJSON(w, http.StatusOK, s.showRequest(q))
 		return nil
@@ -196,9 +198,9 @@ func (s *Service) validateRequest(typ string, act arm.Action) gate.Verb {
 
 // challenge also tells a client that must show more factors so in the header
 // from which Azure's clients read what to ask the sign-in for.
-func (s *Service) challenge(w http.ResponseWriter, err error) error {
+func (s *Service) challenge(w http.ResponseWriter, g gate.Grant, err error) error {
 	if errors.Is(err, errFactors) {
-		w.Header().Set("WWW-Authenticate", factorsHeader(s.Site))
+		w.Header().Set("WWW-Authenticate", factorsHeader(s.Site, g.Caller().Tenant))
 	}
 	return err
 }

@@ -291,7 +291,7 @@ func (s *Service) chosen(tx *store.Tx, scope arm.ID, c clause, who arm.Caller) (
 	case "status eq":
 		return func(x *listed) bool { return strings.EqualFold(x.status, c.value) }, nil
 	}
-	keep, err := s.keeps(tx, scope, c)
+	keep, err := s.keeps(tx, scope, who.Tenant, c)
 	if err != nil {
 		return nil, err
 	}
@@ -324,6 +324,6 @@ func (s *Service) get(f face) gate.Verb {
 }
 
 // factorsHeader is the WWW-Authenticate value that asks for more factors.
-func factorsHeader(site arm.Site) string {
-	return `Bearer authorization_uri="` + site.Base() + "/" + site.Tenant + `", error="insufficient_claims", claims="` + base64.StdEncoding.EncodeToString([]byte(factorsClaims)) + `"`
+func factorsHeader(site arm.Site, tenant string) string {
+	return `Bearer authorization_uri="` + site.Base() + "/" + tenant + `", error="insufficient_claims", claims="` + base64.StdEncoding.EncodeToString([]byte(factorsClaims)) + `"`
 }
