@@ -332,13 +332,17 @@ func TestFederatedManagedIdentity(t *testing.T) {
 
 // managedToken is a token of a managed identity, as the platform gets it.
 func (w *world) managedToken(of arm.ID, audience string) (string, time.Time, string, error) {
+	return w.managedTokenIn(of, audience, "")
+}
+
+func (w *world) managedTokenIn(of arm.ID, audience, sandbox string) (string, time.Time, string, error) {
 	c := arm.Caller{Tenant: w.first.Tenant, Object: "x", Token: "system", Lease: &arm.Lease{Scope: of, Actions: []arm.Action{MintManaged}, Why: "a test"}}
 	g, err := w.gate.Admit(context.Background(), c, MintManaged, gate.Target{ID: of})
 	if err != nil {
 		return "", time.Time{}, "", err
 	}
 	defer func() { _ = g.Close(context.Background(), nil) }()
-	return w.s.ManagedToken(context.Background(), g, audience, "")
+	return w.s.ManagedToken(context.Background(), g, audience, sandbox)
 }
 
 // A certificate counts by itself: one with a key on a curve does, and a chain
