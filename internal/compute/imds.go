@@ -47,7 +47,7 @@ func IMDS(token TokenFunc, facts map[string]any, now func() time.Time) http.Hand
 // header of its own, a proxy adds one, a page's name is no address.
 func imdsRefusal(r *http.Request) string {
 	switch {
-	case !strings.EqualFold(r.Header.Get("Metadata"), "true"):
+	case len(r.Header.Values("Metadata")) != 1 || !strings.EqualFold(r.Header.Get("Metadata"), "true"):
 		return "Required metadata header not specified"
 	case forwarded(r):
 		return "the request was forwarded; it must come from the machine itself"
