@@ -82,6 +82,7 @@ type Caller struct {
 	Groups []string // object ids of all groups, also by nesting
 	AMR    []string // how the caller signed in (RFC 8176)
 	Token  string   // which class of credential was shown: access, run, sharedkey, sas, system
+	Scopes []string // what the client App may do for a person (scp); only the directory looks at them
 	Lease  *Lease   // what the credential itself grants; nil for whoever roles decide for
 	SignIn SignIn   // what a person's token came of; zero for tokens that nothing more may come of
 }

@@ -9,10 +9,10 @@ import (
 // api is something that tokens are for.
 type api struct {
 	audience string // the token's aud
-	app      string // its app id, which policies name it by
 	v1       bool   // tokens have Azure's older form, as for Azure's own services
 	name     string
-	delegate string // the one permission that people's tokens carry
+	app      string // app id of whose API it is, which policies name it by; empty: nobody's, and nothing can be consented to
+	groups   bool   // its tokens name the groups
 }
 
 // service is one of the platform's own APIs, with all names that it goes by.
@@ -38,7 +38,7 @@ func audiences(s arm.Site) map[string]api {
 	out := map[string]api{}
 	for _, v := range services(s) {
 		for _, aud := range v.audiences {
-			out[aud] = api{audience: aud, app: v.appID, v1: true, name: v.name, delegate: v.delegate}
+			out[aud] = api{audience: aud, v1: true, name: v.name, app: v.appID, groups: true}
 		}
 		main := out[v.audiences[0]]
 		out[v.appID] = main
@@ -77,7 +77,11 @@ func (s *Service) api(tenant, resource string) (a api, ok bool) {
 	if app == nil || app.Tenant != tenant {
 		return api{}, false
 	}
-	return api{audience: app.AppID, app: app.AppID, name: app.Name, delegate: "user_impersonation"}, true
+	a = api{audience: app.AppID, name: app.Name, app: app.AppID, groups: app.GroupClaims == "SecurityGroup" || app.GroupClaims == "All"}
+	if app.version() == 1 {
+		a.v1, a.audience = true, resource
+	}
+	return a, true
 }
 
 // oidcScopes ask for things other than access to an API.

@@ -75,6 +75,10 @@ func (s *Service) readAuthorization(path string, q url.Values, v1 bool) (a *auth
 // readRest reads what else the request asks, once errors can be sent.
 func (s *Service) readRest(a *authorization, tenant string) error {
 	q := a.query
+	if a.adminConsent() {
+		a.wish.resource = s.Site.GraphAudiences()[0]
+		return nil
+	}
 	if t := q.Get("response_type"); t != "code" {
 		return problemf(700054, "unsupported_response_type", "response_type '%s' is not enabled for the application; only 'code' is.", printable(t))
 	}
@@ -113,8 +117,7 @@ func (s *Service) readRest(a *authorization, tenant string) error {
 	return err
 }
 
-// prompts are what a client can ask to be shown. Consent is given by
-// administrators, so asking for it shows nothing of its own.
+// prompts are what a client can ask to be shown.
 var prompts = []string{"login", "consent", "select_account", "none", "admin_consent", "create"}
 
 func (a *authorization) prompts(what string) bool {
@@ -223,8 +226,17 @@ func (s *Service) silently(w http.ResponseWriter, r *http.Request, a *authorizat
 	return s.sendCode(w, r, a, u, g.grant)
 }
 
-// sendCode gives the client a code for the person.
+// sendCode gives the client a code for the person, once what it wants was
+// consented to.
 func (s *Service) sendCode(w http.ResponseWriter, r *http.Request, a *authorization, u *User, session grant) error {
+	if shown, err := s.askConsent(w, r, a, u, session); shown || err != nil {
+		return err
+	}
+	return s.answerCode(w, r, a, u, session)
+}
+
+// answerCode gives the client a code.
+func (s *Service) answerCode(w http.ResponseWriter, r *http.Request, a *authorization, u *User, session grant) error {
 	e := signIn{tenant: u.Tenant, object: u.ID, name: u.UPN, app: a.client.app.AppID, how: "session", grant: "authorize"}
 	to, err := s.target(u.Tenant, a.wish.resource)
 	code := ""

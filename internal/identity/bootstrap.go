@@ -75,6 +75,9 @@ func (s *Service) found(ctx context.Context, f Founding, change func(func(*store
 				return err
 			}
 		}
+		if err := s.admitServices(tx, t.ID); err != nil {
+			return err
+		}
 		for _, id := range []string{u.ID, p.ID} {
 			if err := s.empower(tx, RoleAssignment{Tenant: t.ID, Principal: id, Role: globalAdministrator, Created: now}); err != nil {
 				return err

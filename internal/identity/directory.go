@@ -24,6 +24,10 @@ const (
 type Tenant struct {
 	ID, Domain, Name string
 	Created          time.Time
+	PasswordGrant    bool     // the grant password is allowed, to these clients
+	PasswordClients  []string // app ids
+	Lifetimes        []LifetimePolicy
+	UserConsent      bool // people may consent for themselves to what is not for administrators alone
 }
 
 // User is a person.
@@ -55,6 +59,13 @@ type App struct {
 	Certs                   []Cert
 	Created                 time.Time
 	Federated               []Federated // other issuers whose tokens stand for a credential
+	Scopes                  []Scope     // of its own API
+	Roles                   []AppRole   // at its own API
+	Needs                   []Needs     // what it says it will ask others for
+	Trusted                 []Preauthorized
+	TokenVersion            int    // of tokens for its API; 0 is 2
+	Lifetime                string // id of the policy for tokens for its API
+	GroupClaims             string // SecurityGroup or All: tokens for its API name groups
 }
 
 // Redirect is a place that codes may be sent to.
@@ -90,6 +101,9 @@ type Principal struct {
 	Epoch                   int
 	Created                 time.Time
 	Federated               []Federated // of a user-assigned managed identity
+	Platform                bool        // of the platform's own APIs
+	AssignmentRequired      bool        // only for who has a role at it
+	Lifetime                string      // id of the policy for tokens for its API
 }
 
 // entry is an object of the directory.
@@ -250,6 +264,9 @@ func (s *Service) remove(tx *store.Tx, e entry) error {
 		return nil
 	}
 	if err := s.dropRoles(tx, tenant, id); err != nil {
+		return err
+	}
+	if err := forgetPermissions(tx, tenant, id); err != nil {
 		return err
 	}
 	for _, f := range s.onGone {

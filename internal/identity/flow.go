@@ -57,6 +57,7 @@ const (
 	stepDevice   step = "device"
 	stepConfirm  step = "confirm"
 	stepLogout   step = "logout"
+	stepConsent  step = "consent"
 	stepSecurity step = "security"
 	stepOwn      step = "own password"
 )
@@ -93,6 +94,7 @@ func (s *Service) forms() map[step]struct {
 		stepApp:      {"/common/register/app", s.serveEnrolApp},
 		stepKey:      {"/common/register/passkey", s.serveEnrolKey},
 		stepCodes:    {"/common/register/codes", s.serveEnrolled},
+		stepConsent:  {"/common/consent", s.serveConsent},
 		stepDevice:   {"/common/oauth2/deviceauth", s.serveCode},
 		stepConfirm:  {"/common/oauth2/deviceconfirm", s.serveConfirm},
 		stepLogout:   {"/common/oauth2/logout", s.serveLogoutForm},

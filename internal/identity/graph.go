@@ -53,7 +53,7 @@ func (s *Service) Graph() *gate.Plane {
 		s.userDoors(), s.methodDoors(),
 		s.groupDoors(),
 		s.appDoors(),
-		s.federatedDoors(),
+		s.federatedDoors(), s.permissionDoors(), s.policyDoors(),
 		s.principalDoors(),
 		s.objectDoors(),
 		s.roleDoors(),

@@ -53,8 +53,8 @@ func (a *App) show() map[string]any {
 		"id": a.ID, "appId": a.AppID, "displayName": a.Name, "identifierUris": append([]string{}, a.URIs...), "signInAudience": "AzureADMyOrg", "createdDateTime": stamp(a.Created),
 		"isFallbackPublicClient": a.Public, "publicClient": map[string]any{"redirectUris": public}, "spa": map[string]any{"redirectUris": spa},
 		"web":                 map[string]any{"redirectUris": web, "implicitGrantSettings": map[string]any{"enableAccessTokenIssuance": false, "enableIdTokenIssuance": false}},
-		"passwordCredentials": secrets, "keyCredentials": certs, "requiredResourceAccess": []any{}, "appRoles": []any{}, "tags": []string{},
-		"api": map[string]any{"requestedAccessTokenVersion": 2, "oauth2PermissionScopes": []any{}}, "publisherDomain": nil,
+		"passwordCredentials": secrets, "keyCredentials": certs, "requiredResourceAccess": a.showNeeds(), "appRoles": showRoles(a.Roles), "tags": []string{},
+		"api": a.showAPI(), "groupMembershipClaims": nullable(a.GroupClaims), "optionalClaims": nil, "publisherDomain": nil,
 	}
 }
 
@@ -82,27 +82,27 @@ type keyBody struct {
 	Custom any    `json:"customKeyIdentifier"`
 }
 
-// appBody is what a client may say of an application. What only concerns
-// consent and claims, which every tenant here settles itself, is taken and not kept.
+// appBody is what a client may say of an application. What is only for show is
+// taken and not kept.
 type appBody struct {
-	Name      *string    `json:"displayName"`
-	URIs      *[]string  `json:"identifierUris"`
-	Fallback  *bool      `json:"isFallbackPublicClient"`
-	Web       *redirects `json:"web"`
-	Public    *redirects `json:"publicClient"`
-	SPA       *redirects `json:"spa"`
-	Keys      *[]keyBody `json:"keyCredentials"`
-	Passwords []any      `json:"passwordCredentials"`
-	Audience  *string    `json:"signInAudience"`
-	API       any        `json:"api"`
-	Roles     any        `json:"appRoles"`
-	Access    any        `json:"requiredResourceAccess"`
-	Claims    any        `json:"optionalClaims"`
-	Groups    any        `json:"groupMembershipClaims"`
-	Tags      any        `json:"tags"`
-	Info      any        `json:"info"`
-	Notes     any        `json:"notes"`
-	Device    any        `json:"isDeviceOnlyAuthSupported"`
+	Name      *string     `json:"displayName"`
+	URIs      *[]string   `json:"identifierUris"`
+	Fallback  *bool       `json:"isFallbackPublicClient"`
+	Web       *redirects  `json:"web"`
+	Public    *redirects  `json:"publicClient"`
+	SPA       *redirects  `json:"spa"`
+	Keys      *[]keyBody  `json:"keyCredentials"`
+	Passwords []any       `json:"passwordCredentials"`
+	Audience  *string     `json:"signInAudience"`
+	API       *apiBody    `json:"api"`
+	Roles     *[]roleBody `json:"appRoles"`
+	Access    *[]needBody `json:"requiredResourceAccess"`
+	Claims    any         `json:"optionalClaims"`
+	Groups    *string     `json:"groupMembershipClaims"`
+	Tags      any         `json:"tags"`
+	Info      any         `json:"info"`
+	Notes     any         `json:"notes"`
+	Device    any         `json:"isDeviceOnlyAuthSupported"`
 }
 
 func (s *Service) appDoors() []gate.Route {
@@ -197,7 +197,7 @@ func (v *visit) readEntity() (answer, error) {
 }
 
 // fill takes over what the client said.
-func (a *App) fill(b appBody, now time.Time) error {
+func (a *App) fill(s *Service, b appBody) error {
 	if b.Audience != nil && *b.Audience != "AzureADMyOrg" && *b.Audience != "" {
 		return arm.Errorf(arm.BadRequest, "signInAudience is %s; only AzureADMyOrg is supported: applications belong to one tenant.", printable(*b.Audience))
 	}
@@ -215,7 +215,7 @@ func (a *App) fill(b appBody, now time.Time) error {
 	}
 	if b.URIs != nil {
 		for _, u := range *b.URIs {
-			if err := checkIdentifier(u, a.AppID); err != nil {
+			if err := s.checkIdentifier(u, a); err != nil {
 				return err
 			}
 		}
@@ -224,16 +224,29 @@ func (a *App) fill(b appBody, now time.Time) error {
 	if err := a.fillRedirects(b); err != nil {
 		return err
 	}
-	return a.fillKeys(b, now)
+	if err := a.fillPermissions(b); err != nil {
+		return err
+	}
+	return a.fillKeys(b, s.Now())
 }
 
-// checkIdentifier says whether an application may be known by uri. None may
-// pass for one of the platform's own APIs: only URIs with its own id are taken.
-func checkIdentifier(uri, appID string) error {
-	if uri == "api://"+appID || strings.HasPrefix(uri, "api://"+appID+"/") && printable(uri) == uri {
-		return nil
+// checkIdentifier says whether an application may be known by uri: its own id,
+// or a name in the tenant. None may pass for one of the platform's own APIs.
+func (s *Service) checkIdentifier(uri string, a *App) error {
+	t := s.index.tenantOf(a.Tenant)
+	heads := []string{"api://" + a.AppID, "api://" + a.Tenant}
+	if t != nil && !s.own(t.Domain) {
+		heads = append(heads, "api://"+t.Domain, "https://"+t.Domain)
 	}
-	return arm.Errorf(arm.BadRequest, "Values of identifierUris must be api://%s or begin with it and a slash.", appID)
+	if printable(uri) != uri || strings.ContainsAny(uri, " ?#*\\%") || strings.HasSuffix(uri, "/") {
+		heads = nil
+	}
+	for i, h := range heads {
+		if uri == h && i == 0 || strings.HasPrefix(uri, h+"/") {
+			return nil
+		}
+	}
+	return arm.Errorf(arm.BadRequest, "Values of identifierUris must be api://%s or begin with it, with api:// and the tenant's id, or with a verified domain of the tenant, and a slash.", a.AppID)
 }
 
 func (a *App) fillRedirects(b appBody) error {
@@ -359,7 +372,7 @@ func (v *visit) createApp() (answer, error) {
 		return answer{}, arm.Errorf(arm.BadRequest, "An application needs a displayName.")
 	}
 	a := &App{ID: arm.NewUUID(), Tenant: v.tenant, AppID: arm.NewUUID(), Created: v.s.Now().UTC()}
-	if err := a.fill(b, v.s.Now()); err != nil {
+	if err := a.fill(v.s, b); err != nil {
 		return answer{}, err
 	}
 	err := v.change(func(tx *store.Tx) error {
@@ -409,7 +422,7 @@ func (v *visit) updateApp() (answer, error) {
 		}
 	}
 	_, err := v.amend(func(tx *store.Tx, a *App) error {
-		if err := a.fill(b, v.s.Now()); err != nil || b.Name == nil {
+		if err := a.fill(v.s, b); err != nil || b.Name == nil {
 			return err
 		}
 		p, ok, err := named[*Principal](tx, "sp|"+v.tenant+"|"+fold(a.AppID))

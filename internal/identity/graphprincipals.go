@@ -24,9 +24,17 @@ func (p *Principal) show(a *App) map[string]any {
 	return map[string]any{
 		"id": p.ID, "appId": p.AppID, "displayName": p.Name, "appDisplayName": p.Name, "accountEnabled": !p.Disabled, "servicePrincipalType": typ,
 		"servicePrincipalNames": names, "alternativeNames": alternative, "appOwnerOrganizationId": p.Tenant, "createdDateTime": stamp(p.Created),
-		"appRoleAssignmentRequired": false, "passwordCredentials": []any{}, "keyCredentials": []any{}, "tags": []string{}, "appRoles": []any{}, "oauth2PermissionScopes": []any{},
+		"appRoleAssignmentRequired": p.AssignmentRequired, "passwordCredentials": []any{}, "keyCredentials": []any{}, "tags": []string{}, "appRoles": showRoles(rolesOf(a, a != nil)), "oauth2PermissionScopes": p.showScopes(a),
 		"replyUrls": []string{}, "signInAudience": "AzureADMyOrg", "homepage": nil, "description": nil,
 	}
+}
+
+// showScopes are the scopes of the principal's API.
+func (p *Principal) showScopes(a *App) []any {
+	if a == nil {
+		return []any{}
+	}
+	return showScopes(a.Scopes)
 }
 
 func (s *Service) principalDoors() []gate.Route {
@@ -85,6 +93,7 @@ type principalBody struct {
 	Tags    any    `json:"tags"`
 	Notes   any    `json:"notes"`
 	Name    any    `json:"displayName"` // the application's
+	Assign  *bool  `json:"appRoleAssignmentRequired"`
 }
 
 // createPrincipal lets an application of the tenant act in it.
@@ -104,7 +113,7 @@ func (v *visit) createPrincipal() (answer, error) {
 			return arm.Errorf(arm.BadRequest, "The appId '%s' of the service principal does not reference a valid application object.", printable(b.AppID))
 		}
 		app = a
-		p = &Principal{ID: arm.NewUUID(), Tenant: v.tenant, AppID: a.AppID, Name: a.Name, Disabled: b.Enabled != nil && !*b.Enabled, Created: v.s.Now().UTC()}
+		p = &Principal{ID: arm.NewUUID(), Tenant: v.tenant, AppID: a.AppID, Name: a.Name, Disabled: b.Enabled != nil && !*b.Enabled, AssignmentRequired: b.Assign != nil && *b.Assign, Created: v.s.Now().UTC()}
 		if err := v.s.put(tx, p); err != nil {
 			return err
 		}
@@ -137,6 +146,12 @@ func (v *visit) updatePrincipal() (answer, error) {
 			p.Disabled = !*b.Enabled
 			p.Epoch++
 		}
+		if p.Platform && (p.Disabled || b.Assign != nil) {
+			return arm.Errorf(arm.BadRequest, "%s is the platform's own; it is for everybody and can't be disabled.", p.Name)
+		}
+		if b.Assign != nil {
+			p.AssignmentRequired = *b.Assign
+		}
 		if p.Disabled {
 			if err := v.s.lastAdmin(tx, v.tenant, p.ID); err != nil {
 				return err
@@ -155,6 +170,9 @@ func (v *visit) deletePrincipal() (answer, error) {
 	}
 	if p.Managed {
 		return answer{}, arm.Errorf(arm.BadRequest, "A managed identity is deleted with its resource, %s.", p.Resource)
+	}
+	if p.Platform {
+		return answer{}, arm.Errorf(arm.BadRequest, "%s is the platform's own and stays.", p.Name)
 	}
 	return done, v.change(func(tx *store.Tx) error {
 		if err := v.s.lastAdmin(tx, v.tenant, p.ID); err != nil {

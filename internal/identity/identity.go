@@ -88,6 +88,9 @@ func New(cfg Config) (*Service, error) {
 	if err != nil {
 		return nil, fmt.Errorf("reading the directory: %w", err)
 	}
+	if err := s.admitEverywhere(ctx); err != nil {
+		return nil, err
+	}
 	return s, s.keys.ensure(ctx, cfg.DB, cfg.Now())
 }
 

@@ -32,9 +32,19 @@ type subject struct {
 	evidence string // id of the credential that a principal showed
 	how      string
 	proofs   access.Proofs // of a person
+	device   bool          // the person signed in with a device code
 	public   bool          // the client showed no credential
 	loan     string        // the token is dead when this loan is over
 	sandbox  string        // the token is good out of this sandbox alone
+	scp      string        // what the client may do for a person
+	roles    []string      // that the subject has at the API
+}
+
+func (sub subject) tenant() string {
+	if sub.user != nil {
+		return sub.user.Tenant
+	}
+	return sub.sp.Tenant
 }
 
 // lifetime is the random lifetime of an access token.
@@ -73,7 +83,7 @@ const sandboxClaim = "castellan/sandbox"
 // by them a token dies with the sign-in, credential or password that it came from.
 func (s *Service) accessToken(sub subject, to api) (string, time.Time, error) {
 	now := s.Now()
-	exp := now.Add(lifetime()).Truncate(time.Second)
+	exp := now.Add(s.lifeOf(sub.tenant(), to)).Truncate(time.Second)
 	m := map[string]any{"aud": to.audience, "iat": now.Unix(), "nbf": now.Unix(), "exp": exp.Unix(), "uti": randomText(16)}
 	var object string
 	if sub.user != nil {
@@ -100,7 +110,12 @@ func (s *Service) accessToken(sub subject, to api) (string, time.Time, error) {
 	} else {
 		m["azp"], m["azpacr"] = sub.client, proof
 	}
-	if groups := s.index.groupsOf(object); len(groups) > maxGroups {
+	if len(sub.roles) > 0 {
+		m["roles"] = sub.roles
+	}
+	if groups := s.index.groupsOf(object); !to.groups {
+		// not asked for by the API
+	} else if len(groups) > maxGroups {
 		m["hasgroups"] = true
 	} else if len(groups) > 0 {
 		m["groups"] = groups
@@ -112,8 +127,11 @@ func (s *Service) accessToken(sub subject, to api) (string, time.Time, error) {
 func userClaims(m map[string]any, sub subject, to api) string {
 	u := sub.user
 	m["tid"], m["sub"], m["idtyp"] = u.Tenant, pairwise(u.ID, to.audience), "user"
-	m["name"], m["scp"], m["sid"], m["epc"], m["amr"] = u.Name, to.delegate, sub.family, u.Epoch, sub.proofs.AMR()
+	m["name"], m["scp"], m["sid"], m["epc"], m["amr"] = u.Name, sub.scp, sub.family, u.Epoch, sub.proofs.AMR()
 	m["shown"] = shownText(sub.proofs)
+	if sub.device {
+		m["dvc"] = true
+	}
 	if to.v1 {
 		m["upn"], m["unique_name"] = u.UPN, u.UPN
 	}

@@ -55,7 +55,14 @@ func (s *Service) ManagedToken(ctx context.Context, g gate.Grant, audience, sand
 		return "", time.Time{}, "", arm.Errorf("invalid_resource", "AADSTS500011: The resource principal named %s was not found in the tenant named %s.", printable(audience), p.Tenant)
 	}
 	e := signIn{tenant: p.Tenant, object: p.ID, name: p.Name, app: p.AppID, how: "managed identity", grant: "managed identity", resource: to.audience}
-	token, expires, err = s.accessToken(subject{sp: p, client: p.AppID, how: "certificate", sandbox: sandbox}, to)
+	sub := subject{sp: p, client: p.AppID, how: "certificate", sandbox: sandbox}
+	err = s.DB.View(ctx, func(tx *store.Tx) (err error) {
+		sub.roles, err = s.rolesAt(tx, p.Tenant, to.app, sub)
+		return err
+	})
+	if err == nil {
+		token, expires, err = s.accessToken(sub, to)
+	}
 	if err = s.note(ctx, e, err); err != nil {
 		return "", time.Time{}, "", err
 	}

@@ -49,6 +49,9 @@ var (
 	deletePrincipal = arm.NewAction("microsoft.directory/servicePrincipals/delete", "put an application out of the tenant")
 	ownPrincipal    = arm.NewAction("microsoft.directory/servicePrincipals/owners/update", "say who owns an application's principal")
 	assignRole      = arm.NewAction("microsoft.directory/roleAssignments/allProperties/allTasks", "say who administers the directory")
+	consentAll      = arm.NewAction("microsoft.directory/oAuth2PermissionGrants/allProperties/update", "consent for everybody to what applications do for people")
+	assignApp       = arm.NewAction("microsoft.directory/servicePrincipals/appRoleAssignedTo/update", "say who has which role at an application")
+	updatePolicy    = arm.NewAction("microsoft.directory/authorizationPolicy/standard/update", "say what people of the tenant may do by themselves")
 	readKeys        = arm.NewAction("microsoft.directory/signingKeys/read", "see which keys sign tokens")
 	rotateKeys      = arm.NewAction("microsoft.directory/signingKeys/rotate", "let the next key sign tokens")
 	retireKeys      = arm.NewAction("microsoft.directory/signingKeys/retire", "end a key and all tokens that it signed")
@@ -102,6 +105,8 @@ func (s *Service) decide(c arm.Caller, a arm.Action, id arm.ID) (bool, string) {
 		return false, "it is no action of the directory"
 	case homeOnly[a.Key()] && c.Tenant != s.Home():
 		return false, "it is the home tenant's to do"
+	case !s.lets(c, a):
+		return false, "the application '" + printable(c.App) + "' lacks a scope to do this for the person"
 	}
 	st := standing{person: c.Kind == arm.User, roles: s.directoryRoles(c.Object), class: class}
 	if !st.person {

@@ -13,7 +13,8 @@ func TestSinglePageApplications(t *testing.T) {
 	w := newWorld(t)
 	_, upn := w.user("ann")
 	app := w.admin("POST", "applications", map[string]any{"displayName": "a", "spa": map[string]any{"redirectUris": []string{"https://app.example/cb", "http://localhost/cb"}}, "publicClient": map[string]any{"redirectUris": []string{"http://localhost/native"}}})
-	w.admin("POST", "servicePrincipals", map[string]any{"appId": app.text("appId")})
+	sp := w.admin("POST", "servicePrincipals", map[string]any{"appId": app.text("appId")})
+	w.allow(sp.text("id"), w.s.index.spOf(w.first.Tenant, "797f4846-ba00-4fd7-ba43-dac1f8f63013").ID, "user_impersonation")
 	c := w.client()
 	code := func(redirect string) url.Values {
 		q := w.authorizeQuery()

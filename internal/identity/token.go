@@ -108,10 +108,12 @@ func (s *Service) give(ctx context.Context, a *asking) (map[string]any, error) {
 		return s.giveRefresh(ctx, a)
 	case "device_code", "urn:ietf:params:oauth:grant-type:device_code":
 		return s.giveDevice(ctx, a)
+	case behalfGrant:
+		return s.giveBehalf(ctx, a)
 	case "":
 		return nil, problemf(900144, "invalid_request", "The request body must contain the following parameter: 'grant_type'.")
 	case "password":
-		return nil, problemf(70003, "unsupported_grant_type", "The app requested the grant type 'password', which this installation does not support: a password is typed into the sign-in page only. Use an authorization code, a device code or a client credential.")
+		return s.givePassword(ctx, a)
 	default:
 		return nil, problemf(70003, "unsupported_grant_type", "The app requested an unsupported grant type '%s'.", printable(g))
 	}
@@ -167,7 +169,14 @@ func (s *Service) giveClient(ctx context.Context, a *asking) (_ map[string]any, 
 		return nil, err
 	}
 	e.resource = target.audience
-	access, exp, err := s.accessToken(subject{sp: p, client: p.AppID, evidence: a.client.evidence, how: a.client.how}, target)
+	sub := subject{sp: p, client: p.AppID, evidence: a.client.evidence, how: a.client.how}
+	if err := s.DB.View(ctx, func(tx *store.Tx) (err error) {
+		sub.roles, err = s.rolesAt(tx, p.Tenant, target.app, sub)
+		return err
+	}); err != nil {
+		return nil, err
+	}
+	access, exp, err := s.accessToken(sub, target)
 	if err != nil {
 		return nil, err
 	}
@@ -298,7 +307,7 @@ func (s *Service) person(ctx context.Context, e *signIn, a *asking, g grant, use
 	if g.SPA != "" && g.Class == refreshGrant {
 		next.Expires = g.Expires
 	}
-	refresh := ""
+	refresh, sub := "", subject{}
 	err = s.DB.Do(ctx, func(tx *store.Tx) (err error) {
 		if u, err = s.alive(tx, g); err != nil {
 			return err
@@ -310,6 +319,9 @@ func (s *Service) person(ctx context.Context, e *signIn, a *asking, g grant, use
 		if replayed, err = use(tx); err != nil || replayed {
 			return err
 		}
+		if sub, err = s.entitle(tx, a, g, u, target, scopes); err != nil {
+			return err
+		}
 		refresh, err = newGrant(tx, next)
 		return err
 	})
@@ -319,7 +331,6 @@ func (s *Service) person(ctx context.Context, e *signIn, a *asking, g grant, use
 	if replayed {
 		return nil, problemf(54005, "invalid_grant", "The authorization code or refresh token was already redeemed. Because somebody else may have it, everything that this sign-in gave has been revoked; the user must sign in again.")
 	}
-	sub := subject{user: u, client: a.client.app.AppID, family: g.Family, proofs: g.Proofs, public: a.client.evidence == ""}
 	access, exp, err := s.accessToken(sub, target)
 	if err != nil {
 		return nil, err
@@ -330,14 +341,32 @@ func (s *Service) person(ctx context.Context, e *signIn, a *asking, g grant, use
 	}
 	out := s.bearer(a, access, exp)
 	out["refresh_token"], out["id_token"], out["client_info"] = refresh, id, clientInfo(u)
-	out["scope"] = granted(target, resource, scopes)
+	out["scope"] = granted(sub, resource, scopes)
 	return out, nil
 }
 
+// entitle is what the person's token for an API will say of permissions, once
+// the client may act for them there and they may use both.
+func (s *Service) entitle(tx *store.Tx, a *asking, g grant, u *User, to api, scopes []string) (sub subject, err error) {
+	sub = subject{user: u, client: a.client.app.AppID, family: g.Family, proofs: g.Proofs, device: g.DeviceCode, public: a.client.evidence == ""}
+	if _, err := s.rolesAt(tx, g.Tenant, sub.client, sub); err != nil {
+		return sub, err
+	}
+	if sub.roles, err = s.rolesAt(tx, g.Tenant, to.app, sub); err != nil {
+		return sub, err
+	}
+	sub.scp, err = s.permit(tx, g.Tenant, a.client, to, scopes, u.ID)
+	return sub, err
+}
+
 // granted is the answer's scope: what was asked for, and its usual spelling.
-func granted(target api, resource string, scopes []string) string {
+func granted(sub subject, resource string, scopes []string) string {
 	out := append([]string{"openid", "profile", "email", "offline_access"}, scopes...)
-	for _, x := range []string{resource + "/" + target.delegate, resource + "/.default"} {
+	more := []string{resource + "/.default"}
+	for _, x := range strings.Fields(sub.scp) {
+		more = append(more, resource+"/"+x)
+	}
+	for _, x := range more {
 		if !slices.Contains(out, x) {
 			out = append(out, x)
 		}

@@ -24,6 +24,8 @@ type verified struct {
 	epoch                      int
 	amr, shown                 []string
 	loan, sandbox              string
+	device                     bool // signed in with a device code
+	scp                        []string
 }
 
 // maxVerified is how many tokens are remembered at most.
@@ -113,7 +115,7 @@ func (s *Service) read(raw string, now time.Time) (*verified, error) {
 	}
 	v := &verified{
 		key: key, expires: exp, tenant: text(m, "tid"), object: text(m, "oid"), audience: text(m, "aud"),
-		family: text(m, "sid"), evidence: text(m, "evd"), epoch: number(m, "epc"), amr: texts(m, "amr"), shown: texts(m, "shown"),
+		family: text(m, "sid"), evidence: text(m, "evd"), epoch: number(m, "epc"), amr: texts(m, "amr"), shown: texts(m, "shown"), device: m["dvc"] == true, scp: strings.Fields(text(m, "scp")),
 	}
 	v.loan = text(m, "loan")
 	if bound, ok := m["cnf"]; ok {
@@ -152,6 +154,7 @@ func (s *Service) living(v *verified) (arm.Caller, error) {
 			return arm.Caller{}, badToken("it was revoked")
 		}
 		c.Kind, c.Name, c.Groups = arm.User, u.UPN, s.index.groupsOf(u.ID)
+		c.Scopes = v.scp
 		if v.loan == "" { // what is lent is not lent on
 			c.SignIn = arm.SignIn{Family: v.family, Epoch: v.epoch, Shown: v.shown}
 		}
