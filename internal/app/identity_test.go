@@ -342,8 +342,8 @@ echo "box $(cat /proc/sys/kernel/hostname)"; while :; do sleep 1; done`
 	var run struct {
 		Error struct{ Error struct{ Message string } }
 	}
-	l.must(t, &run, l.arm, http.MethodGet, l.base+"/history/v1.0"+l.workspace+"/runs/left/details", nil)
-	if m := run.Error.Error.Message; !strings.Contains(m, "disabled") {
-		t.Errorf("the run says of its end %q", m)
-	}
+	l.until(t, secondsForTheGate, "what the run says of its end", func() bool {
+		l.must(t, &run, l.arm, http.MethodGet, l.base+"/history/v1.0"+l.workspace+"/runs/left/details", nil)
+		return strings.Contains(run.Error.Error.Message, "disabled")
+	})
 }
