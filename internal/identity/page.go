@@ -107,7 +107,8 @@ func pageHeaders(w http.ResponseWriter, to string, st style, script bool) {
 	h := w.Header()
 	h.Set("Content-Security-Policy", "default-src 'none'; script-src "+scripts+"; style-src "+st.cssHash+"; form-action "+action+"; frame-ancestors 'none'; base-uri 'none'")
 	h.Set("X-Frame-Options", "DENY")
-	h.Set("Referrer-Policy", "no-referrer")
+	// Not no-referrer: browsers would send our own forms with the origin null.
+	h.Set("Referrer-Policy", "same-origin")
 	h.Set("Cross-Origin-Opener-Policy", "same-origin")
 	h.Set("X-Content-Type-Options", "nosniff")
 	h.Set("Cache-Control", "no-store")
