@@ -205,6 +205,9 @@ func (s *Service) proceed(w http.ResponseWriter, r *http.Request, a *authorizati
 	}
 	f := s.newFlow(w, r, goalCode, a.path)
 	f.V1, f.Query = a.v1, a.query
+	if p := s.hinted(a); p != nil && !fits {
+		return s.sendAway(w, r, f, a, p, a.hint)
+	}
 	if !fits || a.prompts("login") {
 		return s.askPassword(w, r, f, a, a.hint, "")
 	}

@@ -40,6 +40,7 @@ type User struct {
 	// BreakGlass is an account for emergencies: no Conditional Access policy
 	// holds it, and each use is recorded loudly.
 	BreakGlass bool
+	outside
 }
 
 // Group is a set of principals, groups among them.
@@ -47,6 +48,7 @@ type Group struct {
 	ID, Tenant, Name, Description, Nick string
 	Created                             time.Time
 	Assignable                          bool // directory roles can be given to it; never changed
+	outside
 }
 
 // App is an application: what can ask for tokens, and how it proves itself.
@@ -119,8 +121,10 @@ func (g *Group) place() (string, string, string)     { return g.Tenant, "group",
 func (a *App) place() (string, string, string)       { return a.Tenant, "app", a.ID }
 func (p *Principal) place() (string, string, string) { return p.Tenant, "sp", p.ID }
 
-func (u *User) unique() []string { return []string{"upn|" + fold(u.UPN)} }
-func (*Group) unique() []string  { return nil }
+func (u *User) unique() []string {
+	return append([]string{"upn|" + fold(u.UPN)}, u.outside.unique(u.Tenant)...)
+}
+func (g *Group) unique() []string { return g.outside.unique(g.Tenant) }
 
 func (a *App) unique() []string {
 	out := []string{"app|" + fold(a.AppID)}
@@ -205,7 +209,7 @@ func (s *Service) rename(tx *store.Tx, e entry) error {
 
 func property(name string) string {
 	what, _, _ := strings.Cut(name, "|")
-	return map[string]string{"upn": "userPrincipalName", "app": "appId", "uri": "identifierUris", "sp": "appId", "mi": "alternativeNames"}[what]
+	return map[string]string{"upn": "userPrincipalName", "app": "appId", "uri": "identifierUris", "sp": "appId", "mi": "alternativeNames", "domain": "domains", "issuer": "issuer", "external": "externalId"}[what]
 }
 
 // loadEntry is the row in e's place, in e's type, or nil.
@@ -218,6 +222,10 @@ func loadEntry(tx *store.Tx, e entry) (entry, error) {
 		return loaded(store.GetJSON[*Group](tx, objectTable, key))
 	case *App:
 		return loaded(store.GetJSON[*App](tx, objectTable, key))
+	case *Provider:
+		return loaded(store.GetJSON[*Provider](tx, objectTable, key))
+	case *LDAP:
+		return loaded(store.GetJSON[*LDAP](tx, objectTable, key))
 	default:
 		return loaded(store.GetJSON[*Principal](tx, objectTable, key))
 	}
@@ -260,8 +268,11 @@ func (s *Service) remove(tx *store.Tx, e entry) error {
 		return err
 	}
 	tx.After(func() { s.index.remove(e) })
-	if class == "app" {
+	if class == "app" || class == "idp" || class == "ldap" {
 		return nil
+	}
+	if err := dropLinks(tx, tenant, id); err != nil {
+		return err
 	}
 	if err := s.dropRoles(tx, tenant, id); err != nil {
 		return err

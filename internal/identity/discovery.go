@@ -50,6 +50,7 @@ func (s *Service) Login() *gate.Plane {
 			gate.Public(pageWay, "GET "+securityPath, s.serveSecurity),
 			gate.Public(pageWay, "GET /{tenant}/oauth2/v2.0/logout", s.serveLogout),
 			gate.Public(pageWay, "GET /{tenant}/oauth2/logout", s.serveLogout),
+			gate.Public(pageWay, "GET /{tenant}/federation/oauth2/{provider}", s.serveReturn),
 		},
 	}
 	p.Routes = append(p.Routes, s.formDoors()...)

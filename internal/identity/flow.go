@@ -58,6 +58,7 @@ const (
 	stepConfirm  step = "confirm"
 	stepLogout   step = "logout"
 	stepConsent  step = "consent"
+	stepAway     step = "away" // at another provider: no form of ours
 	stepSecurity step = "security"
 	stepOwn      step = "own password"
 )

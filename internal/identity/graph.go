@@ -59,6 +59,9 @@ func (s *Service) Graph() *gate.Plane {
 		s.roleDoors(),
 		s.keyDoors(),
 		s.tenantDoors(),
+		s.providerDoors(),
+		s.ldapDoors(),
+		s.linkDoors(),
 	} {
 		p.Routes = append(p.Routes, more...)
 	}

@@ -109,6 +109,9 @@ func (v *visit) changeOwn() (answer, error) {
 	if err != nil {
 		return answer{}, err
 	}
+	if u.guest() {
+		return answer{}, errGuest
+	}
 	t := v.s.index.tenantOf(v.tenant)
 	if _, err := v.s.checkUser(v.r, t, u.UPN, b.Current); err != nil {
 		return answer{}, err
@@ -212,6 +215,9 @@ func (v *visit) fill(u *User, b userBody) error {
 		}
 		*to = *from
 	}
+	if b.Enabled != nil {
+		u.DisabledBy = "" // what an administrator says, no synchronisation takes back
+	}
 	if b.Enabled != nil && u.Disabled == *b.Enabled {
 		u.Disabled = !*b.Enabled
 		u.Epoch++ // what was given before stays dead also once the person is enabled again
@@ -222,6 +228,9 @@ func (v *visit) fill(u *User, b userBody) error {
 func (v *visit) fillPassword(ctx context.Context, u *User, b userBody) error {
 	if b.Password == nil {
 		return nil
+	}
+	if u.guest() {
+		return errGuest
 	}
 	if b.Password.Change != nil {
 		u.MustChange = *b.Password.Change

@@ -53,6 +53,7 @@ type Service struct {
 	onGone  []func(tx *store.Tx, principal string) error
 	// onTenant makes what else a tenant begins with.
 	onTenant func(tx *store.Tx, f Founded) (subscription string, err error)
+	fed      *federation
 }
 
 // New opens the directory that cfg.DB keeps, and makes signing keys if there
@@ -68,6 +69,7 @@ func New(cfg Config) (*Service, error) {
 		locks: lockout{known: map[string]lock{}, other: map[string]lock{}}, spray: spray{nets: map[netip.Prefix]guesses{}},
 		pace: pace{polls: map[string]time.Time{}, guesses: map[string][]time.Time{}},
 		apis: audiences(cfg.Site), known: wellKnown(cfg.Site),
+		fed: newFederation(),
 	}
 	if s.issuers, err = issuer.Open(issuer.Config{File: cfg.Issuers, Own: s.own, Now: cfg.Now}); err != nil {
 		return nil, err

@@ -31,6 +31,9 @@ type index struct {
 	owners  map[string]map[string]bool            // by object
 	owning  map[string]map[string]bool            // by owner
 	closure map[string][]string                   // transitive groups by principal, as far as asked for
+	idps    map[string]*Provider
+	ldaps   map[string]*LDAP
+	realms  map[string]entry // by domain: the *Provider or *LDAP of its people
 }
 
 func newIndex() *index {
@@ -40,6 +43,7 @@ func newIndex() *index {
 		sps: map[string]*Principal{}, byApp: map[string]*Principal{}, managed: map[string]*Principal{},
 		members: map[string]map[string]bool{}, parents: map[string]map[string]bool{}, closure: map[string][]string{},
 		roles: map[string]map[string]*RoleAssignment{}, owners: map[string]map[string]bool{}, owning: map[string]map[string]bool{},
+		idps: map[string]*Provider{}, ldaps: map[string]*LDAP{}, realms: map[string]entry{},
 	}
 }
 
@@ -69,6 +73,12 @@ func (x *index) loadTenant(tx *store.Tx, tenant string) error {
 		return err
 	}
 	if err := loadClass[*Principal](x, tx, tenant, "sp"); err != nil {
+		return err
+	}
+	if err := loadClass[*Provider](x, tx, tenant, "idp"); err != nil {
+		return err
+	}
+	if err := loadClass[*LDAP](x, tx, tenant, "ldap"); err != nil {
 		return err
 	}
 	members, err := tx.Scan(memberTable, tenant+"|", "", 0)
@@ -122,6 +132,12 @@ func (x *index) put(e entry) {
 		for _, u := range o.URIs {
 			x.uris[fold(u)] = o
 		}
+	case *Provider:
+		x.idps[o.ID] = o
+		x.reign(o.Domains, o)
+	case *LDAP:
+		x.ldaps[o.ID] = o
+		x.reign(o.Domains, o)
 	case *Principal:
 		x.sps[o.ID], x.byApp[o.Tenant+"|"+fold(o.AppID)] = o, o
 		if o.Resource != "" {
@@ -149,11 +165,31 @@ func (x *index) forget(e entry) {
 			}
 			delete(x.apps, id)
 		}
+	case *Provider:
+		if o := x.idps[id]; o != nil {
+			x.reign(o.Domains, nil)
+			delete(x.idps, id)
+		}
+	case *LDAP:
+		if o := x.ldaps[id]; o != nil {
+			x.reign(o.Domains, nil)
+			delete(x.ldaps, id)
+		}
 	case *Principal:
 		if o := x.sps[id]; o != nil {
 			delete(x.byApp, o.Tenant+"|"+fold(o.AppID))
 			delete(x.managed, fold(o.Resource))
 			delete(x.sps, id)
+		}
+	}
+}
+
+// reign says who signs in the people of domains; nil: the directory itself. The
+// caller holds mu.
+func (x *index) reign(domains []string, by entry) {
+	for _, d := range domains {
+		if x.realms[d] = by; by == nil {
+			delete(x.realms, d)
 		}
 	}
 }
@@ -165,7 +201,7 @@ func (x *index) remove(e entry) {
 	_, class, id := e.place()
 	unlink(x.owners, x.owning, id)
 	unlink(x.owning, x.owners, id)
-	if class == "app" {
+	if class == "app" || class == "idp" || class == "ldap" {
 		return
 	}
 	delete(x.roles, id)

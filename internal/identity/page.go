@@ -89,6 +89,8 @@ type view struct {
 	Link                                      *anchor
 	Style                                     template.CSS
 	Script                                    template.JS
+	Next                                      template.URL // where the page goes on to by itself
+	NextLabel                                 string
 }
 
 var originForm = regexp.MustCompile(`^https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?`)
@@ -174,7 +176,7 @@ func (s *Service) askPassword(w http.ResponseWriter, r *http.Request, f flow, a 
 	return s.form(w, r, statusOf(problem), stepPassword, f, a, view{Title: "Sign in", Error: problem, Fields: []field{
 		{Name: "login", Label: "User name", Type: "text", Auto: "username webauthn", Value: name, Focus: name == ""},
 		{Name: "passwd", Label: "Password", Type: "password", Auto: "current-password", Focus: name != ""},
-	}, Buttons: []button{{Label: "Sign in"}, {Name: "way", Value: "passkey", Label: "Use a passkey", Other: true}}, Link: &anchor{securityPath, "Your sign-in methods"}})
+	}, Buttons: append([]button{{Label: "Sign in"}, {Name: "way", Value: "passkey", Label: "Use a passkey", Other: true}}, s.elsewhere(a)...), Link: &anchor{securityPath, "Your sign-in methods"}})
 }
 
 func (s *Service) askAccount(w http.ResponseWriter, r *http.Request, f flow, a *authorization, u *User) error {

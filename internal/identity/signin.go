@@ -18,6 +18,9 @@ var errPassword = problemf(50126, "invalid_grant", "The user name or password is
 // costs as much as any other. A right password forgets the wrong ones, not the
 // wrong second factors.
 func (s *Service) checkUser(r *http.Request, t *Tenant, name, password string) (*User, error) {
+	if d := s.ldapOf(t, name); d != nil {
+		return s.checkLDAP(r.Context(), d, name, password)
+	}
 	ctx, from := r.Context(), networkOf(r)
 	u := s.index.upn(name)
 	hash := ""
@@ -59,6 +62,9 @@ func (s *Service) servePassword(w http.ResponseWriter, r *http.Request, form url
 		return s.askPasskey(w, r, f, a, "")
 	}
 	name := form.Get("login")
+	if p := s.chosen(a, form.Get("idp"), name); p != nil {
+		return s.sendAway(w, r, f, a, p, name)
+	}
 	t := flowTenant(a)
 	u, err := s.checkUser(r, t, name, form.Get("passwd"))
 	e := f.entry(a, "password", "sign-in page")

@@ -1,0 +1,204 @@
+package ldap
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/go-ldap/ldap/v3"
+)
+
+// Authenticate is the person of a name whose password it is, and the groups
+// that they are in, also by nesting. The password goes to the directory and
+// nowhere else. A password of nobody costs as much.
+func (d *Directory) Authenticate(ctx context.Context, name, password string) (p Person, groups []Group, err error) {
+	if password == "" || name == "" || strings.ContainsRune(name, 0) {
+		return p, nil, ErrWrong // an empty password would bind as nobody, and succeed (RFC 4513 section 5.1.2)
+	}
+	err = d.talk(ctx, func(c *ldap.Conn) error {
+		found, err := d.find(c, name)
+		if err != nil {
+			return err
+		}
+		dn := "cn=nobody-of-this-name," + d.UserBase
+		if found != nil {
+			dn = found.DN
+		}
+		err = c.Bind(dn, password)
+		switch {
+		case ldap.IsErrorWithCode(err, ldap.LDAPResultInvalidCredentials), ldap.IsErrorWithCode(err, ldap.LDAPResultNoSuchObject), err != nil && found == nil:
+			return ErrWrong
+		case err != nil:
+			return fmt.Errorf("binding as the person: %w", err)
+		case found == nil:
+			return ErrWrong
+		}
+		p = *found
+		if err := d.serve(c); err != nil {
+			return err
+		}
+		groups, err = d.above(c, p.DN)
+		return err
+	})
+	return p, groups, err
+}
+
+// find is the one person of a name, or nil.
+func (d *Directory) find(c *ldap.Conn, name string) (*Person, error) {
+	res, err := c.Search(ldap.NewSearchRequest(d.UserBase, ldap.ScopeWholeSubtree, ldap.NeverDerefAliases, 2, int(patience.Seconds()), false, d.filter(name), d.userAttributes(), nil))
+	if err != nil && !ldap.IsErrorWithCode(err, ldap.LDAPResultSizeLimitExceeded) {
+		return nil, fmt.Errorf("searching the person: %w", err)
+	}
+	switch {
+	case err != nil || len(res.Entries) > 1:
+		return nil, errors.New("several people of the directory fit the user name")
+	case len(res.Entries) == 0:
+		return nil, nil
+	}
+	p, err := d.person(res.Entries[0])
+	return &p, err
+}
+
+func (d *Directory) userAttributes() []string {
+	var out []string
+	for _, a := range []string{d.Names.ID, d.Names.UPN, d.Names.Name, d.Names.Given, d.Names.Surname, d.Names.Mail} {
+		if a != "" {
+			out = append(out, a)
+		}
+	}
+	return out
+}
+
+func (d *Directory) person(e *ldap.Entry) (Person, error) {
+	id, err := idOf(e, d.Names.ID)
+	get := func(a string) string {
+		if a == "" {
+			return ""
+		}
+		return e.GetEqualFoldAttributeValue(a)
+	}
+	return Person{ID: id, DN: e.DN, UPN: get(d.Names.UPN), Name: get(d.Names.Name), Given: get(d.Names.Given), Surname: get(d.Names.Surname), Mail: get(d.Names.Mail)}, err
+}
+
+// idOf is the entry's id that never changes. Active Directory's objectGUID is
+// 16 bytes, of which the first three groups are little-endian.
+func idOf(e *ldap.Entry, attribute string) (string, error) {
+	raw := e.GetEqualFoldRawAttributeValues(attribute)
+	if len(raw) != 1 || len(raw[0]) == 0 || len(raw[0]) > 128 {
+		return "", fmt.Errorf("the entry %q has no single %s", e.DN, attribute)
+	}
+	b := raw[0]
+	if strings.EqualFold(attribute, "objectGUID") && len(b) == 16 {
+		b = []byte{b[3], b[2], b[1], b[0], b[5], b[4], b[7], b[6], b[8], b[9], b[10], b[11], b[12], b[13], b[14], b[15]}
+		h := hex.EncodeToString(b)
+		return h[:8] + "-" + h[8:12] + "-" + h[12:16] + "-" + h[16:20] + "-" + h[20:], nil
+	}
+	return strings.ToLower(string(b)), nil
+}
+
+// above are all groups over an entry. A circle of groups is walked once.
+func (d *Directory) above(c *ldap.Conn, dn string) ([]Group, error) {
+	if d.GroupBase == "" {
+		return nil, nil
+	}
+	var out []Group
+	at := map[string]int{}
+	for todo := []string{dn}; len(todo) > 0; {
+		next := todo[0]
+		todo = todo[1:]
+		found, err := d.groups(c, "(&"+d.GroupFilter+"("+d.Names.Member+"="+ldap.EscapeFilter(next)+"))", false)
+		if err != nil {
+			return nil, err
+		}
+		for _, g := range found {
+			i, seen := at[Key(g.DN)]
+			if !seen {
+				i = len(out)
+				at[Key(g.DN)], out, todo = i, append(out, g), append(todo, g.DN)
+			}
+			out[i].Members = append(out[i].Members, Key(next))
+		}
+		if len(out) > mostUp {
+			return nil, fmt.Errorf("the person is in more than %d groups", mostUp)
+		}
+	}
+	return out, nil
+}
+
+func (d *Directory) groups(c *ldap.Conn, filter string, members bool) ([]Group, error) {
+	attributes := []string{d.Names.ID, d.Names.GroupName}
+	if members {
+		attributes = append(attributes, d.Names.Member)
+	}
+	entries, err := d.all(c, d.GroupBase, filter, attributes)
+	if err != nil {
+		return nil, fmt.Errorf("reading groups: %w", err)
+	}
+	var out []Group
+	for _, e := range entries {
+		id, err := idOf(e, d.Names.ID)
+		if err != nil {
+			return nil, err
+		}
+		g := Group{ID: id, DN: e.DN, Name: e.GetEqualFoldAttributeValue(d.Names.GroupName)}
+		for _, a := range e.Attributes {
+			if members && strings.HasPrefix(strings.ToLower(a.Name), strings.ToLower(d.Names.Member)+";range=") {
+				return nil, fmt.Errorf("the group %q has more members than the directory tells at once", e.DN)
+			}
+		}
+		if members {
+			for _, m := range e.GetEqualFoldAttributeValues(d.Names.Member) {
+				g.Members = append(g.Members, Key(m))
+			}
+		}
+		out = append(out, g)
+	}
+	return out, nil
+}
+
+// all reads a list to its end, page by page. Where it leads elsewhere (a
+// referral) is not gone after.
+func (d *Directory) all(c *ldap.Conn, base, filter string, attributes []string) ([]*ldap.Entry, error) {
+	var out []*ldap.Entry
+	paging := ldap.NewControlPaging(page)
+	for {
+		req := ldap.NewSearchRequest(base, ldap.ScopeWholeSubtree, ldap.NeverDerefAliases, 0, int(patience.Seconds()), false, filter, attributes, []ldap.Control{paging})
+		res, err := c.Search(req)
+		if err != nil {
+			return nil, err
+		}
+		if out = append(out, res.Entries...); len(out) > mostAll {
+			return nil, fmt.Errorf("there are more than %d entries", mostAll)
+		}
+		next, ok := ldap.FindControl(res.Controls, ldap.ControlTypePaging).(*ldap.ControlPaging)
+		if !ok || len(next.Cookie) == 0 {
+			return out, nil
+		}
+		paging.SetCookie(next.Cookie)
+	}
+}
+
+// Everybody reads all people and all groups.
+func (d *Directory) Everybody(ctx context.Context) (people []Person, groups []Group, err error) {
+	err = d.talk(ctx, func(c *ldap.Conn) error {
+		entries, err := d.all(c, d.UserBase, d.everybody(), d.userAttributes())
+		if err != nil {
+			return fmt.Errorf("reading people: %w", err)
+		}
+		for _, e := range entries {
+			p, err := d.person(e)
+			if err != nil {
+				return err
+			}
+			people = append(people, p)
+		}
+		if d.GroupBase == "" {
+			return nil
+		}
+		groups, err = d.groups(c, d.GroupFilter, true)
+		return err
+	})
+	return people, groups, err
+}
