@@ -96,14 +96,19 @@ func New(cfg Config) (*Service, error) {
 	return s, s.keys.ensure(ctx, cfg.DB, cfg.Now())
 }
 
-// Run forgets, now and then, what nobody can use any more, until ctx is done.
+// Run forgets, now and then, what nobody can use any more, and synchronises
+// LDAP directories when that is due, until ctx is done.
 func (s *Service) Run(ctx context.Context) error {
-	tick := time.NewTicker(time.Hour)
+	tick := time.NewTicker(time.Minute)
 	defer tick.Stop()
-	for {
-		if err := s.DB.Do(ctx, func(tx *store.Tx) error { return s.sweep(tx, s.Now()) }); err != nil {
-			return err
+	for swept := (time.Time{}); ; {
+		if now := s.Now(); now.Sub(swept) >= time.Hour {
+			if err := s.DB.Do(ctx, func(tx *store.Tx) error { return s.sweep(tx, now) }); err != nil {
+				return err
+			}
+			swept = now
 		}
+		s.syncDue(ctx)
 		select {
 		case <-tick.C:
 		case <-ctx.Done():

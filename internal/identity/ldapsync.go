@@ -29,21 +29,10 @@ type synced struct {
 // does not disable: more likely somebody moved the directory's base.
 const manyGone = 10
 
-// Sync runs the synchronisations that are due, now and then, until ctx is done.
-func (s *Service) Sync(ctx context.Context) error {
-	tick := time.NewTicker(time.Minute)
-	defer tick.Stop()
-	for {
-		for _, d := range s.due(ctx) {
-			if _, err := s.synchronise(ctx, d, false); ctx.Err() != nil && err != nil {
-				return ctx.Err()
-			}
-		}
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			return ctx.Err()
-		}
+// syncDue runs the synchronisations that are due.
+func (s *Service) syncDue(ctx context.Context) {
+	for _, d := range s.due(ctx) {
+		_, _ = s.synchronise(ctx, d, false) // it recorded how it went
 	}
 }
 
