@@ -30,11 +30,7 @@ func (a *App) edge(sandbox string, l net.Listener) error {
 // proxy serves a CONNECT proxy to the edge inside a sandbox that has no names of
 // its own.
 func (a *App) proxy(sandbox string, l net.Listener) error {
-	p := &server.Proxy{Site: a.Site, Edge: func(context.Context) (net.Conn, error) {
-		here, there := net.Pipe()
-		go func() { _ = a.edge(sandbox, &oneConn{conn: there}) }() // ends with the connection
-		return here, nil
-	}}
+	p := &server.Proxy{Site: a.Site, Edge: func(c net.Conn) { _ = a.edge(sandbox, &oneConn{conn: c}) }} // what it ends with is the connection's own
 	return p.Serve(l)
 }
 

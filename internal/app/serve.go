@@ -40,15 +40,17 @@ func Listen(a *App, listen, proxy string) (*Edge, error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("listening for the proxy: %w", err), tl.Close())
 	}
-	return &Edge{App: a, Listen: tl.Addr().String(), Proxy: pl.Addr().String(), tls: tl, proxy: pl, srv: a.Handler.Server(), failed: make(chan error, 2)}, nil
+	return &Edge{App: a, Listen: tl.Addr().String(), Proxy: pl.Addr().String(), tls: tl, proxy: pl, srv: a.Handler.Server(), failed: make(chan error, 3)}, nil
 }
 
 // Serve answers until ctx is done; then it lets requests under way end.
 func (e *Edge) Serve(ctx context.Context) error {
-	proxy := &server.Proxy{Site: e.App.Site, Edge: server.Dial(e.Listen)}
+	inner := server.NewHanded(e.proxy.Addr())
+	proxy := &server.Proxy{Site: e.App.Site, Edge: inner.Hand}
 	tlsConfig := e.App.CA.TLS()
 	e.srv.TLSConfig = tlsConfig
 	go func() { e.failed <- e.srv.ServeTLS(e.tls, "", "") }()
+	go func() { e.failed <- e.srv.ServeTLS(inner, "", "") }()
 	go func() { e.failed <- proxy.Serve(e.proxy) }()
 	var err error
 	select {

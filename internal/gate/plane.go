@@ -123,15 +123,16 @@ func (g *Gate) Serve(p *Plane, rt Route, v Vars, w http.ResponseWriter, r *http.
 		return
 	}
 	w.Header().Set("x-ms-correlation-request-id", grant.Correlation())
+	r, watch := g.watch(p, rt, who, on, w, r)
 	if rt.stream {
-		s := &streamed{ResponseWriter: w, r: r, g: grant}
-		if err := grant.Close2(r, rt.verb(s, r, grant), s); err != nil {
+		s := &streamed{ResponseWriter: w, watch: watch}
+		if err := grant.Close2(r, watch.settle(rt.verb(s, r, grant)), s); err != nil {
 			g.refuse(p, w, r, err)
 		}
 		return
 	}
 	held := &heldBack{header: w.Header()}
-	if err := grant.Close(r.Context(), rt.verb(held, r, grant)); err != nil {
+	if err := grant.Close(r.Context(), watch.settle(rt.verb(held, r, grant))); err != nil {
 		g.refuse(p, w, r, err)
 		return
 	}
@@ -183,14 +184,19 @@ func (h *heldBack) release(w http.ResponseWriter) {
 // streamed remembers whether the answer began.
 type streamed struct {
 	http.ResponseWriter
-	r     *http.Request
-	g     Grant
+	watch *watch
 	begun bool
 }
 
 func (s *streamed) WriteHeader(status int) { s.begun = true; s.ResponseWriter.WriteHeader(status) }
 
-func (s *streamed) Write(b []byte) (int, error) { s.begun = true; return s.ResponseWriter.Write(b) }
+func (s *streamed) Write(b []byte) (int, error) {
+	if err := s.watch.gone(); err != nil {
+		return 0, err
+	}
+	s.begun = true
+	return s.ResponseWriter.Write(b)
+}
 
 // Unwrap is for http.ResponseController.
 func (s *streamed) Unwrap() http.ResponseWriter { return s.ResponseWriter }

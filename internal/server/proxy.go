@@ -1,8 +1,6 @@
 package server
 
 import (
-	"bufio"
-	"context"
 	"errors"
 	"io"
 	"net"
@@ -19,8 +17,9 @@ import (
 // reached. By it, clients need no DNS, no hosts file and no port in a URL.
 type Proxy struct {
 	Site arm.Site
-	// Edge dials the TLS listener.
-	Edge func(ctx context.Context) (net.Conn, error)
+	// Edge serves the connection of a client that asked for the edge: what the
+	// edge sees of it, its address above all, is the client's and not the proxy's.
+	Edge func(c net.Conn)
 }
 
 // Limits of the proxy.
@@ -49,45 +48,76 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "this proxy leads to port 443 of "+p.Site.Suffix+" and of names below it only", http.StatusForbidden)
 		return
 	}
-	up, err := p.Edge(r.Context())
-	if err != nil {
-		http.Error(w, "the server does not answer", http.StatusBadGateway)
-		return
-	}
-	defer up.Close()
 	down, buf, err := http.NewResponseController(w).Hijack()
 	if err != nil {
 		http.Error(w, "the connection can't be taken over", http.StatusInternalServerError)
 		return
 	}
-	defer down.Close()
-	if _, err := io.WriteString(down, "HTTP/1.1 200 Connection Established\r\n\r\n"); err != nil {
+	early, err := buf.Reader.Peek(buf.Reader.Buffered()) // what the client sent before it was answered
+	if err == nil {
+		_, err = io.WriteString(down, "HTTP/1.1 200 Connection Established\r\n\r\n")
+	}
+	if err != nil {
+		_ = down.Close()
 		return
 	}
-	splice(down, buf.Reader, up)
+	p.Edge(&client{Conn: down, early: early})
 }
 
-// splice carries bytes both ways until both ways have ended.
-func splice(down net.Conn, early *bufio.Reader, up net.Conn) {
-	var wg sync.WaitGroup
-	wg.Add(2)
-	go func() {
-		defer wg.Done()
-		_, _ = io.Copy(up, early) // an error ends this way, and the close below tells the other side
-		closeWrite(up)
-	}()
-	go func() {
-		defer wg.Done()
-		_, _ = io.Copy(down, up)
-		closeWrite(down)
-	}()
-	wg.Wait()
+// client is a connection of which something was read already.
+type client struct {
+	net.Conn
+	early []byte
 }
 
-func closeWrite(c net.Conn) {
-	if t, ok := c.(interface{ CloseWrite() error }); ok {
-		_ = t.CloseWrite() // the other side may have gone
-		return
+// Read reads what came early first.
+func (c *client) Read(p []byte) (int, error) {
+	if len(c.early) == 0 {
+		return c.Conn.Read(p)
 	}
-	_ = c.Close()
+	n := copy(p, c.early)
+	c.early = c.early[n:]
+	return n, nil
 }
+
+// Handed is a listener of connections that were accepted elsewhere. The zero
+// Handed is not ready; see NewHanded.
+type Handed struct {
+	conns chan net.Conn
+	done  chan struct{}
+	once  sync.Once
+	addr  net.Addr
+}
+
+// NewHanded is a listener that says it is at addr.
+func NewHanded(addr net.Addr) *Handed {
+	return &Handed{conns: make(chan net.Conn), done: make(chan struct{}), addr: addr}
+}
+
+// Hand gives the listener a connection, or closes it if the listener is closed.
+func (h *Handed) Hand(c net.Conn) {
+	select {
+	case h.conns <- c:
+	case <-h.done:
+		_ = c.Close() // nobody serves it
+	}
+}
+
+// Accept waits for a connection.
+func (h *Handed) Accept() (net.Conn, error) {
+	select {
+	case c := <-h.conns:
+		return c, nil
+	case <-h.done:
+		return nil, net.ErrClosed
+	}
+}
+
+// Close makes Accept fail from now on.
+func (h *Handed) Close() error {
+	h.once.Do(func() { close(h.done) })
+	return nil
+}
+
+// Addr is the address that the listener says it is at.
+func (h *Handed) Addr() net.Addr { return h.addr }

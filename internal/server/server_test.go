@@ -2,10 +2,8 @@ package server
 
 import (
 	"bufio"
-	"context"
 	"crypto/tls"
 	"crypto/x509"
-	"errors"
 	"io"
 	"net"
 	"net/http"
@@ -67,7 +65,9 @@ func edge(t *testing.T) *http.Client {
 	if err != nil {
 		t.Fatal(err)
 	}
-	go func() { _ = (&Proxy{Site: site, Edge: Dial(l.Addr().String())}).Serve(pl) }()
+	inner := NewHanded(pl.Addr())
+	go func() { _ = srv.Serve(tls.NewListener(inner, ca.TLS())) }()
+	go func() { _ = (&Proxy{Site: site, Edge: inner.Hand}).Serve(pl) }()
 	t.Cleanup(func() { srv.Close(); pl.Close() })
 	roots := x509.NewCertPool()
 	roots.AppendCertsFromPEM(ca.PEM())
@@ -154,7 +154,7 @@ func TestProxyTakesConnectAlone(t *testing.T) {
 	}
 	defer l.Close()
 	dialed := false
-	p := &Proxy{Site: site, Edge: func(context.Context) (net.Conn, error) { dialed = true; return nil, errors.New("no") }}
+	p := &Proxy{Site: site, Edge: func(net.Conn) { dialed = true }}
 	go func() { _ = p.Serve(l) }()
 	c, err := net.Dial("tcp", l.Addr().String())
 	if err != nil {
@@ -173,5 +173,35 @@ func TestBareRouteDoesNotStart(t *testing.T) {
 	p := &gate.Plane{Name: "x", Refuse: gate.RefuseARM, Routes: []gate.Route{{Method: "GET", Pattern: "/x"}}}
 	if _, err := New(site, nil, []*gate.Plane{p}, nil); err == nil {
 		t.Error("a bare route is served")
+	}
+}
+
+// The edge sees who the client is, not the proxy that it came by: policies and
+// signatures are held to addresses.
+func TestProxyHandsOnTheAddress(t *testing.T) {
+	pl, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	seen := make(chan net.Conn, 1)
+	go func() { _ = (&Proxy{Site: site, Edge: func(c net.Conn) { seen <- c }}).Serve(pl) }()
+	defer pl.Close()
+	c, err := net.Dial("tcp", pl.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	_, _ = io.WriteString(c, "CONNECT castellan.localhost:443 HTTP/1.1\r\nHost: castellan.localhost:443\r\n\r\nearly")
+	if line, err := bufio.NewReader(c).ReadString('\n'); err != nil || !strings.Contains(line, "200") {
+		t.Fatalf("%q, %v", line, err)
+	}
+	handed := <-seen
+	defer handed.Close()
+	got := make([]byte, 5)
+	if _, err := io.ReadFull(handed, got); err != nil || string(got) != "early" {
+		t.Errorf("what was sent early is %q, %v", got, err)
+	}
+	if handed.RemoteAddr().String() != c.LocalAddr().String() {
+		t.Errorf("the edge sees %s, and the client is %s", handed.RemoteAddr(), c.LocalAddr())
 	}
 }

@@ -57,7 +57,7 @@ suite() {
 	shift 2
 	timeout --kill-after=10 "$limit" "$@" >"$work/$name.out" 2>"$work/$name.err"
 	local code=$?
-	grep -E '^(ok|FAIL) ' "$work/$name.out" | tee -a "$work/results"
+	grep -E '^(ok|FAIL|SKIP) ' "$work/$name.out" | tee -a "$work/results"
 	if ! grep -q '^done ' "$work/$name.out"; then
 		echo "FAIL $name: the suite was cut short (exit status $code): $(tail -n 3 "$work/$name.err" | tr '\n' ' ')" | tee -a "$work/results"
 	fi
@@ -96,5 +96,6 @@ fi
 passed=$(grep -c '^ok ' "$work/results")
 failed=$(grep -c '^FAIL ' "$work/results")
 [ -n "${KEEP:-}" ] && say "kept $work"
-echo "$passed passed, $failed failed"
+skipped=$(grep -c '^SKIP ' "$work/results")
+echo "$passed passed, $failed failed, $skipped skipped"
 [ "$failed" = 0 ] && [ "$passed" -gt 0 ]
