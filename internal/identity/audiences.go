@@ -33,6 +33,24 @@ func services(s arm.Site) []service {
 	}
 }
 
+// studios are Azure's own pages for machine learning, by app id: policies name
+// them, so tenants can have principals of them.
+var studios = map[string]string{
+	"d7304df8-741f-47d3-9bc2-df0e24e2071f": "Azure Machine Learning Workbench Web App",
+	"cb2ff863-7f30-4ced-ab89-a00194bcf6d9": "Azure AI Studio App",
+}
+
+// firstParty is the name of the service or page of Azure's with an app id, or "".
+func (s *Service) firstParty(appID string) string {
+	if n := studios[fold(appID)]; n != "" {
+		return n
+	}
+	if isGUID(appID) {
+		return s.apis[fold(appID)].name
+	}
+	return ""
+}
+
 // audiences are the platform's own APIs by the names that clients ask by.
 func audiences(s arm.Site) map[string]api {
 	out := map[string]api{}

@@ -62,6 +62,7 @@ func (s *Service) Graph() *gate.Plane {
 		s.providerDoors(),
 		s.ldapDoors(),
 		s.linkDoors(),
+		s.accessDoors(),
 	} {
 		p.Routes = append(p.Routes, more...)
 	}

@@ -109,6 +109,9 @@ func (v *visit) createPrincipal() (answer, error) {
 		if err != nil {
 			return err
 		}
+		if name := v.s.firstParty(b.AppID); name != "" && !ok {
+			a, ok = &App{Tenant: v.tenant, AppID: fold(b.AppID), Name: name}, true
+		}
 		if !ok || a.Tenant != v.tenant {
 			return arm.Errorf(arm.BadRequest, "The appId '%s' of the service principal does not reference a valid application object.", printable(b.AppID))
 		}

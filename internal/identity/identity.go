@@ -80,7 +80,7 @@ func New(cfg Config) (*Service, error) {
 		return nil, fmt.Errorf("reading the directory's roles: %w", err)
 	}
 	err = cfg.DB.View(ctx, func(tx *store.Tx) error {
-		for _, load := range []func(*store.Tx) error{s.index.load, s.keys.load, s.revoked.load, s.locks.load} {
+		for _, load := range []func(*store.Tx) error{s.index.load, s.loadAccess, s.keys.load, s.revoked.load, s.locks.load} {
 			if err := load(tx); err != nil {
 				return err
 			}

@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"castellan/internal/access"
 	"castellan/internal/arm"
 	"castellan/internal/gate"
 )
@@ -239,6 +240,27 @@ func (s *Service) Bearer(audiences ...string) func(*http.Request) (arm.Caller, e
 		if at := addressOf(r); err == nil && c.SignIn.Family != "" && at.IsValid() {
 			c.SignIn.Address = at.String()
 		}
+		if err == nil && s.forbidden(r, raw, c) {
+			return arm.Caller{}, refuseToken(badToken("a Conditional Access policy now forbids it"))
+		}
 		return c, err
 	}
+}
+
+// forbidden reports whether a policy now blocks a person who has a good token:
+// every call is judged by the policies of this moment and the address that it
+// comes from. What is lent to a job was judged when it was lent.
+func (s *Service) forbidden(r *http.Request, raw string, c arm.Caller) bool {
+	rules, u := s.rulesOf(c.Tenant), s.index.user(c.Object)
+	if rules == nil || u == nil || c.SignIn.Family == "" {
+		return false
+	}
+	v, err := s.open(raw, s.Now())
+	if err != nil {
+		return true
+	}
+	to, _ := s.api(c.Tenant, v.audience)
+	f := s.factsOf(u)
+	f.App, f.Resource, f.Address, f.Client = fold(c.App), to.app, addressOf(r), access.Native
+	return rules.Forbids(f) != ""
 }

@@ -391,3 +391,19 @@ func brokenLog(t *testing.T, w *world) *audit.Log {
 	}
 	return l
 }
+
+// breakGlass makes a person's account one for emergencies.
+func (w *world) breakGlass(id string) {
+	w.t.Helper()
+	err := w.s.DB.Do(context.Background(), func(tx *store.Tx) error {
+		u, ok, err := fetch[*User](tx, w.first.Tenant, "user", id)
+		if err != nil || !ok {
+			return err
+		}
+		u.BreakGlass = true
+		return w.s.put(tx, u)
+	})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+}
