@@ -36,6 +36,6 @@ Unmodified Azure clients work against it.
   castellan setup     what clients need to reach the server`,
 		SilenceUsage: true, SilenceErrors: true,
 	}
-	c.AddCommand(demoCommand(), up(), setup(), auditCommand())
+	c.AddCommand(demoCommand(), up(), setup(), auditCommand(), recoverCommand())
 	return c
 }

