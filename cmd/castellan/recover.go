@@ -51,6 +51,7 @@ goes to a new file for its owner alone, and the audit log tells of it.
 	fl.StringVar(&cfg.PassphraseFile, "passphrase-file", "", "file with the passphrase that the root key is made of")
 	fl.StringVar(&r.UserName, "user", "", "user name of the person, made if they are not there")
 	fl.BoolVar(&r.ResetMFA, "reset-mfa", false, "forget the person's one-time code apps, passkeys and recovery codes")
+	fl.BoolVar(&r.BreakGlass, "break-glass", false, "make it an account for emergencies, which no Conditional Access policy holds: the way back when policies shut everybody out")
 	fl.BoolVar(&owner, "owner", false, "make the person Owner of the subscription too")
 	fl.StringVar(&file, "output-file", "", "new file for the password")
 	return c

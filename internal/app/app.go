@@ -192,7 +192,7 @@ func New(ctx context.Context, cfg Config) (_ *App, err error) {
 
 // services makes the services, those first that others need.
 func (a *App) services(ctx context.Context, key seal.Key) (err error) {
-	a.identity, err = identity.New(identity.Config{DB: a.db, Log: a.Audit, Gate: a.gate, Root: key, Site: a.Site, Now: a.Now, Issuers: a.Issuers})
+	a.identity, err = identity.New(identity.Config{Warn: a.Log.Warn, DB: a.db, Log: a.Audit, Gate: a.gate, Root: key, Site: a.Site, Now: a.Now, Issuers: a.Issuers})
 	if err != nil {
 		return err
 	}

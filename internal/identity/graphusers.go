@@ -40,11 +40,15 @@ func checkName(s string) error {
 }
 
 func (u *User) show() map[string]any {
-	return map[string]any{
+	m := map[string]any{
 		"id": u.ID, "displayName": u.Name, "givenName": nullable(u.Given), "surname": nullable(u.Surname), "mail": nullable(u.Mail), "userPrincipalName": u.UPN,
 		"accountEnabled": !u.Disabled, "userType": "Member", "mailNickname": strings.SplitN(u.UPN, "@", 2)[0], "createdDateTime": stamp(u.Created),
 		"businessPhones": []string{}, "jobTitle": nil, "mobilePhone": nil, "officeLocation": nil, "preferredLanguage": nil,
 	}
+	if u.BreakGlass {
+		m["castellanBreakGlass"] = true
+	}
+	return m
 }
 
 func nullable(s string) any {
@@ -56,14 +60,15 @@ func nullable(s string) any {
 
 // userBody is what a client may say of a person.
 type userBody struct {
-	Enabled  *bool   `json:"accountEnabled"`
-	Name     *string `json:"displayName"`
-	Nick     *string `json:"mailNickname"` // the user principal name's first part is shown
-	UPN      *string `json:"userPrincipalName"`
-	Given    *string `json:"givenName"`
-	Surname  *string `json:"surname"`
-	Mail     *string `json:"mail"`
-	Password *struct {
+	Enabled   *bool   `json:"accountEnabled"`
+	Name      *string `json:"displayName"`
+	Nick      *string `json:"mailNickname"` // the user principal name's first part is shown
+	UPN       *string `json:"userPrincipalName"`
+	Given     *string `json:"givenName"`
+	Surname   *string `json:"surname"`
+	Mail      *string `json:"mail"`
+	Emergency *bool   `json:"castellanBreakGlass"` // the platform's own: Entra knows such accounts only by policies' exclusions
+	Password  *struct {
 		Password string `json:"password"`
 		Change   *bool  `json:"forceChangePasswordNextSignIn"`
 		MFA      *bool  `json:"forceChangePasswordNextSignInWithMfa"`
@@ -174,6 +179,9 @@ func (v *visit) createUser() (answer, error) {
 	if err := v.body(&b); err != nil {
 		return answer{}, err
 	}
+	if b.Emergency != nil {
+		return answer{}, arm.Errorf(arm.BadRequest, "castellanBreakGlass is set on a user who is there, with PATCH.")
+	}
 	if b.Enabled == nil || b.Name == nil || b.UPN == nil || b.Password == nil || b.Password.Password == "" {
 		return answer{}, arm.Errorf(arm.BadRequest, "A user needs accountEnabled, displayName, userPrincipalName and passwordProfile with a password.")
 	}
@@ -221,6 +229,9 @@ func (v *visit) fill(u *User, b userBody) error {
 	if b.Enabled != nil && u.Disabled == *b.Enabled {
 		u.Disabled = !*b.Enabled
 		u.Epoch++ // what was given before stays dead also once the person is enabled again
+	}
+	if b.Emergency != nil {
+		u.BreakGlass = *b.Emergency
 	}
 	return v.fillPassword(v.r.Context(), u, b)
 }
@@ -298,6 +309,7 @@ func (v *visit) mayUpdate(b userBody) error {
 		{b.Password != nil, passwordUser},
 		{b.Enabled != nil && *b.Enabled, enableUser},
 		{b.Enabled != nil && !*b.Enabled, disableUser},
+		{b.Emergency != nil, emergencyUser},
 		{b.UPN != nil, renameUser},
 		{b.Name != nil || b.Nick != nil || b.Given != nil || b.Surname != nil || b.Mail != nil, basicUser},
 	}

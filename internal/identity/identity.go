@@ -27,6 +27,8 @@ type Config struct {
 	Root seal.Key // keys of this package are sealed under keys derived from it
 	Site arm.Site // Tenant may be empty until Bootstrap ran: the first tenant is then the home
 	Now  func() time.Time
+	// Warn tells operators what they must look at; nil tells nobody.
+	Warn func(what string, args ...any)
 	// Issuers is the file of settings about foreign issuers (issuer.Settings);
 	// empty: the system's certificate authorities, and never this machine.
 	Issuers string

@@ -55,6 +55,12 @@ func (s *Service) note(ctx context.Context, e signIn, err error) error {
 	default:
 		x.Decision, x.Reason, x.Outcome = "refused", "an error", string(arm.CodeOf(err))
 	}
+	if u := s.index.user(e.object); u != nil && u.BreakGlass {
+		x.Reason = "AN ACCOUNT FOR EMERGENCIES: " + x.Reason
+		if s.Warn != nil {
+			s.Warn("an account for emergencies was used", "user", u.UPN, "outcome", x.Outcome, "grant", e.grant)
+		}
+	}
 	if rec := s.Log.Record(context.WithoutCancel(ctx), x); rec != nil {
 		return &problem{status: 500, number: 90033, code: "temporarily_unavailable", text: "The sign-in can't be recorded, so it is not carried out.", err: rec}
 	}

@@ -10,8 +10,9 @@ import (
 
 // Recovery says who is to administer a directory that has lost its administrators.
 type Recovery struct {
-	UserName string // a person of the home tenant, made if they are not there
-	ResetMFA bool   // forget their other ways to prove themselves
+	UserName   string // a person of the home tenant, made if they are not there
+	ResetMFA   bool   // forget their other ways to prove themselves
+	BreakGlass bool   // make it an account for emergencies, which no Conditional Access policy holds
 }
 
 // IsBreakGlass reports whether the person's account is for emergencies, as tx sees it.
@@ -45,6 +46,7 @@ func (s *Service) Recover(ctx context.Context, r Recovery, also func(tx *store.T
 		if !ok {
 			u = &User{ID: arm.NewUUID(), Tenant: t.ID, UPN: r.UserName, Name: "Recovered administrator", Created: now}
 		}
+		u.BreakGlass = u.BreakGlass || r.BreakGlass
 		u.Password, u.MustChange, u.Disabled, u.Epoch = hash, true, false, u.Epoch+1
 		if err := s.put(tx, u); err != nil {
 			return err
@@ -66,6 +68,9 @@ func (s *Service) Recover(ctx context.Context, r Recovery, also func(tx *store.T
 		reason := "recovered with the root key"
 		if r.ResetMFA {
 			reason += "; the other ways to prove themselves were forgotten"
+		}
+		if r.BreakGlass {
+			reason += "; an account for emergencies from now on"
 		}
 		return s.Log.Append(tx, audit.Entry{Tenant: t.ID, Caller: "system:recover", Credential: "system", Action: "microsoft.directory/users/recover", Target: tenantID(t.ID).String(),
 			Item: u.ID, Decision: "allowed", Reason: reason, Outcome: "ok"})

@@ -29,6 +29,7 @@ var (
 	basicUser       = arm.NewAction("microsoft.directory/users/basic/update", "change a person's name and the like")
 	passwordUser    = arm.NewAction("microsoft.directory/users/password/update", "give a person another password")
 	enableUser      = arm.NewAction("microsoft.directory/users/enable", "let a person sign in")
+	emergencyUser   = arm.NewAction("microsoft.directory/users/breakGlass/update", "make an account one for emergencies, which no Conditional Access policy holds")
 	disableUser     = arm.NewAction("microsoft.directory/users/disable", "let a person not sign in")
 	renameUser      = arm.NewAction("microsoft.directory/users/userPrincipalName/update", "change the name that a person signs in with")
 	deleteUser      = arm.NewAction("microsoft.directory/users/delete", "delete a person")
@@ -147,6 +148,9 @@ func (s *Service) owns(caller, object string) bool {
 // one: a group that roles can be given to, who is in it or owns it, an
 // application whose principal administers.
 func (s *Service) protected(class, object string) bool {
+	if u := s.index.user(object); u != nil && u.BreakGlass {
+		return true
+	}
 	if g := s.index.group(object); g != nil {
 		return g.Assignable
 	}
