@@ -14,6 +14,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -36,6 +37,7 @@ type Entry struct {
 	Reason      string    `json:"reason,omitempty"`
 	Outcome     string    `json:"outcome,omitempty"` // ok, or the error's code
 	Correlation string    `json:"correlation,omitempty"`
+	Detail      string    `json:"detail,omitempty"` // JSON that belongs to the action
 	Prev        string    `json:"prev"`
 	Hash        string    `json:"hash"`
 }
@@ -206,6 +208,28 @@ func (l *Log) Tail(ctx context.Context, n int) (out []Entry, err error) {
 		out, err = store.ScanJSON[Entry](tx, table, "", key(from), n)
 		return err
 	})
+	return out, err
+}
+
+// Before is up to n entries that come before the entry seq, the newest first; 0
+// stands for the log's end.
+func (l *Log) Before(ctx context.Context, seq uint64, n int) (out []Entry, err error) {
+	err = l.db.View(ctx, func(tx *store.Tx) error {
+		if seq == 0 {
+			h, _, err := store.GetJSON[head](tx, heads, "head")
+			if err != nil {
+				return err
+			}
+			seq = h.Seq + 1
+		}
+		from := uint64(0)
+		if seq > uint64(n)+1 {
+			from = seq - uint64(n) - 1
+		}
+		out, err = store.ScanJSON[Entry](tx, table, "", key(from), int(seq-1-from))
+		return err
+	})
+	slices.Reverse(out)
 	return out, err
 }
 

@@ -436,7 +436,7 @@ func TestFilter(t *testing.T) {
 	for f, want := range map[string]bool{
 		"": true, "displayName eq 'o''neil'": true, "displayName eq 'x'": false, "startswith(displayName,'O''N')": true, "startswith(displayName, 'n')": false, "endswith(displayname,'IL')": true,
 		"servicePrincipalNames/any(c:c eq 'API://B')": true, "servicePrincipalNames/any(x:x eq 'c')": false, "accountEnabled eq true": true, "accountEnabled eq false": false, "appId in ('a','X')": true, "appId in ('a')": false,
-		"appId eq 'x' and displayName eq 'x'": false, "appId eq 'x' or displayName eq 'x'": true, "appId eq 'z' and displayName eq 'x' or id eq '1'": true, "appId eq 'z' and (displayName eq 'x' or id eq '1')": false, "mail eq 'x'": false,
+		"appId eq 'x' and displayName eq 'x'": false, "appId eq 'x' or displayName eq 'x'": true, "appId eq 'z' and displayName eq 'x' or id eq '1'": true, "appId eq 'z' and (displayName eq 'x' or id eq '1')": false, "mail eq 'x'": false, "mail ne 'x'": true, "appId ne 'X'": false, "appId gt 'w' and appId le 'x'": true, "not (appId eq 'x')": false, "not startswith(appId,'y')": true, "id ge 1 and id lt 10": true,
 	} {
 		match, err := parseFilter(f)
 		if err != nil {
@@ -447,7 +447,7 @@ func TestFilter(t *testing.T) {
 			t.Errorf("%q = %v, %v; want %v", f, got, err, want)
 		}
 	}
-	for _, f := range []string{"x", "x eq", "x eq 'a", "x eq 'a' and", "x eq 'a' 'b'", "(x eq 'a'", "x eq 'a')", "x ne 'a'", "not x eq 'a'", "x/any(c:d eq 'a')", "startswith('a',x)", "startswith(x)", "x in ()", "x in ('a'", "x eq y", "'a' eq 'a'", "or", strings.Repeat("(", 1000) + "x eq 'a'" + strings.Repeat(")", 1000)} {
+	for _, f := range []string{"x", "x eq", "x eq 'a", "x eq 'a' and", "x eq 'a' 'b'", "(x eq 'a'", "x eq 'a')", "not", "not not", "x eq ne", "x/any(c:d eq 'a')", "startswith('a',x)", "startswith(x)", "x in ()", "x in ('a'", "x eq y", "'a' eq 'a'", "or", strings.Repeat("(", 1000) + "x eq 'a'" + strings.Repeat(")", 1000)} {
 		if _, err := parseFilter(f); err == nil {
 			t.Errorf("%q is understood", f)
 		}

@@ -89,7 +89,7 @@ func (s *Service) serveConfiguration(v1 bool) func(http.ResponseWriter, *http.Re
 			"id_token_signing_alg_values_supported":            []jose.SignatureAlgorithm{jose.RS256},
 			"scopes_supported":                                 []string{"openid", "profile", "email", "offline_access"},
 			"claims_supported":                                 []string{"sub", "iss", "aud", "exp", "iat", "auth_time", "amr", "nonce", "preferred_username", "name", "tid", "oid", "ver", "email", "sid"},
-			"claims_parameter_supported":                       false,
+			"claims_parameter_supported":                       true,
 			"request_uri_parameter_supported":                  false,
 			"authorization_response_iss_parameter_supported":   true,
 			"http_logout_supported":                            false,

@@ -1,6 +1,8 @@
 package identity
 
 import (
+	"cmp"
+	"strconv"
 	"strings"
 
 	"castellan/internal/arm"
@@ -10,7 +12,7 @@ import (
 type matcher func(m map[string]any) (bool, error)
 
 func errFilter(f string) error {
-	return &arm.Error{Code: "Request_UnsupportedQuery", Message: "The $filter " + printable(f) + " is not supported. Supported are: NAME eq 'TEXT', NAME eq true or false, NAME in ('A','B'), startswith(NAME,'TEXT'), endswith(NAME,'TEXT'), LIST/any(x:x eq 'TEXT'), joined by and or by or, with parentheses."}
+	return &arm.Error{Code: "Request_UnsupportedQuery", Message: "The $filter " + printable(f) + " is not supported. Supported are: NAME eq 'TEXT', also with ne, ge, gt, le and lt, and with true, false, a number or a time, NAME in ('A','B'), startswith(NAME,'TEXT'), endswith(NAME,'TEXT'), LIST/any(x:x eq 'TEXT'), joined by and or by or, with not and parentheses."}
 }
 
 // maxTokens is how long a filter may be, in tokens.
@@ -145,6 +147,12 @@ func (p *filterParser) term() (matcher, error) {
 			return nil, err
 		}
 		return m, p.want(")")
+	case lower == "not":
+		m, err := p.term()
+		if err != nil {
+			return nil, err
+		}
+		return negate(m), nil
 	case lower == "startswith" || lower == "endswith":
 		return p.affix(lower == "startswith")
 	case strings.HasSuffix(lower, "/any"):
@@ -152,19 +160,56 @@ func (p *filterParser) term() (matcher, error) {
 	case name == "" || strings.HasPrefix(name, "'"):
 		return nil, errFilter(p.text)
 	}
-	switch strings.ToLower(p.take()) {
-	case "eq":
-		want, err := p.literal()
-		return p.compare(name, func(s string) bool { return s == want }), err
-	case "in":
+	op := strings.ToLower(p.take())
+	if op == "in" {
 		return p.in(name)
 	}
-	return nil, errFilter(p.text)
+	test, ok := orders[op]
+	if !ok {
+		return nil, errFilter(p.text)
+	}
+	want, err := p.literal()
+	m := p.compare(name, func(s string) bool { return test(order(s, want)) })
+	if op == "ne" { // what is not there differs, too
+		return negate(m), err
+	}
+	return m, err
 }
 
-// literal is a text or true or false, folded as it is compared.
+func negate(m matcher) matcher {
+	return func(o map[string]any) (bool, error) {
+		ok, err := m(o)
+		return !ok, err
+	}
+}
+
+// orders are the comparisons, by how the left side stands to the right.
+var orders = map[string]func(int) bool{
+	"eq": func(n int) bool { return n == 0 }, "ne": func(n int) bool { return n == 0 },
+	"ge": func(n int) bool { return n >= 0 }, "gt": func(n int) bool { return n > 0 },
+	"le": func(n int) bool { return n <= 0 }, "lt": func(n int) bool { return n < 0 },
+}
+
+// order compares numbers as numbers and everything else as text, which is right
+// for times in UTC.
+func order(a, b string) int {
+	x, errA := strconv.ParseInt(a, 10, 64)
+	y, errB := strconv.ParseInt(b, 10, 64)
+	if errA == nil && errB == nil {
+		return cmp.Compare(x, y)
+	}
+	return strings.Compare(a, b)
+}
+
+// literal is a text, a number, a time or true or false, folded as it is compared.
 func (p *filterParser) literal() (string, error) {
 	t := p.take()
+	if t != "" && '0' <= t[0] && t[0] <= '9' {
+		for p.peek() == ":" { // a time was cut at its colons
+			t += p.take() + p.take()
+		}
+		return fold(t), nil
+	}
 	if s, ok := strings.CutPrefix(t, "'"); ok {
 		return fold(strings.ReplaceAll(s, "''", "'")), nil
 	}
@@ -239,6 +284,8 @@ func (p *filterParser) compare(name string, test func(string) bool) matcher {
 		switch x := v.(type) {
 		case string:
 			return test(fold(x)), nil
+		case int:
+			return test(strconv.Itoa(x)), nil
 		case bool:
 			return test(map[bool]string{true: "true", false: "false"}[x]), nil
 		case []string:
@@ -253,6 +300,14 @@ func (p *filterParser) compare(name string, test func(string) bool) matcher {
 }
 
 func valueOf(m map[string]any, name string) (any, bool) {
+	if first, rest, ok := strings.Cut(name, "/"); ok {
+		inner, _ := valueOf(m, first)
+		in, isMap := inner.(map[string]any)
+		if !isMap {
+			return nil, false
+		}
+		return valueOf(in, rest)
+	}
 	for k, v := range m {
 		if strings.EqualFold(k, name) {
 			return v, true

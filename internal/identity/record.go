@@ -2,6 +2,7 @@ package identity
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"strconv"
 
@@ -43,6 +44,13 @@ func (s *Service) note(ctx context.Context, e signIn, err error) error {
 	}
 	if isGUID(e.app) {
 		x.App = e.app
+	}
+	if len(e.verdict.Results) > 0 {
+		b, err := json.Marshal(signInDetail{Policies: e.verdict.Results})
+		if err != nil {
+			return err
+		}
+		x.Detail = string(b)
 	}
 	var p *problem
 	switch {
