@@ -108,6 +108,8 @@ func (g *Gate) Serve(p *Plane, rt Route, v Vars, w http.ResponseWriter, r *http.
 		g.refuse(p, w, r, err)
 		return
 	}
+	r, watch := g.watch(p, rt, w, r)
+	defer watch.stop()
 	on, err := rt.locate(r, v)
 	if err != nil {
 		g.refuse(p, w, r, err)
@@ -123,7 +125,7 @@ func (g *Gate) Serve(p *Plane, rt Route, v Vars, w http.ResponseWriter, r *http.
 		return
 	}
 	w.Header().Set("x-ms-correlation-request-id", grant.Correlation())
-	r, watch := g.watch(p, rt, who, on, w, r)
+	watch.begin(who, on)
 	if rt.stream {
 		s := &streamed{ResponseWriter: w, watch: watch}
 		if err := grant.Close2(r, watch.settle(rt.verb(s, r, grant)), s); err != nil {

@@ -20,32 +20,57 @@ type watch struct {
 	gate  *Gate
 	plane *Plane
 	route Route
-	who   arm.Caller
-	on    Target
 	w     http.ResponseWriter
 	r     *http.Request
 	end   context.CancelFunc
 
-	mu    sync.Mutex // guards the rest
+	mu    sync.Mutex // guards the rest; who and on are not changed once the timer is there
+	who   arm.Caller
+	on    Target
 	timer *time.Timer
 	over  bool
 	lost  error
 }
 
-// watch begins to watch a request that may take long: one whose answer is
-// streamed, or that brings a body. For others it gives the request back and nil.
-func (g *Gate) watch(p *Plane, rt Route, who arm.Caller, on Target, w http.ResponseWriter, r *http.Request) (*http.Request, *watch) {
+// watch readies a request that may take long, one whose answer is streamed or
+// that brings a body, for being watched. For others it gives it back and nil. It
+// comes before locate, which may put what it read in the body's place.
+func (g *Gate) watch(p *Plane, rt Route, w http.ResponseWriter, r *http.Request) (*http.Request, *watch) {
 	if !rt.stream && r.ContentLength == 0 {
 		return r, nil
 	}
 	ctx, end := context.WithCancel(r.Context())
-	x := &watch{gate: g, plane: p, route: rt, who: who, on: on, w: w, r: r, end: end}
-	x.timer = time.AfterFunc(again, x.look)
+	x := &watch{gate: g, plane: p, route: rt, w: w, r: r, end: end}
 	watched := r.WithContext(ctx)
 	if r.Body != nil {
 		watched.Body = watchedBody{r.Body, x}
 	}
 	return watched, x
+}
+
+// begin begins to watch, once the caller was let in.
+func (x *watch) begin(who arm.Caller, on Target) {
+	if x == nil {
+		return
+	}
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.who, x.on = who, on
+	x.timer = time.AfterFunc(again, x.look)
+}
+
+// stop ends the watch.
+func (x *watch) stop() {
+	if x == nil {
+		return
+	}
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.over = true
+	if x.timer != nil {
+		x.timer.Stop()
+	}
+	x.end()
 }
 
 // watchedBody is a body that ends with the right to send it.
@@ -118,16 +143,9 @@ func (x *watch) judge() error {
 // settle ends the watch. A request that failed after its caller lost the right
 // to it failed because of that.
 func (x *watch) settle(err error) error {
-	if x == nil {
-		return err
-	}
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	x.over = true
-	x.timer.Stop()
-	x.end()
-	if err != nil && x.lost != nil {
-		return x.lost
+	x.stop()
+	if lost := x.gone(); err != nil && lost != nil {
+		return lost
 	}
 	return err
 }
