@@ -1,7 +1,7 @@
 #!/bin/bash
 # run.sh starts a Castellan of its own and drives unmodified Azure clients against it.
 #
-#   run.sh [SUITE...]     suites: go az aml jobs mlflow node (default: all)
+#   run.sh [SUITE...]     suites: go az credentials aml jobs mlflow node (default: all)
 #
 # Nothing but the environment that `castellan setup clients --env` prints tells the
 # clients where the cloud is. Every check is a line, `ok ...` or `FAIL ...`; the last
@@ -10,7 +10,7 @@ set -u
 
 here=$(cd "$(dirname "$0")" && pwd)
 cd "$here/../.."
-suites=${*:-go az aml jobs mlflow node}
+suites=${*:-go az credentials aml jobs mlflow node}
 cache=$("$here/install.sh") || exit 1
 
 work=$(mktemp -d "${TMPDIR:-/tmp}/castellan-clients.XXXXXX")
@@ -30,7 +30,10 @@ say "building"
 go build -o "$work/castellan" ./cmd/castellan || exit 1
 case " $suites " in *" go "*) (cd "$here/go" && go build -o "$work/go-clients" .) || exit 1 ;; esac
 
-"$work/castellan" up --data "$work/data" --listen 127.0.0.1:0 --json >"$work/ready" 2>"$work/server.log" &
+# Tokens of another issuer, as a cluster's, whose keys the server is told.
+"$cache/aml/bin/python" "$here/python/federation.py" "$work/federation.json" "$work/issuers.json" || exit 1
+
+"$work/castellan" up --data "$work/data" --listen 127.0.0.1:0 --issuers "$work/issuers.json" --json >"$work/ready" 2>"$work/server.log" &
 server=$!
 for _ in $(seq 300); do
 	[ -s "$work/ready" ] && break
@@ -48,7 +51,7 @@ fi
 unset SSL_CERT_DIR CURL_CA_BUNDLE HTTP_PROXY http_proxy ALL_PROXY all_proxy
 unset AZURE_CLIENT_ID AZURE_CLIENT_SECRET MLFLOW_TRACKING_URI MLFLOW_TRACKING_TOKEN
 eval "$("$work/castellan" setup clients --data "$work/data" --env)" || exit 1
-export CASTELLAN_READY=$work/ready CASTELLAN_WORLD=$work/world.json CASTELLAN_AZ=$cache/az/bin/az
+export CASTELLAN_READY=$work/ready CASTELLAN_WORLD=$work/world.json CASTELLAN_AZ=$cache/az/bin/az CASTELLAN_FEDERATION=$work/federation.json
 export MLFLOW_DISABLE_TELEMETRY=true PYTHONDONTWRITEBYTECODE=1 TMPDIR=$work
 
 # suite NAME SECONDS COMMAND... runs a suite; one that is cut short has failed.
@@ -77,6 +80,7 @@ suite world 120 "$python" "$here/python/world.py"
 for s in $suites; do
 	case $s in
 	go) suite go 240 "$work/go-clients" ;;
+	credentials) suite credentials 120 "$python" "$here/python/credentials.py" ;;
 	az) suite az 240 "$python" "$here/python/az.py" ;;
 	aml) suite aml 300 "$python" "$here/python/aml.py" ;;
 	jobs) suite jobs 180 "$python" "$here/python/jobs.py" ;;
