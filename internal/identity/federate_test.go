@@ -345,7 +345,7 @@ func TestAnswersFromElsewhereAreChecked(t *testing.T) {
 		"a refusal":         func() { o.answer = func(v url.Values) { v.Set("error", "access_denied") } },
 		"an endless answer": func() { o.broken = func(w http.ResponseWriter, _ *http.Request) { endless(w) } },
 		"a redirect": func() {
-			o.broken = func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, o.server.URL+"/stolen", 307) }
+			o.broken = func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, o.server.URL+"/stolen", http.StatusTemporaryRedirect) }
 		},
 		"no token": func() {
 			o.broken = func(w http.ResponseWriter, _ *http.Request) { o.json(w, map[string]any{"access_token": "x"}) }
@@ -515,7 +515,7 @@ func TestPrivateKeyJWT(t *testing.T) {
 	}
 	proven := false
 	o.proof = func(r *http.Request) {
-		j, err := jose.ParseSigned(r.FormValue("client_assertion"), []jose.SignatureAlgorithm{jose.ES256})
+		j, err := jose.ParseSignedCompact(r.FormValue("client_assertion"), []jose.SignatureAlgorithm{jose.ES256})
 		if err != nil {
 			t.Error(err)
 			return

@@ -119,8 +119,8 @@ func audiencesIn(m map[string]any) []string {
 // foreign is the claims of a token of an issuer: one of our own tenants, whose
 // keys are at hand, or another, whose keys are fetched.
 func (s *Service) foreign(ctx context.Context, raw, name string) (map[string]any, error) {
-	tenant, ours := strings.CutPrefix(name, s.Site.Base()+"/")
-	if tenant, ours = strings.CutSuffix(tenant, "/v2.0"); !ours || s.index.tenantOf(tenant) == nil {
+	tenant, ours := strings.CutPrefix(strings.TrimSuffix(name, "/v2.0"), s.Site.Base()+"/")
+	if !ours || !strings.HasSuffix(name, "/v2.0") || s.index.tenantOf(tenant) == nil {
 		return s.issuers.Verify(ctx, raw, name)
 	}
 	v, err := s.open(raw, s.Now())
