@@ -345,7 +345,9 @@ func TestAnswersFromElsewhereAreChecked(t *testing.T) {
 		"a refusal":         func() { o.answer = func(v url.Values) { v.Set("error", "access_denied") } },
 		"an endless answer": func() { o.broken = func(w http.ResponseWriter, _ *http.Request) { endless(w) } },
 		"a redirect": func() {
-			o.broken = func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, o.server.URL+"/stolen", http.StatusTemporaryRedirect) }
+			o.broken = func(w http.ResponseWriter, r *http.Request) {
+				http.Redirect(w, r, o.server.URL+"/stolen", http.StatusTemporaryRedirect)
+			}
 		},
 		"no token": func() {
 			o.broken = func(w http.ResponseWriter, _ *http.Request) { o.json(w, map[string]any{"access_token": "x"}) }
