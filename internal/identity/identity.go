@@ -98,9 +98,13 @@ func New(cfg Config) (*Service, error) {
 	return s, s.keys.ensure(ctx, cfg.DB, cfg.Now())
 }
 
-// Run forgets, now and then, what nobody can use any more, and synchronises
-// LDAP directories when that is due, until ctx is done.
+// Run publishes the keys that will sign next. Then it forgets, now and then,
+// what nobody can use any more, and synchronises LDAP directories when that is
+// due, until ctx is done.
 func (s *Service) Run(ctx context.Context) error {
+	if err := s.keys.announce(ctx, s.DB, s.Now()); err != nil {
+		return err
+	}
 	tick := time.NewTicker(time.Minute)
 	defer tick.Stop()
 	for swept := (time.Time{}); ; {

@@ -222,6 +222,26 @@ func (k *keyring) ensure(ctx context.Context, db *store.DB, now time.Time) error
 	})
 }
 
+// announce publishes a next key of each class that has none, so that whoever
+// keeps the published keys for a while knows the one that will sign.
+func (k *keyring) announce(ctx context.Context, db *store.DB, now time.Time) error {
+	k.turn.Lock()
+	defer k.turn.Unlock()
+	for c := range classes {
+		if k.in(c, nextKey) != nil {
+			continue
+		}
+		key, err := k.generate(c, nextKey, now)
+		if err != nil {
+			return err
+		}
+		if err := db.Do(ctx, func(tx *store.Tx) error { return k.put(tx, key) }); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // prepared is a class's next keys: the one that will sign, and one after it.
 func (k *keyring) prepared(c class, now time.Time) (next, after *signingKey, err error) {
 	if next = k.in(c, nextKey); next == nil {

@@ -373,6 +373,49 @@ func TestRotation(t *testing.T) {
 	}
 }
 
+// TOK-17: whoever keeps the published keys goes on over the first rotation, for
+// the key that signs then was published while the service ran, before it signed.
+func TestFirstRotationIsAnnounced(t *testing.T) {
+	w := newWorld(t)
+	ctx, stop := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- w.s.Run(ctx) }()
+	defer func() { stop(); <-ended }()
+	deadline := time.After(30 * time.Second)
+	cached := w.published()
+	for ; len(cached) < 2*len(classes); cached = w.published() {
+		select {
+		case err := <-ended:
+			ended <- err
+			t.Fatalf("Run ended: %v", err)
+		case <-deadline:
+			t.Fatalf("%d keys are published", len(cached))
+		default:
+		}
+	}
+	r := w.admin("POST", "signingKeys/rotate", map[string]any{"class": "access", "retain": false})
+	raw, err := json.Marshal(map[string]any{"keys": cached})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var set jose.JSONWebKeySet
+	if err := json.Unmarshal(raw, &set); err != nil {
+		t.Fatal(err)
+	}
+	token, err := jose.ParseSigned(w.appToken(w.site.Base()), []jose.SignatureAlgorithm{jose.RS256})
+	if err != nil {
+		t.Fatal(err)
+	}
+	kid := token.Signatures[0].Header.KeyID
+	known := set.Key(kid)
+	if kid != r.text("id") || len(known) != 1 {
+		t.Fatalf("signed by %s after rotating to %s; the keys kept from before have %d of it", kid, r.text("id"), len(known))
+	}
+	if _, err := token.Verify(known[0].Key); err != nil {
+		t.Errorf("the kept key does not verify: %v", err)
+	}
+}
+
 func (w *world) published() []any {
 	w.t.Helper()
 	req, _ := http.NewRequest("GET", w.site.Base()+"/common/discovery/v2.0/keys", nil)
