@@ -229,7 +229,7 @@ func consentView(a *authorization, u *User, list []asked, everybody bool) view {
 			lines = append(lines, fmt.Sprintf("%s, as itself and for nobody: %s (%s)", w.shop.name, r.Name, r.Value))
 		}
 	}
-	v := view{Title: "Permissions requested", Who: u.UPN, Text: "If you accept, this application may: " + strings.Join(lines, "; ") + ". Accept only if you trust it."}
+	v := view{Title: "Permissions requested", Who: u.UPN, Text: "Accept only if you trust the application. It may then:", Items: lines}
 	if len(lines) == 0 {
 		v.Text = "This application asks for no permissions."
 	}

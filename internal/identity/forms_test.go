@@ -84,7 +84,13 @@ func TestEveryFormIsHeld(t *testing.T) {
 		held(string(at)+" from no site", w.post(mine, f.path, sealed(good(at)), "Origin", "null"))
 		held(string(at)+" from a neighbour", w.post(mine, f.path, sealed(good(at)), "Sec-Fetch-Site", "same-site"))
 		v := sealed(good(at))
-		v.Set("ctx", v.Get("ctx")[:len(v.Get("ctx"))-2]+"AA")
+		altered := []byte(v.Get("ctx"))
+		if i := len(altered) / 2; altered[i] == 'A' {
+			altered[i] = 'B'
+		} else {
+			altered[i] = 'A'
+		}
+		v.Set("ctx", string(altered))
 		held(string(at)+" altered", w.post(mine, f.path, v))
 		for other := range forms {
 			if other != at {
@@ -225,6 +231,31 @@ func TestSigningOutLeadsBack(t *testing.T) {
 	for _, bad := range []string{"https://evil.example/out", "https://app.example/out/../x", "javascript:alert(1)", "//evil.example", "https://app.example@evil.example/out"} {
 		if _, r := out(bad); r.header.Get("Location") != "" || r.status != 200 {
 			t.Errorf("%s: %d to %q", bad, r.status, r.header.Get("Location"))
+		}
+	}
+}
+
+// Every page with a form lets browsers say where the form comes from: under a
+// policy of no-referrer they send the origin null, which we refuse from anybody.
+func TestPagesLetFormsSayTheirOrigin(t *testing.T) {
+	w := newWorld(t)
+	_, upn := w.user("ann")
+	c := w.client()
+	pages := map[string]reply{"sign-in": w.open(c, w.authorizeQuery())}
+	form := url.Values{"login": {upn}, "passwd": {"wrong " + goodPassword}, "ctx": {ctx(pages["sign-in"])}}
+	pages["sign-in again"] = w.post(c, "/common/login", form, "Origin", w.site.Base())
+	if title(pages["sign-in again"]) != "Sign in" {
+		t.Fatalf("our own origin is refused: %q", title(pages["sign-in again"]))
+	}
+	w.signIn(c, upn, goodPassword, w.authorizeQuery())
+	pages["methods"] = w.get(c, securityPath)
+	pages["sign-out"] = w.get(c, "/common/oauth2/v2.0/logout")
+	for name, r := range pages {
+		if p := r.header.Get("Referrer-Policy"); p != "same-origin" {
+			t.Errorf("%s: Referrer-Policy %q", name, p)
+		}
+		if p := r.header.Get("Content-Security-Policy"); !strings.Contains(p, "form-action 'self'") || !strings.Contains(string(r.body), "<form") {
+			t.Errorf("%s: no form, or none that may be sent: %s", name, p)
 		}
 	}
 }

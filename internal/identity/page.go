@@ -79,7 +79,7 @@ type anchor struct {
 type view struct {
 	Title, Site, Who, App, Text, Error, Small string
 	Key                                       string
-	Codes                                     []string
+	Codes, Items                              []string
 	Picture                                   template.HTML
 	Action                                    template.URL
 	Hidden                                    map[string]string

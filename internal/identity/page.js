@@ -22,9 +22,12 @@
       form.elements.answer.value = JSON.stringify(key.toJSON());
       form.submit();
     } catch (e) {
-      said.textContent = e.name === "InvalidStateError"
-        ? "This device has a passkey of yours already."
-        : "That did not work, or it was cancelled. Try again, or use another way.";
+      said.textContent = {
+        InvalidStateError: "This device has a passkey of yours already.",
+        SecurityError: "Passkeys work at this site's own https address alone, and this is not it.",
+        NotSupportedError: "This device can't make such a passkey. Use another device, or another way.",
+        NotAllowedError: "That did not work, or it was cancelled. Try again, or use another way.",
+      }[e.name] || "The browser failed (" + e.name + "). Try again, or use another way.";
       start.disabled = false;
       start.focus();
     }

@@ -1,7 +1,8 @@
 #!/bin/bash
 # install.sh puts the clients that the suites drive into a cache beside the user's
 # other caches, at exact versions, and does nothing for what is there already.
-# It needs python3 (3.10 or newer) with venv, node with npm, go, and the three registries.
+# It needs python3 (3.10 or newer) with venv, node with npm, go, and the three registries;
+# the browser suite takes chromium from Debian's packages.
 set -eu
 
 here=$(cd "$(dirname "$0")" && pwd)
@@ -37,17 +38,32 @@ python() {
 	echo "$want" >"$cache/$1/.installed"
 }
 
+# node_modules NAME FOLDER installs the packages that FOLDER locks.
 node_modules() {
-	if ! stale node "$here/node/package.json" "$here/node/package-lock.json"; then
-		say "node is there"
+	if ! stale "$1" "$2/package.json" "$2/package-lock.json"; then
+		say "$1 is there"
 		return
 	fi
-	say "installing node from the npm registry"
-	rm -rf "$cache/node"
-	mkdir "$cache/node"
-	cp "$here/node/package.json" "$here/node/package-lock.json" "$cache/node"
-	(cd "$cache/node" && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error >&2)
-	echo "$want" >"$cache/node/.installed"
+	say "installing $1 from the npm registry"
+	rm -rf "${cache:?}/$1"
+	mkdir "$cache/$1"
+	cp "$2/package.json" "$2/package-lock.json" "$cache/$1"
+	(cd "$cache/$1" && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error >&2)
+	echo "$want" >"$cache/$1/.installed"
+}
+
+# chromium installs Debian's browser where that is possible; the suite that needs
+# it says SKIP where it isn't.
+chromium() {
+	if command -v chromium >/dev/null; then
+		say "chromium is there"
+	elif [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
+		say "there is no chromium, and only root can install it with apt-get: the browser suite will be skipped"
+	else
+		say "installing chromium from Debian's packages"
+		apt-get update -qq >&2 && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends chromium >&2 ||
+			say "chromium can't be installed: the browser suite will be skipped"
+	fi
 }
 
 go_modules() {
@@ -58,6 +74,8 @@ go_modules() {
 python az
 python aml
 python mlflow
-node_modules
+node_modules node "$here/node"
+node_modules browser "$here/browser"
 go_modules
+chromium
 echo "$cache"

@@ -15,15 +15,14 @@ const [address, port] = ready.listen.split(":");
 const host = new URL(ready.loginEndpoint).hostname;
 const ca = fs.readFileSync(ready.caFile);
 const password = "correct horse battery";
-let failed = 0;
 
+// SHOTS=FOLDER keeps a picture of every page.
 async function ok(name, check) {
   try {
     const out = await check();
     console.log(`ok browser: ${name}`);
     return out;
   } catch (e) {
-    failed++;
     console.log(`FAIL browser: ${name}: ${String((e && e.message) || e).replace(/\s+/g, " ").slice(0, 500)}`);
   }
 }
@@ -50,6 +49,8 @@ async function graph(method, at, body) {
   const t = await call("POST", `/${ready.tenantId}/oauth2/v2.0/token`, { "Content-Type": "application/x-www-form-urlencoded" }, form.toString());
   return call(method, "/v1.0/" + at, { Authorization: "Bearer " + t.access_token, "Content-Type": "application/json" }, JSON.stringify(body));
 }
+
+const consents = (policies) => ({ defaultUserRolePermissions: { permissionGrantPoliciesAssigned: policies } });
 
 // leaf is the hash of the key by which the product shows itself, so that the
 // browser trusts it and nothing else.
@@ -95,7 +96,12 @@ const client = `<!DOCTYPE html><html lang="en"><title>client</title><main><h1 id
 })();</script></html>`;
 
 async function main() {
-  const config = { authority: `${ready.loginEndpoint}/${ready.tenantId}`, host, scope: ready.armEndpoint + "/.default" };
+  const chromium = process.env.CHROMIUM || "/usr/bin/chromium";
+  if (!fs.existsSync(chromium)) {
+    console.log(`SKIP browser: there is no ${chromium}`);
+    return console.log("done browser");
+  }
+  const config = { authority: `${ready.loginEndpoint}/${ready.tenantId}`, host, scope: ready.armEndpoint + "/user_impersonation" };
   const server = http.createServer((req, res) => {
     if (req.url === "/msal.js") return res.setHeader("Content-Type", "text/javascript"), res.end(fs.readFileSync(path.join(modules, "@azure/msal-browser/lib/msal-browser.min.js")));
     if (req.url === "/config") return res.setHeader("Content-Type", "application/json"), res.end(JSON.stringify(config));
@@ -110,16 +116,20 @@ async function main() {
     const app = await graph("POST", "applications", { displayName: "Page", spa: { redirectUris: [page0 + "/", page0 + "/out"] } });
     await graph("POST", "servicePrincipals", { appId: app.appId });
     config.clientId = app.appId;
+    await graph("PATCH", "policies/authorizationPolicy", consents(["ManagePermissionGrantsForSelf.microsoft-user-default-legacy"]));
     await graph("POST", "users", { accountEnabled: true, displayName: "Browser", mailNickname: nick, userPrincipalName: upn, passwordProfile: { password, forceChangePasswordNextSignIn: false } });
   });
   const browser = await puppeteer.launch({
-    executablePath: process.env.CHROMIUM || "/usr/bin/chromium",
+    executablePath: chromium,
     args: ["--no-sandbox", "--disable-gpu", "--no-proxy-server", `--host-resolver-rules=MAP ${host}:443 ${address}:${port}`, `--ignore-certificate-errors-spki-list=${await leaf()}`],
   });
   const axe = fs.readFileSync(path.join(modules, "axe-core/axe.min.js"), "utf8");
   const seen = new Set();
   const bad = [];
-  let page;
+  const origins = []; // what the browser says the pages' forms come from
+  // Each page has one session with the browser: one that ends takes the page's
+  // authenticators with it, whoever added them.
+  let page, cdp;
 
   const heading = () => page.$eval("h1", (h) => h.textContent);
   // at waits for a page of the product, and has axe look at it.
@@ -130,20 +140,22 @@ async function main() {
     if (seen.has(title)) return;
     seen.add(title);
     const found = await (async () => {
-      const cdp = await page.createCDPSession();
       const { executionContextId: contextId } = await (async () => {
         const { frameTree } = await cdp.send("Page.getFrameTree");
         return cdp.send("Page.createIsolatedWorld", { frameId: frameTree.frame.id, worldName: "axe" });
       })();
       await cdp.send("Runtime.evaluate", { expression: axe, contextId });
       const r = await cdp.send("Runtime.evaluate", { expression: "axe.run().then(r => JSON.stringify(r.violations.map(v => v.id + ' ' + v.nodes[0].html)))", contextId, awaitPromise: true });
-      await cdp.detach();
       return JSON.parse(r.result.value || `["axe did not run: ${r.exceptionDetails && r.exceptionDetails.text}"]`);
     })();
     for (const f of found) bad.push(`${title}: ${f}`);
     if (process.env.SHOTS) await page.screenshot({ path: path.join(process.env.SHOTS, title.replace(/\W+/g, "-") + ".png") });
   }
   const press = (name) => Promise.all([page.waitForNavigation({ timeout: 8000 }), page.evaluate((n) => [...document.querySelectorAll("button")].find((b) => (b.getAttribute("aria-label") || b.textContent) === n).click(), name)]);
+  // click presses what asks for a passkey, and tells what the page says if it goes nowhere.
+  const click = (what) => Promise.all([page.waitForNavigation({ timeout: 8000 }), page.click(what)]).catch(async (e) => {
+    throw new Error(`${e.message}: ${await page.$eval("main", (m) => m.innerText)}`);
+  });
   async function typeIn(fields) {
     for (const [id, v] of Object.entries(fields)) {
       await page.$eval("#" + id, (e) => (e.value = ""));
@@ -158,7 +170,14 @@ async function main() {
     const context = await browser.createBrowserContext();
     page = await context.newPage();
     // Browsers make passkeys on pages that have the focus only.
-    await (await page.createCDPSession()).send("Emulation.setFocusEmulationEnabled", { enabled: true });
+    cdp = await page.createCDPSession();
+    const posts = new Set();
+    cdp.on("Network.requestWillBeSent", (e) => e.request.method === "POST" && new URL(e.request.url).hostname === host && e.type === "Document" && posts.add(e.requestId));
+    cdp.on("Network.requestWillBeSentExtraInfo", (e) => {
+      if (posts.delete(e.requestId)) origins.push(Object.entries(e.headers).find(([k]) => k.toLowerCase() === "origin")?.[1]);
+    });
+    await cdp.send("Network.enable");
+    await cdp.send("Emulation.setFocusEmulationEnabled", { enabled: true });
   }
 
   await fresh();
@@ -167,9 +186,11 @@ async function main() {
     await at("Sign in");
     await typeIn({ login: upn, passwd: password });
     await press("Sign in");
+    await at("Permissions requested");
+    await press("Accept for myself");
     equal(await state(), { amr: ["pwd"], name: upn, token: true });
   });
-  let key;
+  let key, authenticator;
   await ok("an authenticator app is added at the page of one's own methods", async () => {
     await page.goto(ready.loginEndpoint + "/common/mysecurityinfo");
     await at("Your sign-in methods");
@@ -184,12 +205,11 @@ async function main() {
     await at("Your sign-in methods");
   });
   await ok("a passkey is added", async () => {
-    const cdp = await page.createCDPSession();
     await cdp.send("WebAuthn.enable");
-    await cdp.send("WebAuthn.addVirtualAuthenticator", { options: { protocol: "ctap2", transport: "internal", hasResidentKey: true, hasUserVerification: true, isUserVerified: true, automaticPresenceSimulation: true } });
+    authenticator = (await cdp.send("WebAuthn.addVirtualAuthenticator", { options: { protocol: "ctap2", transport: "internal", hasResidentKey: true, hasUserVerification: true, isUserVerified: true, automaticPresenceSimulation: true } })).authenticatorId;
     await press("Add a passkey");
     await at("Add a passkey");
-    await page.bringToFront(); await press("Make the passkey").catch(async (e) => { throw new Error(e.message + ": " + (await page.$eval("#said", (x) => x.textContent)) + " " + (await page.evaluate(() => document.querySelector("form").elements.answer.value.length + " " + document.hasFocus() + " " + document.querySelector("form").action))); });
+    await click("#start");
     await at("Your sign-in methods");
     if (!(await page.$eval("main", (m) => m.innerText)).includes("Passkey 1")) throw new Error("it is not listed");
   });
@@ -204,7 +224,11 @@ async function main() {
     await at("Sign in");
     await press("Use a passkey");
     await at("Sign in with a passkey");
-    await press("Use my passkey");
+    await cdp.send("WebAuthn.setUserVerified", { authenticatorId: authenticator, isUserVerified: false });
+    await page.click("#start");
+    await page.waitForFunction(() => document.getElementById("said").textContent.startsWith("That did not work, or it was cancelled"), { timeout: 10000 });
+    await cdp.send("WebAuthn.setUserVerified", { authenticatorId: authenticator, isUserVerified: true });
+    await click("#start");
     equal(await state(), { amr: ["fido", "mfa"], name: upn, token: true });
   });
   await fresh();
@@ -223,10 +247,15 @@ async function main() {
     await press("Verify");
     equal(await state(), { amr: ["pwd", "otp", "mfa"], name: upn, token: true });
   });
+  await ok("forms say that they come from the product's own pages", async () => {
+    if (origins.length < 10) throw new Error(`only ${origins.length} forms were seen`);
+    equal([...new Set(origins)], [new URL(ready.loginEndpoint).origin]);
+  });
   await ok(`axe finds nothing on ${seen.size} pages`, async () => equal(bad, []));
+  await graph("PATCH", "policies/authorizationPolicy", consents([]));
   await browser.close();
   server.close();
-  console.log(`done ${failed}`);
+  console.log("done browser");
 }
 
 main().catch((e) => {
