@@ -142,6 +142,10 @@ func (a *authorization) adminConsent() bool { return a.query.Get("response_type"
 func (s *Service) consents(u *User, list []asked) (everybody, oneself bool) {
 	c := arm.Caller{Tenant: u.Tenant, Object: u.ID, Kind: arm.User, Name: u.UPN, Token: "session"}
 	everybody, _ = s.decide(c, consentAll, tenantID(u.Tenant))
+	if slices.ContainsFunc(list, func(w asked) bool { return w.shop.first && len(w.roles) > 0 }) { // as visit.mayAssign
+		makes, _ := s.decide(c, assignRole, tenantID(u.Tenant))
+		everybody = everybody && makes
+	}
 	t := s.index.tenantOf(u.Tenant)
 	oneself = t != nil && t.UserConsent
 	for _, w := range list {

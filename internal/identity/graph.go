@@ -174,9 +174,12 @@ func entityKey(seg string) (set, key string, ok bool) {
 
 // also asks the gate for one more action on what the request is about: some
 // doors open to several, and what is sent says which.
-func (v *visit) also(a arm.Action) error {
+func (v *visit) also(a arm.Action) error { return v.alsoOn(a, v.about) }
+
+// alsoOn asks the gate for one more action, on something else than the path names.
+func (v *visit) alsoOn(a arm.Action, id arm.ID) error {
 	ctx := v.r.Context()
-	g, err := v.s.Gate.Admit(ctx, v.g.Caller(), a, gate.Target{ID: v.about, Item: v.g.Item()})
+	g, err := v.s.Gate.Admit(ctx, v.g.Caller(), a, gate.Target{ID: id, Item: v.g.Item()})
 	if err != nil {
 		return err
 	}

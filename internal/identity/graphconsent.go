@@ -264,6 +264,9 @@ func (v *visit) createAssignment(holder string) (answer, error) {
 	if holder == "" && fold(b.Resource) != fold(v.seg(1)) || holder != "" && fold(b.Principal) != holder {
 		return answer{}, arm.Errorf(arm.BadRequest, "principalId or resourceId is not the one that the path names.")
 	}
+	if err := v.mayAssign(fold(b.Resource)); err != nil {
+		return answer{}, err
+	}
 	a := Assignment{ID: arm.NewUUID(), Tenant: v.tenant, Principal: fold(b.Principal), Resource: fold(b.Resource), Role: fold(b.Role), Created: v.s.Now().UTC()}
 	err := v.change(func(tx *store.Tx) error {
 		if err := v.fits(tx, &a); err != nil {
@@ -277,6 +280,22 @@ func (v *visit) createAssignment(holder string) (answer, error) {
 	return v.one(http.StatusCreated, "appRoleAssignments", v.showAssignment(a))
 }
 
+// mayAssign asks for the right to give roles at an API, whoever the path names:
+// an owner of a client would else give it roles at the APIs of others. Roles at
+// the platform's own APIs are given by those who make administrators.
+func (v *visit) mayAssign(resource string) error {
+	p := v.s.index.sp(resource)
+	switch {
+	case p == nil || p.Tenant != v.tenant:
+		return noEnds
+	case p.Platform:
+		return v.alsoOn(assignRole, tenantID(v.tenant))
+	}
+	return v.alsoOn(assignApp, objectID(v.tenant, "servicePrincipals", p.ID))
+}
+
+var noEnds = arm.Errorf(arm.BadRequest, "principalId and resourceId must name a principal and a service principal of the tenant.")
+
 // fits holds an assignment against the directory as tx sees it.
 func (v *visit) fits(tx *store.Tx, a *Assignment) error {
 	kind, ok, err := v.s.Principal(tx, v.tenant, a.Principal)
@@ -288,7 +307,7 @@ func (v *visit) fits(tx *store.Tx, a *Assignment) error {
 		return err
 	}
 	if !ok || !there {
-		return arm.Errorf(arm.BadRequest, "principalId and resourceId must name a principal and a service principal of the tenant.")
+		return noEnds
 	}
 	a.Kind = kind
 	member := map[bool]string{true: "Application", false: "User"}[kind == arm.ServicePrincipal]
