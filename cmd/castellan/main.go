@@ -33,9 +33,11 @@ Unmodified Azure clients work against it.
 
   castellan demo      see the main job, from sign-in to a trained model
   castellan up        serve
-  castellan setup     what clients need to reach the server`,
+  castellan setup     what clients need to reach the server
+  castellan login     administer a running server`,
 		SilenceUsage: true, SilenceErrors: true,
 	}
-	c.AddCommand(demoCommand(), up(), setup(), auditCommand(), recoverCommand())
+	c.AddCommand(demoCommand(), up(), setup(), auditCommand(), recoverCommand(),
+		loginCommand(), logoutCommand(), userCommand(), groupCommand(), appCommand(), roleCommand(), pimCommand(), keysCommand(), tenantCommand(), accessCommand(), signInsCommand())
 	return c
 }
