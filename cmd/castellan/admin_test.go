@@ -13,7 +13,6 @@ import (
 	"castellan/internal/app"
 )
 
-
 // running is a server of its own until the test ends, and its first line.
 func running(t *testing.T) (r app.Ready, dir string) {
 	t.Helper()
