@@ -234,16 +234,44 @@ func (a *admin) myself() (string, error) {
 	return claims.Object, nil
 }
 
+// eligible is the role with a name that I can activate, and where. Where --scope
+// says nothing, it is where the eligibility is, if there is one alone.
+func (a *admin) eligible(name string) (role, scope string, err error) {
+	if scope, err = a.scope(); err != nil {
+		return "", "", err
+	}
+	all, err := a.s.list(a.ctx, a.h, a.s.ARM, versioned(scope+authorization+"roleEligibilityScheduleInstances"+where("asTarget()"), pimVersion))
+	if err != nil {
+		return "", "", err
+	}
+	places := map[string]bool{}
+	for _, x := range all {
+		if !strings.EqualFold(cell(x, "properties.expandedProperties.roleDefinition.displayName"), name) {
+			continue
+		}
+		role = cell(x, "properties.roleDefinitionId")
+		places[cell(x, "properties.scope")] = true
+	}
+	switch {
+	case len(places) == 0:
+		return "", "", fmt.Errorf("you are not eligible for the role %q there; castellan pim eligible lists what you are eligible for", name)
+	case a.flag("scope") != "":
+		return role, scope, nil
+	case len(places) > 1:
+		return "", "", fmt.Errorf("you are eligible for %q in %d places; say which with --scope (castellan pim eligible lists them)", name, len(places))
+	}
+	for place := range places {
+		scope = (&url.URL{Path: place}).EscapedPath()
+	}
+	return role, scope, nil
+}
+
 func activate(a *admin, args []string) (any, error) {
-	scope, err := a.scope()
+	role, scope, err := a.eligible(args[0])
 	if err != nil {
 		return nil, err
 	}
 	me, err := a.myself()
-	if err != nil {
-		return nil, err
-	}
-	role, err := a.azureRole(scope, args[0])
 	if err != nil {
 		return nil, err
 	}

@@ -1,7 +1,7 @@
 #!/bin/bash
 # run.sh starts a Castellan of its own and drives unmodified Azure clients against it.
 #
-#   run.sh [SUITE...]     suites: go az credentials aml jobs mlflow node browser (default: all)
+#   run.sh [SUITE...]     suites: go az credentials aml jobs mlflow node browser pim (default: all)
 #
 # Nothing but the environment that `castellan setup clients --env` prints tells the
 # clients where the cloud is. Every check is a line, `ok ...` or `FAIL ...`; the last
@@ -10,7 +10,7 @@ set -u
 
 here=$(cd "$(dirname "$0")" && pwd)
 cd "$here/../.."
-suites=${*:-go az credentials aml jobs mlflow node browser}
+suites=${*:-go az credentials aml jobs mlflow node browser pim}
 cache=$("$here/install.sh") || exit 1
 
 work=$(mktemp -d "${TMPDIR:-/tmp}/castellan-clients.XXXXXX")
@@ -51,7 +51,7 @@ fi
 unset SSL_CERT_DIR CURL_CA_BUNDLE HTTP_PROXY http_proxy ALL_PROXY all_proxy
 unset AZURE_CLIENT_ID AZURE_CLIENT_SECRET MLFLOW_TRACKING_URI MLFLOW_TRACKING_TOKEN
 eval "$("$work/castellan" setup clients --data "$work/data" --env)" || exit 1
-export CASTELLAN_READY=$work/ready CASTELLAN_WORLD=$work/world.json CASTELLAN_AZ=$cache/az/bin/az CASTELLAN_FEDERATION=$work/federation.json
+export CASTELLAN_READY=$work/ready CASTELLAN_WORLD=$work/world.json CASTELLAN_AZ=$cache/az/bin/az CASTELLAN_PROGRAM=$work/castellan CASTELLAN_DATA=$work/data CASTELLAN_FEDERATION=$work/federation.json
 export MLFLOW_DISABLE_TELEMETRY=true PYTHONDONTWRITEBYTECODE=1 TMPDIR=$work
 
 # suite NAME SECONDS COMMAND... runs a suite; one that is cut short has failed.
@@ -85,6 +85,7 @@ for s in $suites; do
 	aml) suite aml 300 "$python" "$here/python/aml.py" ;;
 	jobs) suite jobs 180 "$python" "$here/python/jobs.py" ;;
 	mlflow) suite mlflow 180 "$cache/mlflow/bin/python" "$here/python/mlflow_client.py" ;;
+	pim) suite pim 120 "$python" "$here/python/pim.py" ;;
 	node) suite node 180 env NODE_PATH="$cache/node/node_modules" node "$here/node/clients.js" ;;
 	browser) suite browser 75 env NODE_PATH="$cache/browser/node_modules" node "$here/browser/browser.js" ;;
 	*)

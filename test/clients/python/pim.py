@@ -1,0 +1,131 @@
+"""Roles for a time, by the Azure CLI and castellan's own commands: eligible, activated, given back, and refused without a second factor."""
+
+import json
+import os
+import pathlib
+import re
+import subprocess
+import tempfile
+import uuid
+
+import requests
+from checks import Suite, equal, load
+from signin import Person
+
+world = load("CASTELLAN_WORLD")
+suite = Suite("pim")
+here = pathlib.Path(tempfile.mkdtemp(prefix="castellan-pim-"))
+az_program, own_program = os.environ["CASTELLAN_AZ"], os.environ["CASTELLAN_PROGRAM"]
+scope = f"/subscriptions/{world['subscriptionId']}/resourceGroups/pim"
+role = f"/subscriptions/{world['subscriptionId']}/providers/Microsoft.Authorization/roleDefinitions/b24988ac-6180-42a0-ab88-20f7382dd24c"
+name = "pia@" + world["admin"]["userName"].split("@")[1]
+password = "Correct-Horse-Battery-7!"
+
+
+def environment(who):
+    """Everybody has folders of their own, signed in as themselves."""
+    folder = here / who
+    folder.mkdir(exist_ok=True)
+    return {**os.environ, "AZURE_CONFIG_DIR": str(folder), "XDG_CONFIG_HOME": str(folder), "AZURE_CORE_COLLECT_TELEMETRY": "no", "AZURE_CORE_LOGIN_EXPERIENCE_V2": "off", "AZURE_CORE_NO_COLOR": "1"}
+
+
+def run(program, *words, who="admin"):
+    done = subprocess.run([program, *words, "--output", "json"], env=environment(who), capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL)
+    if done.returncode:
+        raise AssertionError(f"{words[:2]}: {done.stderr.strip()[-2000:]}")
+    return json.loads(done.stdout) if done.stdout.strip() else None
+
+
+def az(*words, who="admin"):
+    return run(az_program, *words, who=who)
+
+
+def by_device(*words):
+    """A program says where to go and what to enter; a browser does."""
+    running = subprocess.Popen(words, env=environment("person"), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, stdin=subprocess.DEVNULL)
+    try:
+        said = ""
+        while not (where := re.search(r"(https://\S+) and enter the code (\S+)", said)):
+            line = running.stderr.readline()
+            if not line:
+                raise AssertionError(f"it ended with {said!r}")
+            said += line
+        end = Person(name, password, password).enter(where[1], where[2])
+        _, err = running.communicate(timeout=30)
+        if running.returncode:
+            raise AssertionError(f"{err[-300:]} after the page said {end!r}")
+    finally:
+        if running.poll() is None:
+            running.kill()
+
+
+bearer = None
+
+
+def person_rest(method, path, version, body):
+    """az rest as the person, whose profile knows no subscription before they have a role: so they hand over their token themselves."""
+    global bearer
+    bearer = bearer or az("account", "get-access-token", "--tenant", world["tenantId"], who="person")["accessToken"]
+    return az("rest", "--method", method, "--url", f"{world['armEndpoint']}{path}?api-version={version}", "--body", json.dumps(body), "--skip-authorization-header", "--headers", "Authorization=Bearer " + bearer, "Content-Type=application/json", who="person")
+
+
+def wish(kind, request, principal, duration="PT1H"):
+    """The path and body of a request for a schedule."""
+    expiration = {"expiration": {"type": "AfterDuration", "duration": duration}}
+    body = {"properties": {"principalId": principal, "roleDefinitionId": role, "requestType": request, "justification": "a check", "scheduleInfo": expiration}}
+    return f"{scope}/providers/Microsoft.Authorization/{kind}ScheduleRequests/{uuid.uuid4()}", body
+
+
+def make_eligible(principal):
+    path, body = wish("roleEligibility", "AdminAssign", principal, "PT8H")
+    return az("rest", "--method", "put", "--url", path + "?api-version=2020-10-01", "--body", json.dumps(body))["properties"]["status"]
+
+
+def ask(request):
+    path, body = wish("roleAssignment", request, person)
+    return person_rest("put", path, "2020-10-01", body)["properties"]["status"]
+
+
+def touch():
+    return person_rest("patch", scope, "2021-04-01", {"tags": {"by": "pia"}})
+
+
+def need_factors():
+    """Says in the role's policy that activating it needs two kinds of factors."""
+    at = f"{scope}/providers/Microsoft.Authorization/roleManagementPolicyAssignments?api-version=2020-10-01"
+    mine = [a["properties"]["policyId"] for a in az("rest", "--method", "get", "--url", at)["value"] if a["properties"]["roleDefinitionId"].endswith(role.rsplit("/", 1)[1])]
+    rule = {"id": "Enablement_EndUser_Assignment", "ruleType": "RoleManagementPolicyEnablementRule", "enabledRules": ["MultiFactorAuthentication", "Justification"]}
+    return az("rest", "--method", "patch", "--url", mine[0] + "?api-version=2020-10-01", "--body", json.dumps({"properties": {"rules": [rule]}}))
+
+
+def challenge():
+    """What the refusal of an activation asks for, as a client reads it."""
+    path, body = wish("roleAssignment", "SelfActivate", person)
+    r = requests.put(f"{world['armEndpoint']}{path}?api-version=2020-10-01", json=body, headers={"Authorization": "Bearer " + bearer}, timeout=30)
+    equal(r.ok, False)
+    asked = r.headers.get("WWW-Authenticate", "")
+    equal("insufficient_claims" in asked and "claims=" in asked, True)
+
+
+suite.ok("login", lambda: az("login", "--service-principal", "--username", world["admin"]["clientId"], "--password", world["admin"]["clientSecret"], "--tenant", world["tenantId"]))
+suite.ok("group create", lambda: az("group", "create", "--name", "pim", "--location", world.get("location", "local")))
+person = suite.ok("ad user create", lambda: az("ad", "user", "create", "--display-name", "Pia", "--user-principal-name", name, "--password", password)["id"])
+if not person:
+    suite.finish()
+suite.ok("make eligible", lambda: equal(make_eligible(person), "Provisioned"))
+suite.ok("the person's login", lambda: by_device(az_program, "login", "--use-device-code", "--allow-no-subscriptions", "--tenant", world["tenantId"]))
+suite.ok("castellan login by device code", lambda: by_device(own_program, "login", "--data", os.environ["CASTELLAN_DATA"]))
+suite.ok("castellan pim eligible", lambda: equal([e["properties"]["principalId"] for e in run(own_program, "pim", "eligible", "--scope", scope, who="person")], [person]))
+suite.refused("what they are eligible for, not activated", touch, "AuthorizationFailed")
+suite.ok("activate", lambda: equal(ask("SelfActivate"), "Provisioned"))
+suite.ok("it is effective", lambda: equal(touch()["tags"], {"by": "pia"}))
+suite.ok("castellan pim list", lambda: equal([e["properties"]["assignmentType"] for e in run(own_program, "pim", "list", "--scope", scope, who="person")], ["Activated"]))
+suite.ok("deactivate", lambda: ask("SelfDeactivate"))
+suite.refused("what was given back", touch, "AuthorizationFailed")
+suite.ok("castellan pim activate", lambda: equal(run(own_program, "pim", "activate", "Contributor", "--scope", scope, "--justification", "a check", who="person")["properties"]["status"], "Provisioned"))
+suite.ok("deactivate again", lambda: ask("SelfDeactivate"))
+suite.ok("the policy asks for two kinds of factors", need_factors)
+suite.ok("an activation without is answered by a claims challenge", lambda: challenge())
+suite.refused("castellan pim activate without a second factor", lambda: run(own_program, "pim", "activate", "Contributor", "--scope", scope, "--justification", "a check", who="person"), "second factor")
+suite.refused("what was not activated", touch, "AuthorizationFailed")
+suite.finish()
