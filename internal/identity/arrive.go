@@ -222,9 +222,9 @@ func (s *Service) setMember(tx *store.Tx, h host, group, member string, in bool)
 		}
 		return s.tell(tx, h, changeMembers, group+" "+member, h.name+" says that the member left")
 	}
-	_, ok, err := fetch[*Group](tx, h.tenant(), "group", group)
-	if err != nil || !ok {
-		return err // the group of a rule is gone: nobody is in it
+	g, ok, err := fetch[*Group](tx, h.tenant(), "group", group)
+	if err != nil || !ok || g.Assignable {
+		return err // the group of a rule is gone, or gives directory roles, which nobody outside gives
 	}
 	if err := s.join(tx, h.tenant(), group, member); err != nil {
 		return err

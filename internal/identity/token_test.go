@@ -402,7 +402,7 @@ func TestFirstRotationIsAnnounced(t *testing.T) {
 	if err := json.Unmarshal(raw, &set); err != nil {
 		t.Fatal(err)
 	}
-	token, err := jose.ParseSigned(w.appToken(w.site.Base()), []jose.SignatureAlgorithm{jose.RS256})
+	token, err := jose.ParseSignedCompact(w.appToken(w.site.Base()), []jose.SignatureAlgorithm{jose.RS256})
 	if err != nil {
 		t.Fatal(err)
 	}
