@@ -30,26 +30,13 @@ func (a *App) edge(sandbox string, l net.Listener) error {
 // proxy serves a CONNECT proxy to the edge inside a sandbox that has no names of
 // its own.
 func (a *App) proxy(sandbox string, l net.Listener) error {
-	p := &server.Proxy{Site: a.Site, Edge: func(c net.Conn) { _ = a.edge(sandbox, &oneConn{conn: c}) }} // what it ends with is the connection's own
-	return p.Serve(l)
+	inner := server.NewHanded(l.Addr())
+	served := make(chan error, 1)
+	go func() { served <- a.edge(sandbox, inner) }()
+	err := (&server.Proxy{Site: a.Site, Edge: inner.Hand}).Serve(l)
+	_ = inner.Close() // it only ends Accept
+	return errors.Join(err, <-served)
 }
-
-// oneConn is a listener that gives out one connection.
-type oneConn struct {
-	conn net.Conn
-	done bool
-}
-
-func (l *oneConn) Accept() (net.Conn, error) {
-	if l.done {
-		return nil, net.ErrClosed
-	}
-	l.done = true
-	return l.conn, nil
-}
-
-func (l *oneConn) Close() error   { return nil }
-func (l *oneConn) Addr() net.Addr { return l.conn.LocalAddr() }
 
 // names are the host names that a tenant's jobs may know of: the platform's, and
 // those of the tenant's own vaults and accounts.

@@ -1,6 +1,7 @@
 package app
 
 import (
+	"castellan/internal/server"
 	"context"
 	"crypto/tls"
 	"net"
@@ -49,7 +50,10 @@ func (a *App) insideOf(sandbox string) door {
 		DisableKeepAlives: true,
 		DialContext: func(context.Context, string, string) (net.Conn, error) {
 			here, there := net.Pipe()
-			go func() { _ = a.edge(sandbox, &oneConn{conn: there}) }()
+			inner := server.NewHanded(there.LocalAddr())
+			go func() { _ = a.edge(sandbox, inner) }()
+			inner.Hand(there)
+			_ = inner.Close() // one connection is all
 			return here, nil
 		},
 		TLSClientConfig: &tls.Config{RootCAs: a.roots(), MinVersion: tls.VersionTLS12},
