@@ -14,10 +14,9 @@ import (
 // from outside, but for the proof of who asks, which was given when the
 // deployment was accepted.
 type Inside struct {
-	Gate   *gate.Gate
-	Decide gate.Decider       // the one that the gate asks, for a look ahead that admits nobody
-	Plane  func() *gate.Plane // the plane of Resource Manager, once it is complete
-	Site   arm.Site
+	Gate  *gate.Gate
+	Plane func() *gate.Plane // the plane of Resource Manager, once it is complete
+	Site  arm.Site
 }
 
 // May looks which door a PUT of id would come to, and what the gate would say.
@@ -26,8 +25,7 @@ func (i Inside) May(as arm.Caller, id arm.ID) (known, allowed bool, action strin
 	if err != nil || rt.Action.IsZero() || as.Lease != nil {
 		return err == nil && !rt.Action.IsZero(), false, rt.Action.Name()
 	}
-	allowed, _ = i.Decide(as, rt.Action, id)
-	return true, allowed, rt.Action.Name()
+	return true, i.Gate.Would(as, rt.Action, id), rt.Action.Name()
 }
 
 // Do carries a request through the gate.

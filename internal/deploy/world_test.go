@@ -126,7 +126,7 @@ func newWorld(t *testing.T) *world {
 	runner := &ops.Runner{Server: rs}
 	rs.Wake = runner.Wake
 	soon := func(ctx context.Context, _ time.Duration) error { return pause(ctx, 10*time.Millisecond) }
-	w.s, err = New(Config{DB: w.db, Site: site, Now: time.Now, Callers: w, Pause: soon, Doors: Inside{Gate: g, Decide: decide, Plane: func() *gate.Plane { return plane }, Site: site}})
+	w.s, err = New(Config{DB: w.db, Site: site, Now: time.Now, Callers: w, Pause: soon, Doors: Inside{Gate: g, Plane: func() *gate.Plane { return plane }, Site: site}})
 	w.must(err)
 	plane.Routes = append(w.s.Routes(), rs.OperationRoutes()...)
 	for _, k := range append(append([]*resource.Kind{resource.Subscription, resource.Group}, w.things()...), w.s.Kinds()...) {

@@ -165,6 +165,16 @@ func name(c arm.Caller) string {
 	return c.Name
 }
 
+// Would reports whether Admit would let c do a on id now. It admits nobody and
+// records nothing: it is for a look ahead.
+func (g *Gate) Would(c arm.Caller, a arm.Action, id arm.ID) bool {
+	if g == nil || g.decide == nil || c.IsZero() || a.IsZero() || id.IsZero() {
+		return false
+	}
+	ok, _ := g.judge(c, a, Target{ID: id})
+	return ok
+}
+
 func (g *Gate) judge(c arm.Caller, a arm.Action, on Target) (bool, string) {
 	if g.foreign(c, on.ID) {
 		return false, "it belongs to another tenant"
