@@ -133,57 +133,52 @@ func (a *admin) directoryRole(name string) (string, error) {
 	return a.only("roleManagement/directory/roleDefinitions", name, where("displayName eq '%s'", name))
 }
 
+// holding is who has which role: at a scope, or in the directory.
+type holding struct{ principal, kind, role, scope string } // no scope in the directory
+
+// holding is what the flags and a role's name mean.
+func (a *admin) holding(name string) (h holding, err error) {
+	if h.principal, h.kind, err = a.principal(a.flag("assignee")); err != nil {
+		return h, err
+	}
+	if a.is("directory") {
+		h.role, err = a.directoryRole(name)
+		return h, err
+	}
+	if h.scope, err = a.scope(); err != nil {
+		return h, err
+	}
+	h.role, err = a.azureRole(h.scope, name)
+	return h, err
+}
+
 func assignRole(a *admin, args []string) (any, error) {
-	id, kind, err := a.principal(a.flag("assignee"))
+	h, err := a.holding(args[0])
 	if err != nil {
 		return nil, err
 	}
 	if a.is("directory") {
-		role, err := a.directoryRole(args[0])
-		if err != nil {
-			return nil, err
-		}
-		return a.graph("POST", "roleManagement/directory/roleAssignments", row{"principalId": id, "roleDefinitionId": role, "directoryScopeId": "/"})
+		return a.graph("POST", "roleManagement/directory/roleAssignments", row{"principalId": h.principal, "roleDefinitionId": h.role, "directoryScopeId": "/"})
 	}
-	scope, err := a.scope()
-	if err != nil {
-		return nil, err
-	}
-	role, err := a.azureRole(scope, args[0])
-	if err != nil {
-		return nil, err
-	}
-	return a.arm("PUT", scope+authorization+"roleAssignments/"+newName(), rolesVersion, row{"properties": row{"roleDefinitionId": role, "principalId": id, "principalType": kind}})
+	return a.arm("PUT", h.scope+authorization+"roleAssignments/"+newName(), rolesVersion, row{"properties": row{"roleDefinitionId": h.role, "principalId": h.principal, "principalType": h.kind}})
 }
 
 func removeRole(a *admin, args []string) (any, error) {
-	id, _, err := a.principal(a.flag("assignee"))
+	h, err := a.holding(args[0])
 	if err != nil {
 		return nil, err
 	}
 	if a.is("directory") {
-		role, err := a.directoryRole(args[0])
-		if err != nil {
-			return nil, err
-		}
-		return a.graph("DELETE", "directoryRoles/"+seg(role)+"/members/"+seg(id)+"/$ref", nil)
+		return a.graph("DELETE", "directoryRoles/"+seg(h.role)+"/members/"+seg(h.principal)+"/$ref", nil)
 	}
-	scope, err := a.scope()
+	all, err := a.s.list(a.ctx, a.h, a.s.ARM, versioned(h.scope+authorization+"roleAssignments"+where("principalId eq '%s'", h.principal), rolesVersion))
 	if err != nil {
 		return nil, err
 	}
-	role, err := a.azureRole(scope, args[0])
-	if err != nil {
-		return nil, err
-	}
-	all, err := a.s.list(a.ctx, a.h, a.s.ARM, versioned(scope+authorization+"roleAssignments"+where("principalId eq '%s'", id), rolesVersion))
-	if err != nil {
-		return nil, err
-	}
-	here, _ := url.PathUnescape(scope)
+	here, _ := url.PathUnescape(h.scope)
 	for _, x := range all {
 		at := cell(x, "properties.scope")
-		if !strings.EqualFold(at, here) || nameOf([]any{row{"id": role, "n": "same"}}, cell(x, "properties.roleDefinitionId"), "n") != "same" {
+		if !strings.EqualFold(at, here) || nameOf([]any{row{"id": h.role, "n": "same"}}, cell(x, "properties.roleDefinitionId"), "n") != "same" {
 			continue
 		}
 		_, err := a.arm("DELETE", (&url.URL{Path: cell(x, "id")}).EscapedPath(), rolesVersion, nil)
