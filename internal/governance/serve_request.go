@@ -153,26 +153,29 @@ func (s *Service) administers(ctx context.Context, g gate.Grant, act arm.Action,
 }
 
 func (s *Service) putRequest(typ string, act arm.Action) gate.Verb {
-	return func(w http.ResponseWriter, r *http.Request, g gate.Grant) error {
-		id, err := g.On(act)
-		if err != nil {
-			return err
-		}
-		q, err := s.request(w, r, g, id, typ, act)
-		if err != nil {
-			return err
-		}
-		err = g.Change(r.Context(), s.DB, func(tx *store.Tx) error { return s.file(tx, q, g.Caller()) })
-		if err != nil {
-			return s.challenge(w, g, err)
-		}
-		gate.WriteJSON(w, http.StatusCreated, s.showRequest(q))
-		return nil
-	}
+	return s.filing(typ, act, http.StatusCreated, func(ctx context.Context, g gate.Grant, file func(*store.Tx) error) error {
+		return g.Change(ctx, s.DB, file)
+	})
 }
 
 // validateRequest does all that putRequest does, and undoes it.
 func (s *Service) validateRequest(typ string, act arm.Action) gate.Verb {
+	return s.filing(typ, act, http.StatusOK, func(ctx context.Context, _ gate.Grant, file func(*store.Tx) error) error {
+		err := s.DB.Do(ctx, func(tx *store.Tx) error {
+			if err := file(tx); err != nil {
+				return err
+			}
+			return errRehearsed
+		})
+		if errors.Is(err, errRehearsed) {
+			return nil
+		}
+		return err
+	})
+}
+
+// filing is the door to requests, which are filed in a transaction that do begins.
+func (s *Service) filing(typ string, act arm.Action, status int, do func(context.Context, gate.Grant, func(*store.Tx) error) error) gate.Verb {
 	return func(w http.ResponseWriter, r *http.Request, g gate.Grant) error {
 		id, err := g.On(act)
 		if err != nil {
@@ -182,16 +185,11 @@ func (s *Service) validateRequest(typ string, act arm.Action) gate.Verb {
 		if err != nil {
 			return err
 		}
-		err = s.DB.Do(r.Context(), func(tx *store.Tx) error {
-			if err := s.file(tx, q, g.Caller()); err != nil {
-				return err
-			}
-			return errRehearsed
-		})
-		if !errors.Is(err, errRehearsed) {
+		err = do(r.Context(), g, func(tx *store.Tx) error { return s.file(tx, q, g.Caller()) })
+		if err != nil {
 			return s.challenge(w, g, err)
 		}
-		gate.WriteJSON(w, http.StatusOK, s.showRequest(q))
+		gate.WriteJSON(w, status, s.showRequest(q))
 		return nil
 	}
 }
