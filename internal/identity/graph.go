@@ -221,17 +221,13 @@ func (v *visit) one(status int, class string, m map[string]any) (answer, error) 
 // list answers with those of the objects that $filter means, page by page.
 func (v *visit) list(class string, all []map[string]any) (answer, error) {
 	q := v.r.URL.Query()
-	match, err := parseFilter(q.Get("$filter"))
-	if err != nil {
-		return answer{}, err
-	}
-	size, err := pageOf(q.Get("$top"))
+	match, size, err := pageWanted(q)
 	if err != nil {
 		return answer{}, err
 	}
 	after, err := base64.RawURLEncoding.DecodeString(q.Get("$skiptoken"))
 	if err != nil {
-		return answer{}, arm.Errorf(arm.BadRequest, "The $skiptoken is not one that a nextLink gave.")
+		return answer{}, errSkipToken
 	}
 	slices.SortFunc(all, func(a, b map[string]any) int { return strings.Compare(a["id"].(string), b["id"].(string)) })
 	out := map[string]any{"@odata.context": v.context(class)}
@@ -253,6 +249,18 @@ func (v *visit) list(class string, all []map[string]any) (answer, error) {
 	}
 	out["value"] = rows
 	return answer{http.StatusOK, out}, nil
+}
+
+// errSkipToken is about a $skiptoken that is no list's.
+var errSkipToken = arm.Errorf(arm.BadRequest, "The $skiptoken is not one that a nextLink gave.")
+
+// pageWanted is which rows of a list are asked for, and how many of them at once.
+func pageWanted(q url.Values) (match matcher, size int, err error) {
+	if match, err = parseFilter(q.Get("$filter")); err != nil {
+		return nil, 0, err
+	}
+	size, err = pageOf(q.Get("$top"))
+	return match, size, err
 }
 
 func pageOf(top string) (int, error) {

@@ -31,18 +31,14 @@ func (s *Service) signInDoors() []gate.Route {
 // newest first, in the form of Microsoft Graph's signIn.
 func (v *visit) listSignIns() (answer, error) {
 	q := v.r.URL.Query()
-	match, err := parseFilter(q.Get("$filter"))
-	if err != nil {
-		return answer{}, err
-	}
-	size, err := pageOf(q.Get("$top"))
+	match, size, err := pageWanted(q)
 	if err != nil {
 		return answer{}, err
 	}
 	before := uint64(0)
 	if t := q.Get("$skiptoken"); t != "" {
 		if before, err = strconv.ParseUint(t, 10, 64); err != nil || before == 0 {
-			return answer{}, arm.Errorf(arm.BadRequest, "The $skiptoken is not one that a nextLink gave.")
+			return answer{}, errSkipToken
 		}
 	}
 	if err := v.s.Log.Sync(v.r.Context()); err != nil {
