@@ -10,13 +10,15 @@ import (
 type Rules struct {
 	policies []rule
 	places   map[string]NamedLocation
-	blocks   []int // policies that can forbid a call of somebody who has a token
+	contexts map[string]bool // authentication contexts that there are
+	enforced []int           // policies that are held
 }
 
 // rule is a policy with its lists as sets.
 type rule struct {
 	Policy
 	users, groups, roles, apps, places list
+	contexts                           map[string]bool
 }
 
 // list is what is included and what is not.
@@ -36,9 +38,10 @@ func newList(in, out []string) list {
 	return l
 }
 
-// Compile makes Rules.
-func Compile(policies []Policy, locations []NamedLocation) *Rules {
-	r := &Rules{places: map[string]NamedLocation{}}
+// Compile makes Rules of policies, the locations that they name, and the ids of
+// the authentication contexts that there are.
+func Compile(policies []Policy, locations []NamedLocation, contexts ...string) *Rules {
+	r := &Rules{places: map[string]NamedLocation{}, contexts: newList(contexts, nil).in}
 	for _, l := range locations {
 		r.places[l.ID] = l
 	}
@@ -46,9 +49,10 @@ func Compile(policies []Policy, locations []NamedLocation) *Rules {
 		r.policies = append(r.policies, rule{
 			Policy: p, users: newList(p.IncludeUsers, p.ExcludeUsers), groups: newList(p.IncludeGroups, p.ExcludeGroups), roles: newList(p.IncludeRoles, p.ExcludeRoles),
 			apps: newList(p.IncludeApps, p.ExcludeApps), places: newList(p.IncludeLocations, p.ExcludeLocations),
+			contexts: newList(p.Contexts, nil).in,
 		})
-		if p.Block && p.State != Disabled && p.State != Report {
-			r.blocks = append(r.blocks, i)
+		if p.State != Disabled && p.State != Report {
+			r.enforced = append(r.enforced, i)
 		}
 	}
 	return r
@@ -61,7 +65,7 @@ func Decide(policies []Policy, locations []NamedLocation, f Facts, now time.Time
 
 // Decide is what the rules say of a sign-in.
 func (r *Rules) Decide(f Facts, now time.Time) Verdict {
-	v := Verdict{decided: true}
+	v := Verdict{decided: true, Contexts: f.Contexts}
 	if r == nil {
 		return v
 	}
@@ -118,16 +122,29 @@ func outcome(s State, applies, block bool, need []Control) Outcome {
 	return Success
 }
 
-// Forbids is the id of a policy that now forbids a person what a token of
-// theirs was given for, or "". It is asked on every call, so it looks at
-// nothing but policies that block.
+// HasContext reports whether there is an authentication context.
+func (r *Rules) HasContext(id string) bool { return r != nil && r.contexts[id] }
+
+// Forbids is the id of a policy that blocks a person, whatever they show, or "".
 func (r *Rules) Forbids(f Facts) string {
+	return r.first(f, func(p *rule) bool { return p.Block })
+}
+
+// Unmet is the id of a policy that does not let a person have what a token of
+// theirs was given for, or not with what they showed then, or "". It is asked on
+// every call, so it makes no Verdict.
+func (r *Rules) Unmet(f Facts, now time.Time) string {
+	return r.first(f, func(p *rule) bool { return p.Block || len(p.missing(f, now)) > 0 })
+}
+
+// first is the id of the first policy that is held, applies and is so, or "".
+func (r *Rules) first(f Facts, so func(*rule) bool) string {
 	if r == nil || f.BreakGlass {
 		return ""
 	}
-	for _, i := range r.blocks {
-		if r.applies(&r.policies[i], f) {
-			return r.policies[i].ID
+	for _, i := range r.enforced {
+		if p := &r.policies[i]; r.applies(p, f) && so(p) {
+			return p.ID
 		}
 	}
 	return ""
@@ -158,6 +175,9 @@ func any(set map[string]bool, ids []string) bool {
 // the client too; but only the resource can be excluded, for anybody can say
 // that they are some public client.
 func (p *rule) what(f Facts) bool {
+	if len(p.contexts) > 0 {
+		return any(p.contexts, f.Contexts)
+	}
 	if p.apps.out[All] || p.apps.out[f.Resource] {
 		return false
 	}
@@ -219,6 +239,9 @@ func (p *rule) missing(f Facts, now time.Time) (need []Control) {
 		return nil
 	}
 	proofs := f.Proofs
+	if p.Frequency == EveryTime && !f.Issued.IsZero() {
+		now = f.Issued
+	}
 	if p.Frequency != 0 {
 		proofs = proofs.Since(now.Add(-time.Duration(p.Frequency)))
 	}

@@ -54,6 +54,7 @@ type Policy struct {
 	IncludeGroups, ExcludeGroups       []string
 	IncludeRoles, ExcludeRoles         []string // template ids of directory roles
 	IncludeApps, ExcludeApps           []string // app ids, All, None
+	Contexts                           []string // authentication contexts, in the place of apps
 	Clients                            []Client // none means all
 	IncludeLocations, ExcludeLocations []string // ids, All, AllTrusted; none included means all
 	DeviceCode                         bool     // only what is asked for with a device code
@@ -65,8 +66,9 @@ type Policy struct {
 	Frequency Frequency
 }
 
-// EveryTime is the Frequency for a new sign-in each time: what was shown just
-// before still counts, or nobody could ever trade a code for a token.
+// EveryTime is the Frequency for a new sign-in each time that a token is given:
+// what was shown just before still counts, or nobody could ever trade a code for
+// one. Calls with the token are not held to it.
 const EveryTime Frequency = Frequency(5 * time.Minute)
 
 // Frequency is how old a sign-in may be. The zero Frequency asks for nothing.
@@ -96,6 +98,8 @@ type Facts struct {
 	Address    netip.Addr
 	Client     Client
 	DeviceCode bool
+	Contexts   []string  // authentication contexts that the token is asked for, or is of
+	Issued     time.Time // of the token that a call brings; zero while it is asked for
 	Proofs     Proofs
 }
 
@@ -142,6 +146,7 @@ type Verdict struct {
 	Block     bool
 	Need      []Control // what the person must still do, each once
 	Policies  []string  // ids of those that block or need
+	Contexts  []string  // authentication contexts that whoever gets in is in
 	Emergency bool      // policies were passed over for a break-glass account
 	Results   []Result
 }

@@ -94,6 +94,9 @@ type SignIn struct {
 	Epoch   int      `json:"epoch,omitempty"`   // the person's, at that time
 	Shown   []string `json:"shown,omitempty"`   // what they showed and when, in identity's words
 	Address string   `json:"address,omitempty"` // where the call came from, if that is known
+
+	Client     string `json:"client,omitempty"` // the kind of client, in Graph's words
+	DeviceCode bool   `json:"deviceCode,omitempty"`
 }
 
 // Lease is what a credential itself allows: instead of the caller's roles when
@@ -153,8 +156,9 @@ type Error struct {
 	Code    Code
 	Message string
 	Target  string
-	Status  int   // an HTTP status that the code alone does not settle; 0 otherwise
-	Err     error // the cause
+	Status  int    // an HTTP status that the code alone does not settle; 0 otherwise
+	Claims  string // what a client must ask for in another token (OpenID Connect Core 5.5), as JSON; "" is nothing
+	Err     error  // the cause
 }
 
 func (e *Error) Error() string {

@@ -1,6 +1,7 @@
 package gate
 
 import (
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"net/http"
@@ -49,6 +50,24 @@ func PublicError(err error) (arm.Code, string) {
 		return arm.Internal, "The server met an unexpected condition."
 	}
 	return e.Code, e.Message
+}
+
+// Challenge are the parameters that, in a WWW-Authenticate header, ask a client
+// for another token, as Azure's clients read it; "" if err asks for none.
+func Challenge(err error) string {
+	var e *arm.Error
+	if !errors.As(err, &e) || e.Claims == "" {
+		return ""
+	}
+	return `, error="insufficient_claims", claims="` + base64.StdEncoding.EncodeToString([]byte(e.Claims)) + `"`
+}
+
+// TokenError is Challenge, or else says that the token is none.
+func TokenError(err error) string {
+	if c := Challenge(err); c != "" {
+		return c
+	}
+	return `, error="invalid_token", error_description="The access token is missing, expired, or not for this service."`
 }
 
 // RefuseARM writes err as Resource Manager does: {"error":{"code","message"}}.

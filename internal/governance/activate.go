@@ -11,7 +11,7 @@ import (
 
 // errFactors asks for a sign-in with more factors, as Azure does: what to ask
 // the sign-in for stands behind &claims= in the message.
-var errFactors = &arm.Error{Code: "RoleAssignmentRequestAcrsValidationFailed", Status: http.StatusBadRequest,
+var errFactors = &arm.Error{Code: "RoleAssignmentRequestAcrsValidationFailed", Status: http.StatusBadRequest, Claims: factorsClaims,
 	Message: "The role management policy wants multi-factor authentication, which the token does not show. Sign in again with the claims: &claims=" + factorsEscaped}
 
 // factorsClaims is the claims request for a token that shows two kinds of factors.

@@ -198,7 +198,7 @@ func (s *Service) filing(typ string, act arm.Action, status int, do func(context
 // from which Azure's clients read what to ask the sign-in for.
 func (s *Service) challenge(w http.ResponseWriter, g gate.Grant, err error) error {
 	if errors.Is(err, errFactors) {
-		w.Header().Set("WWW-Authenticate", factorsHeader(s.Site, g.Caller().Tenant))
+		w.Header().Set("WWW-Authenticate", `Bearer authorization_uri="`+s.Site.Base()+"/"+g.Caller().Tenant+`"`+gate.Challenge(err))
 	}
 	return err
 }

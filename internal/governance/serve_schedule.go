@@ -1,7 +1,6 @@
 package governance
 
 import (
-	"encoding/base64"
 	"net/http"
 	"slices"
 	"strings"
@@ -321,9 +320,4 @@ func (s *Service) get(f face) gate.Verb {
 			return notFound("'%s' was not found.", id)
 		})
 	}
-}
-
-// factorsHeader is the WWW-Authenticate value that asks for more factors.
-func factorsHeader(site arm.Site, tenant string) string {
-	return `Bearer authorization_uri="` + site.Base() + "/" + tenant + `", error="insufficient_claims", claims="` + base64.StdEncoding.EncodeToString([]byte(factorsClaims)) + `"`
 }

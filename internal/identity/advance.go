@@ -1,12 +1,10 @@
 package identity
 
 import (
-	"encoding/json"
 	"net/http"
 	"slices"
 
 	"castellan/internal/access"
-	"castellan/internal/arm"
 )
 
 // advance goes on with a person who has shown f.Proofs: it asks for what is
@@ -67,29 +65,23 @@ func (s *Service) missing(r *http.Request, f flow, a *authorization, u *User, m 
 		if err != nil {
 			return nil, err
 		}
-		session.DeviceCode = true
-		v, _ = s.conditions(r, u, g.Client, to, session)
-		return needOf(v, nil, f.Proofs), nil
+		v, _ = s.conditions(r, u, g.Client, to, g.by(session))
+		return needOf(v), nil
 	}
 	to, err := s.target(u.Tenant, a.wish.resource)
 	if err != nil {
 		return nil, err
 	}
-	session.Confidential = a.web
-	v, _ = s.conditions(r, u, a.client.app.AppID, to, session)
-	return needOf(v, a, f.Proofs), nil
+	v, _ = s.conditions(r, u, a.client.app.AppID, to, a.with(session))
+	return needOf(v), nil
 }
 
-// needOf is what a verdict and the client together want of the person.
-func needOf(v access.Verdict, a *authorization, p access.Proofs) []access.Control {
+// needOf is what a verdict wants of the person.
+func needOf(v access.Verdict) []access.Control {
 	if v.Block {
 		return nil
 	}
-	need := slices.Clone(v.Need)
-	if a != nil && a.mfa && !p.MFA() {
-		need = append(need, access.NeedMFA)
-	}
-	return need
+	return v.Need
 }
 
 // enter begins the session of a person who proved who they are, and goes on
@@ -112,36 +104,4 @@ func (s *Service) enter(w http.ResponseWriter, r *http.Request, f flow, a *autho
 		return s.confirmDevice(w, r, f, u)
 	}
 	return s.askDevice(w, r, f, u, "")
-}
-
-// wantsMFA reports whether the claims of an authorize request (OpenID Connect
-// Core 5.5) ask for several factors: that is how clients ask for a step up.
-func wantsMFA(claims string) (bool, error) {
-	if claims == "" {
-		return false, nil
-	}
-	if _, err := arm.ParseJSON([]byte(claims)); err != nil {
-		return false, problemf(900144, "invalid_request", "The parameter 'claims' is not valid JSON.")
-	}
-	var c map[string]map[string]json.RawMessage
-	if err := json.Unmarshal([]byte(claims), &c); err != nil {
-		return false, problemf(900144, "invalid_request", "The parameter 'claims' must be an object of objects.")
-	}
-	for _, where := range []string{"id_token", "access_token"} {
-		var amr struct {
-			Value  string   `json:"value"`
-			Values []string `json:"values"`
-		}
-		raw, ok := c[where]["amr"]
-		if !ok {
-			continue
-		}
-		if err := json.Unmarshal(raw, &amr); err != nil {
-			return false, problemf(900144, "invalid_request", "In the parameter 'claims', amr must be an object with value or values.")
-		}
-		if amr.Value == "mfa" || slices.Contains(amr.Values, "mfa") {
-			return true, nil
-		}
-	}
-	return false, nil
 }

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"castellan/internal/access"
 	"castellan/internal/arm"
 	"castellan/internal/gate"
 	"castellan/internal/store"
@@ -30,7 +31,7 @@ type authorization struct {
 	challenge string
 	prompt    string
 	hint      string
-	mfa       bool           // the client wants several factors, whatever the policies want
+	demand    demand
 	maxAge    *time.Duration // how old the sign-in may be
 	v1        bool
 	path      string // the tenant as in the path
@@ -95,7 +96,7 @@ func (s *Service) readRest(a *authorization, tenant string) error {
 		return problemf(501491, "invalid_request", "code_challenge must be 43 characters of base64url.")
 	}
 	var err error
-	if a.mfa, err = wantsMFA(q.Get("claims")); err != nil {
+	if a.demand, err = s.readDemand(q.Get("claims")); err != nil {
 		return err
 	}
 	if a.maxAge, err = readMaxAge(q.Get("max_age")); err != nil {
@@ -119,6 +120,15 @@ func (s *Service) readRest(a *authorization, tenant string) error {
 
 // prompts are what a client can ask to be shown.
 var prompts = []string{"login", "consent", "select_account", "none", "admin_consent", "create"}
+
+// with is a person's session as the client that asks would use it.
+func (a *authorization) with(session grant) grant {
+	session.Confidential, session.Kind, session.Demand = a.web, access.Native, a.demand
+	if a.web || a.spa != "" {
+		session.Kind = access.Browser
+	}
+	return session
+}
 
 func (a *authorization) prompts(what string) bool {
 	return slices.Contains(strings.Fields(a.prompt), what)
@@ -223,9 +233,6 @@ func (s *Service) silently(w http.ResponseWriter, r *http.Request, a *authorizat
 	if !fits {
 		return s.sendError(w, r, a, problemf(50058, "login_required", "A silent sign-in request was sent but no user is signed in."))
 	}
-	if a.mfa && !g.Proofs.MFA() {
-		return s.sendError(w, r, a, problemf(50076, "interaction_required", "Due to a configuration change made by your administrator, or because you moved to a new location, you must use multi-factor authentication to access the resource."))
-	}
 	return s.sendCode(w, r, a, u, g.grant)
 }
 
@@ -245,8 +252,7 @@ func (s *Service) answerCode(w http.ResponseWriter, r *http.Request, a *authoriz
 	code := ""
 	if err == nil {
 		e.resource = to.audience
-		session.Confidential = a.web
-		e.verdict, err = s.conditions(r, u, a.client.app.AppID, to, session)
+		e.verdict, err = s.conditions(r, u, a.client.app.AppID, to, a.with(session))
 	}
 	if err == nil {
 		code, err = s.newCode(r.Context(), a, u, session)
@@ -260,9 +266,10 @@ func (s *Service) answerCode(w http.ResponseWriter, r *http.Request, a *authoriz
 
 func (s *Service) newCode(ctx context.Context, a *authorization, u *User, session grant) (code string, err error) {
 	now := s.Now()
+	session = a.with(session)
 	g := grant{
 		Class: codeGrant, Tenant: u.Tenant, User: u.ID, Client: a.client.app.AppID, Family: arm.NewUUID(), Epoch: u.Epoch, Resource: a.wish.resource,
-		Scope: strings.Join(a.wish.scopes, " "), Redirect: a.redirect, Challenge: a.challenge, Nonce: a.nonce, Confidential: a.web, SPA: a.spa,
+		Scope: strings.Join(a.wish.scopes, " "), Redirect: a.redirect, Challenge: a.challenge, Nonce: a.nonce, Confidential: session.Confidential, Kind: session.Kind, Demand: session.Demand, SPA: a.spa,
 		Proofs: session.Proofs, Issued: now, Expires: now.Add(codeLife),
 	}
 	err = s.DB.Do(ctx, func(tx *store.Tx) (err error) {

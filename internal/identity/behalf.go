@@ -84,5 +84,5 @@ func (s *Service) mayShow(c client, v *verified) error {
 
 // behalf is what the client gets to act on: the person's own sign-in.
 func (s *Service) behalf(c client, v *verified) grant {
-	return grant{Tenant: v.tenant, User: v.object, Client: c.app.AppID, Family: v.family, Epoch: v.epoch, Confidential: true, Proofs: shownProofs(v.shown), DeviceCode: v.device}
+	return grant{Tenant: v.tenant, User: v.object, Client: c.app.AppID, Family: v.family, Epoch: v.epoch, Confidential: true, Proofs: v.proofs, DeviceCode: v.device, Kind: v.kind}
 }

@@ -1,7 +1,6 @@
 package identity
 
 import (
-	"encoding/json"
 	"net/http"
 	"net/netip"
 
@@ -37,22 +36,36 @@ func (s *Service) factsOf(u *User) access.Facts {
 func (s *Service) conditions(r *http.Request, u *User, app string, to api, g grant) (access.Verdict, error) {
 	f := s.factsOf(u)
 	f.App, f.Resource, f.Address, f.Proofs = fold(app), to.app, addressOf(r), g.Proofs
-	f.DeviceCode, f.Client = g.DeviceCode, access.Native
-	if g.Confidential {
-		f.Client = access.Browser
+	f.DeviceCode, f.Client, f.Contexts = g.DeviceCode, g.kind(), g.Demand.Contexts
+	rules, now := s.rulesOf(u.Tenant), s.Now()
+	for _, c := range f.Contexts {
+		if !rules.HasContext(c) {
+			return access.Verdict{}, badClaims("access_token.acrs has '" + c + "', which is no authentication context of the tenant")
+		}
 	}
-	v := s.rulesOf(u.Tenant).Decide(f, s.Now())
-	return v, unmet(v)
+	v := rules.Decide(f, now)
+	for _, c := range g.Demand.Wished {
+		more := f
+		more.Contexts = union(f.Contexts, []string{c})
+		if w := rules.Decide(more, now); rules.HasContext(c) && w.Allowed() {
+			f, v = more, w
+		}
+	}
+	if g.Demand.MFA && !g.Proofs.MFA() && !v.Needs(access.NeedMFA) {
+		v.Need = append(v.Need, access.NeedMFA)
+	}
+	return v, unmet(v, g.Demand)
 }
 
-// unmet is the refusal that a verdict means, or nil.
-func unmet(v access.Verdict) error {
+// unmet is the refusal that a verdict means, or nil. Its claims are what the
+// client asks for when it comes again.
+func unmet(v access.Verdict, d demand) error {
 	switch {
 	case v.Allowed():
 		return nil
 	case v.Block || len(v.Need) == 0:
 		p := problemf(53003, "invalid_grant", "Access has been blocked by Conditional Access policies. The access policy does not allow token issuance.")
-		p.sub, p.claims = "message_only", capolids(v.Policies)
+		p.sub, p.claims = "message_only", again(v, d)
 		return p
 	}
 	p := problemf(50076, "interaction_required", "Due to a configuration change made by your administrator, or because you moved to a new location, you must use multi-factor authentication to access the resource.")
@@ -63,18 +76,24 @@ func unmet(v access.Verdict) error {
 	case v.Needs(access.Fresh):
 		p.number, p.code, p.sub, p.text = 70043, "invalid_grant", "token_expired", "The refresh token has expired or is invalid due to sign-in frequency checks by Conditional Access. The user must sign in again."
 	}
-	p.claims = capolids(v.Policies)
+	p.claims = again(v, d)
 	return p
 }
 
-// capolids are the claims that a client asks for at the next sign-in, so that
-// it is the one that the policies want.
-func capolids(ids []string) string {
-	b, err := json.Marshal(map[string]any{"access_token": map[string]any{"capolids": map[string]any{"essential": true, "values": ids}}})
-	if err != nil {
-		return "" // texts can be marshalled
+// again are the claims that a client asks for at the next sign-in, so that it is
+// the one that the policies (capolids), and whoever asked for more, want.
+func again(v access.Verdict, d demand) string {
+	c := map[string]any{}
+	if len(v.Policies) > 0 {
+		c["capolids"] = map[string]any{"essential": true, "values": v.Policies}
 	}
-	return string(b)
+	if len(d.Contexts) > 0 {
+		c["acrs"] = map[string]any{"essential": true, "values": d.Contexts}
+	}
+	if d.MFA {
+		c["amr"] = map[string]any{"essential": true, "values": []string{"mfa"}}
+	}
+	return claimsText(c)
 }
 
 // unmet answers the browser when no code can be given. A client that asked for
@@ -107,7 +126,6 @@ func (s *Service) deviceConditions(r *http.Request, e *signIn, u *User, code str
 		return err
 	}
 	e.app, e.resource = g.Client, to.audience
-	session.DeviceCode = true
-	e.verdict, err = s.conditions(r, u, g.Client, to, session)
+	e.verdict, err = s.conditions(r, u, g.Client, to, g.by(session))
 	return err
 }

@@ -213,8 +213,7 @@ func (s *Service) consentConditions(r *http.Request, a *authorization, u *User, 
 	if err != nil {
 		return err
 	}
-	session.Confidential = a.web
-	_, err = s.conditions(r, u, a.client.app.AppID, to, session)
+	_, err = s.conditions(r, u, a.client.app.AppID, to, a.with(session))
 	return err
 }
 

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"castellan/internal/access"
 	"castellan/internal/arm"
 	"castellan/internal/gate"
 	"castellan/internal/store"
@@ -118,6 +119,9 @@ func (s *Service) serveDevice(v1 bool) func(http.ResponseWriter, *http.Request, 
 		if err := s.readWish(a); err != nil {
 			return err
 		}
+		if a.demand, err = s.readDemand(a.form.Get("claims")); err != nil {
+			return err
+		}
 		answer, err := s.beginDevice(r.Context(), a)
 		if err != nil {
 			return err
@@ -158,7 +162,7 @@ func (s *Service) beginDevice(ctx context.Context, a *asking) (map[string]any, e
 	now, user := s.Now(), newUserCode()
 	g := grant{
 		Class: deviceGrant, Client: c.app.AppID, Family: arm.NewUUID(), Resource: a.wish.resource, Scope: strings.Join(a.wish.scopes, " "),
-		State: pending, Issued: now, Expires: now.Add(deviceLife), UserCode: grantKey("user code", user),
+		State: pending, Demand: a.demand, Issued: now, Expires: now.Add(deviceLife), UserCode: grantKey("user code", user),
 	}
 	if a.tenant != nil {
 		g.Tenant = a.tenant.ID
@@ -251,6 +255,12 @@ func (s *Service) waiting(tx *store.Tx, code string) (g keyedGrant, ok bool, err
 	return g, ok && g.State == pending && s.Now().Before(g.Expires), err
 }
 
+// by is the device's sign-in as a person's session makes it.
+func (g keyedGrant) by(session grant) grant {
+	session.DeviceCode, session.Kind, session.Demand = true, access.Native, g.Demand
+	return session
+}
+
 // settle writes what the person at the sign-in page decided about a device.
 func (s *Service) settle(ctx context.Context, code string, u *User, yes bool, session grant) error {
 	return s.DB.Do(ctx, func(tx *store.Tx) error {
@@ -264,7 +274,7 @@ func (s *Service) settle(ctx context.Context, code string, u *User, yes bool, se
 		g.State = declined
 		if yes {
 			g.State, g.Tenant, g.User, g.Epoch = approved, u.Tenant, u.ID, u.Epoch
-			g.Proofs, g.DeviceCode = session.Proofs, true
+			g.Proofs, g.DeviceCode, g.Kind = session.Proofs, true, access.Native
 		}
 		if err := tx.Delete(userCodes, g.UserCode); err != nil {
 			return err

@@ -47,13 +47,25 @@ type grant struct {
 	Challenge             string // PKCE, S256
 	Nonce                 string
 	Confidential          bool          // only the client with its credential may use it
+	Kind                  access.Client // the kind of client that the person signed in with
 	Proofs                access.Proofs // what the person showed in this sign-in
 	Issued, Expires, Used time.Time
 	State                 deviceState // of device codes
 	UserCode              string      // hash of a device code's user code
 	DeviceCode            bool        // the sign-in began with a device code
 	SPA                   string      // origin of the page that the code was given to, if its client is one
-	CP1                   bool        // the client can answer claims challenges (xms_cc)
+	Demand                demand      // what codes and device codes were asked for
+}
+
+// kind is the kind of client that a person signed in with.
+func (g grant) kind() access.Client {
+	switch {
+	case g.Kind != "":
+		return g.Kind
+	case g.Confidential: // rows of old say no more
+		return access.Browser
+	}
+	return access.Native
 }
 
 // keyedGrant is a grant with the key that it lies under.

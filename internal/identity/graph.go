@@ -297,7 +297,7 @@ func (s *Service) refuseGraph(w http.ResponseWriter, r *http.Request, err error)
 	}
 	switch status {
 	case http.StatusUnauthorized:
-		w.Header().Set("WWW-Authenticate", `Bearer realm="", authorization_uri="`+s.Site.Base()+`/common/oauth2/authorize", client_id="00000003-0000-0000-c000-000000000000"`)
+		w.Header().Set("WWW-Authenticate", `Bearer realm="", authorization_uri="`+s.Site.Base()+`/common/oauth2/authorize", client_id="00000003-0000-0000-c000-000000000000"`+gate.Challenge(err))
 	case http.StatusForbidden:
 		message = "Insufficient privileges to complete the operation. " + message
 	case http.StatusConflict:

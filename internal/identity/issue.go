@@ -33,6 +33,9 @@ type subject struct {
 	how      string
 	proofs   access.Proofs // of a person
 	device   bool          // the person signed in with a device code
+	kind     access.Client // that the person signed in with
+	contexts []string      // authentication contexts that the policies let the person into
+	cp1      bool          // the client can answer claims challenges
 	public   bool          // the client showed no credential
 	loan     string        // the token is dead when this loan is over
 	sandbox  string        // the token is good out of this sandbox alone
@@ -79,8 +82,10 @@ func shownProofs(words []string) (p access.Proofs) {
 // token is bound to.
 const sandboxClaim = "castellan/sandbox"
 
-// accessToken makes an access token. sid, evd and epc are the platform's own:
-// by them a token dies with the sign-in, credential or password that it came from.
+// accessToken makes an access token. sid, evd and epc are the platform's own: by
+// them a token dies with the sign-in, credential or password that it came from;
+// so are shown, clk and dvc, by which policies judge each call as they judged the
+// sign-in.
 func (s *Service) accessToken(sub subject, to api) (string, time.Time, error) {
 	now := s.Now()
 	exp := now.Add(s.lifeOf(sub.tenant(), to)).Truncate(time.Second)
@@ -92,6 +97,9 @@ func (s *Service) accessToken(sub subject, to api) (string, time.Time, error) {
 		object = principalClaims(m, sub)
 	}
 	tenant := m["tid"].(string)
+	if sub.cp1 {
+		m["xms_cc"] = []string{capabilityCP1}
+	}
 	if sub.loan != "" {
 		m["loan"] = sub.loan
 	}
@@ -129,8 +137,12 @@ func userClaims(m map[string]any, sub subject, to api) string {
 	m["tid"], m["sub"], m["idtyp"] = u.Tenant, pairwise(u.ID, to.audience), "user"
 	m["name"], m["scp"], m["sid"], m["epc"], m["amr"] = u.Name, sub.scp, sub.family, u.Epoch, sub.proofs.AMR()
 	m["shown"] = shownText(sub.proofs)
+	m["clk"] = string(sub.kind)
 	if sub.device {
 		m["dvc"] = true
+	}
+	if len(sub.contexts) > 0 {
+		m["acrs"] = sub.contexts
 	}
 	if to.v1 {
 		m["upn"], m["unique_name"] = u.UPN, u.UPN

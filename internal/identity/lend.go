@@ -113,7 +113,7 @@ func (s *Service) LentToken(ctx context.Context, g gate.Grant, audience string) 
 	if e.verdict, err = s.lendingConditions(u, l, to); err != nil {
 		return "", time.Time{}, "", err
 	}
-	sub := subject{user: u, client: jobsApp, family: l.SignIn.Family, proofs: shownProofs(l.SignIn.Shown), how: "certificate", loan: l.ID, sandbox: l.Sandbox}
+	sub := subject{user: u, client: jobsApp, family: l.SignIn.Family, proofs: shownProofs(l.SignIn.Shown), kind: access.Client(l.SignIn.Client), device: l.SignIn.DeviceCode, how: "certificate", loan: l.ID, sandbox: l.Sandbox}
 	token, expires, err = s.accessToken(sub, to)
 	return token, expires, jobsApp, err
 }
@@ -123,10 +123,13 @@ func (s *Service) LentToken(ctx context.Context, g gate.Grant, audience string) 
 // submitted the job: nobody is there to show more.
 func (s *Service) lendingConditions(u *User, l Loan, to api) (access.Verdict, error) {
 	f := s.factsOf(u)
-	f.App, f.Resource, f.Client, f.Proofs = jobsApp, to.app, access.Native, shownProofs(l.SignIn.Shown)
+	f.App, f.Resource, f.Client, f.DeviceCode, f.Proofs = jobsApp, to.app, access.Client(l.SignIn.Client), l.SignIn.DeviceCode, shownProofs(l.SignIn.Shown)
+	if f.Client == "" {
+		f.Client = access.Native // jobs of old don't say
+	}
 	f.Address, _ = netip.ParseAddr(l.SignIn.Address) // policies take one that is not known for any
 	v := s.rulesOf(u.Tenant).Decide(f, s.Now())
-	if err := unmet(v); err != nil {
+	if err := unmet(v, demand{}); err != nil {
 		return v, &arm.Error{Code: arm.Forbidden, Message: "Conditional Access does not allow the job a token of " + u.UPN + ": " + problemOf(err).description(), Err: err}
 	}
 	return v, nil

@@ -28,6 +28,7 @@ type asking struct {
 	tenant  *Tenant // nil where the path says common or organizations
 	client  client
 	wish    wish
+	demand  demand
 	v1      bool // of the endpoint
 	arrived time.Time
 }
@@ -84,6 +85,9 @@ func (s *Service) serveToken(v1 bool) func(http.ResponseWriter, *http.Request, g
 		}
 		s.allowOrigin(w, r, a.form.Get("client_id"))
 		if a.tenant, err = s.tenantNamed(v["tenant"]); err != nil {
+			return err
+		}
+		if a.demand, err = s.readDemand(a.form.Get("claims")); err != nil {
 			return err
 		}
 		answer, err := s.give(r.Context(), a)
@@ -169,7 +173,10 @@ func (s *Service) giveClient(ctx context.Context, a *asking) (_ map[string]any, 
 		return nil, err
 	}
 	e.resource = target.audience
-	sub := subject{sp: p, client: p.AppID, evidence: a.client.evidence, how: a.client.how}
+	if a.demand.MFA || len(a.demand.Contexts) > 0 {
+		return nil, badClaims("an application signs in as itself, so no token of it can show what the claims amr and acrs ask of people")
+	}
+	sub := subject{sp: p, client: p.AppID, evidence: a.client.evidence, how: a.client.how, cp1: a.demand.CP1}
 	if err := s.DB.View(ctx, func(tx *store.Tx) (err error) {
 		sub.roles, err = s.rolesAt(tx, p.Tenant, target.app, sub)
 		return err
@@ -300,7 +307,8 @@ func (s *Service) person(ctx context.Context, e *signIn, a *asking, g grant, use
 	next := g
 	next.Class, next.Used, next.Issued, next.Expires = refreshGrant, time.Time{}, s.Now(), s.Now().Add(refreshLife)
 	next.Resource, next.Scope = resource, strings.Join(scopes, " ")
-	next.Challenge, next.Redirect, next.State, next.UserCode = "", "", "", ""
+	next.Challenge, next.Redirect, next.State, next.UserCode, next.Demand = "", "", "", "", demand{}
+	g.Demand = g.Demand.and(a.demand)
 	if g.SPA != "" {
 		next.Expires = s.Now().Add(spaLife)
 	}
@@ -322,6 +330,7 @@ func (s *Service) person(ctx context.Context, e *signIn, a *asking, g grant, use
 		if sub, err = s.entitle(tx, a, g, u, target, scopes); err != nil {
 			return err
 		}
+		sub.contexts = e.verdict.Contexts
 		refresh, err = newGrant(tx, next)
 		return err
 	})
@@ -348,7 +357,7 @@ func (s *Service) person(ctx context.Context, e *signIn, a *asking, g grant, use
 // entitle is what the person's token for an API will say of permissions, once
 // the client may act for them there and they may use both.
 func (s *Service) entitle(tx *store.Tx, a *asking, g grant, u *User, to api, scopes []string) (sub subject, err error) {
-	sub = subject{user: u, client: a.client.app.AppID, family: g.Family, proofs: g.Proofs, device: g.DeviceCode, public: a.client.evidence == ""}
+	sub = subject{user: u, client: a.client.app.AppID, family: g.Family, proofs: g.Proofs, device: g.DeviceCode, kind: g.kind(), cp1: g.Demand.CP1, public: a.client.evidence == ""}
 	if _, err := s.rolesAt(tx, g.Tenant, sub.client, sub); err != nil {
 		return sub, err
 	}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -24,8 +25,13 @@ type verified struct {
 	audience, family, evidence string
 	epoch                      int
 	amr, shown                 []string
+	proofs                     access.Proofs // which shown tells
 	loan, sandbox              string
-	device                     bool // signed in with a device code
+	device                     bool          // signed in with a device code
+	kind                       access.Client // signed in with
+	contexts                   []string      // authentication contexts
+	cp1                        bool          // the client can answer claims challenges
+	issued                     time.Time
 	scp                        []string
 }
 
@@ -78,9 +84,19 @@ func (s *Service) VerifyToken(ctx context.Context, raw string, audiences []strin
 	}
 	c, err := s.living(v)
 	if err != nil {
-		return arm.Caller{}, refuseToken(err)
+		return arm.Caller{}, s.challenge(v, err)
 	}
 	return c, nil
+}
+
+// challenge words why a token that was good is so no more. A client that can
+// answer is told to get a newer one, at which all that holds now is asked.
+func (s *Service) challenge(v *verified, err error) error {
+	if !v.cp1 {
+		return refuseToken(err)
+	}
+	newer := map[string]any{"nbf": map[string]any{"essential": true, "value": strconv.FormatInt(s.Now().Unix(), 10)}}
+	return &arm.Error{Code: arm.Unauthenticated, Message: "The access token is no longer good: its sign-in was ended, or a policy now wants another.", Claims: claimsText(newer), Err: err}
 }
 
 // open verifies a token, or remembers that it did.
@@ -117,6 +133,10 @@ func (s *Service) read(raw string, now time.Time) (*verified, error) {
 	v := &verified{
 		key: key, expires: exp, tenant: text(m, "tid"), object: text(m, "oid"), audience: text(m, "aud"),
 		family: text(m, "sid"), evidence: text(m, "evd"), epoch: number(m, "epc"), amr: texts(m, "amr"), shown: texts(m, "shown"), device: m["dvc"] == true, scp: strings.Fields(text(m, "scp")),
+		kind: access.Client(text(m, "clk")), contexts: texts(m, "acrs"), cp1: slices.Contains(texts(m, "xms_cc"), capabilityCP1), issued: time.Unix(int64(number(m, "iat")), 0),
+	}
+	if v.proofs = shownProofs(v.shown); v.kind == "" {
+		v.kind = access.Native
 	}
 	v.loan = text(m, "loan")
 	if bound, ok := m["cnf"]; ok {
@@ -157,7 +177,7 @@ func (s *Service) living(v *verified) (arm.Caller, error) {
 		c.Kind, c.Name, c.Groups = arm.User, u.UPN, s.index.groupsOf(u.ID)
 		c.Scopes = v.scp
 		if v.loan == "" { // what is lent is not lent on
-			c.SignIn = arm.SignIn{Family: v.family, Epoch: v.epoch, Shown: v.shown}
+			c.SignIn = arm.SignIn{Family: v.family, Epoch: v.epoch, Shown: v.shown, Client: string(v.kind), DeviceCode: v.device}
 		}
 		return c, nil
 	}
@@ -240,27 +260,36 @@ func (s *Service) Bearer(audiences ...string) func(*http.Request) (arm.Caller, e
 		if at := addressOf(r); err == nil && c.SignIn.Family != "" && at.IsValid() {
 			c.SignIn.Address = at.String()
 		}
-		if err == nil && s.forbidden(r, raw, c) {
-			return arm.Caller{}, refuseToken(badToken("a Conditional Access policy now forbids it"))
+		if err == nil {
+			err = s.judged(r, raw, c)
 		}
-		return c, err
+		if err != nil {
+			return arm.Caller{}, err
+		}
+		return c, nil
 	}
 }
 
-// forbidden reports whether a policy now blocks a person who has a good token:
-// every call is judged by the policies of this moment and the address that it
-// comes from. What is lent to a job was judged when it was lent.
-func (s *Service) forbidden(r *http.Request, raw string, c arm.Caller) bool {
+// judged refuses a person with a good token whom a policy now keeps out: every
+// call is judged by the policies of this moment, the address that it comes from,
+// and all else as it was at the sign-in. What is lent to a job was judged when it
+// was lent.
+func (s *Service) judged(r *http.Request, raw string, c arm.Caller) error {
 	rules, u := s.rulesOf(c.Tenant), s.index.user(c.Object)
 	if rules == nil || u == nil || c.SignIn.Family == "" {
-		return false
+		return nil
 	}
-	v, err := s.open(raw, s.Now())
+	now := s.Now()
+	v, err := s.open(raw, now)
 	if err != nil {
-		return true
+		return refuseToken(err)
 	}
 	to, _ := s.api(c.Tenant, v.audience)
 	f := s.factsOf(u)
-	f.App, f.Resource, f.Address, f.Client = fold(c.App), to.app, addressOf(r), access.Native
-	return rules.Forbids(f) != ""
+	f.App, f.Resource, f.Address, f.Client, f.DeviceCode = fold(c.App), to.app, addressOf(r), v.kind, v.device
+	f.Contexts, f.Issued, f.Proofs = v.contexts, v.issued, v.proofs
+	if id := rules.Unmet(f, now); id != "" {
+		return s.challenge(v, badToken("the Conditional Access policy "+id+" now forbids it"))
+	}
+	return nil
 }

@@ -11,7 +11,7 @@ import (
 func Challenging(challenge func(*http.Request) string) func(http.ResponseWriter, *http.Request, error) {
 	return func(w http.ResponseWriter, r *http.Request, err error) {
 		if gate.Status(err) == http.StatusUnauthorized {
-			w.Header().Set("WWW-Authenticate", challenge(r)+`, error="invalid_token", error_description="The access token is missing, expired, or not for this service."`)
+			w.Header().Set("WWW-Authenticate", challenge(r)+gate.TokenError(err))
 		}
 		gate.RefuseARM(w, r, err)
 	}

@@ -54,7 +54,7 @@ func (s *Service) tenant(r *http.Request) string {
 func (s *Service) refuse(w http.ResponseWriter, r *http.Request, err error) {
 	status := gate.Status(err)
 	if status == http.StatusUnauthorized {
-		w.Header().Set("WWW-Authenticate", `Bearer authorization_uri="`+s.Site.Base()+"/"+s.tenant(r)+`", error="invalid_token", error_description="The access token is missing, expired, or not for this service."`)
+		w.Header().Set("WWW-Authenticate", `Bearer authorization_uri="`+s.Site.Base()+"/"+s.tenant(r)+`"`+gate.TokenError(err))
 	}
 	if !isMLflow(r) {
 		gate.RefuseARM(w, r, err)

@@ -99,7 +99,7 @@ func (s *Service) refuse(w http.ResponseWriter, r *http.Request, err error) {
 	status := gate.Status(err)
 	if status == http.StatusUnauthorized {
 		code = "Unauthorized"
-		w.Header().Set("WWW-Authenticate", `Bearer authorization="`+s.Site.Base()+"/"+s.tenant(r)+`", resource="https://`+s.Site.VaultSuffix()+`"`)
+		w.Header().Set("WWW-Authenticate", `Bearer authorization="`+s.Site.Base()+"/"+s.tenant(r)+`", resource="https://`+s.Site.VaultSuffix()+`"`+gate.Challenge(err))
 	}
 	body := map[string]any{"code": code, "message": message}
 	if inner != "" {
