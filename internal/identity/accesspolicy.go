@@ -11,7 +11,7 @@ import (
 	"castellan/internal/store"
 )
 
-// Conditional Access lies in two tables under tenant|id.
+// Policies and locations lie in two tables under tenant|id.
 const (
 	policyTable   = "access_policies"
 	locationTable = "access_locations"
@@ -72,7 +72,7 @@ type conditionApps struct {
 	Include  []string `json:"includeApplications"`
 	Exclude  []string `json:"excludeApplications"`
 	Actions  any      `json:"includeUserActions,omitempty"`
-	Contexts any      `json:"includeAuthenticationContextClassReferences,omitempty"`
+	Contexts []string `json:"includeAuthenticationContextClassReferences"`
 	Filter   any      `json:"applicationFilter,omitempty"`
 	Global   any      `json:"globalSecureAccess,omitempty"`
 	Networks any      `json:"networkAccess,omitempty"`
@@ -156,7 +156,7 @@ func (b *policyBody) unsupported() error {
 		{c.Workloads, "conditions.clientApplications", "policies hold people; what an application may do is said by its roles"},
 		{c.SignInRisk, "conditions.signInRiskLevels", risk}, {c.UserRisk, "conditions.userRiskLevels", risk}, {c.AppRisk, "conditions.servicePrincipalRiskLevels", risk}, {c.Insider, "conditions.insiderRiskLevels", risk},
 		{u.IncludeGuests, "conditions.users.includeGuestsOrExternalUsers", "there are no guests"}, {u.ExcludeGuests, "conditions.users.excludeGuestsOrExternalUsers", "there are no guests"},
-		{a.Actions, "conditions.applications.includeUserActions", "policies hold sign-ins to applications only"}, {a.Contexts, "conditions.applications.includeAuthenticationContextClassReferences", "there are no authentication contexts"},
+		{a.Actions, "conditions.applications.includeUserActions", "policies hold sign-ins to applications only"},
 		{a.Filter, "conditions.applications.applicationFilter", "applications have no attributes to filter by"}, {a.Global, "conditions.applications.globalSecureAccess", "there is no such network"}, {a.Networks, "conditions.applications.networkAccess", "there is no such network"},
 	} {
 		if wished(x.v) {
@@ -263,8 +263,11 @@ func (b *policyBody) apps(p *access.Policy) (err error) {
 	if p.ExcludeApps, err = idsIn("conditions.applications.excludeApplications", a.Exclude); err != nil {
 		return err
 	}
-	if len(p.IncludeApps) == 0 {
-		return arm.Errorf(arm.BadRequest, "conditions.applications includes nothing; name app ids, or All or None.")
+	if p.Contexts = a.Contexts; len(p.Contexts) > 0 && len(p.IncludeApps)+len(p.ExcludeApps) > 0 {
+		return arm.Errorf(arm.BadRequest, "conditions.applications names applications and authentication contexts; a policy is about one or the other.")
+	}
+	if len(p.IncludeApps)+len(p.Contexts) == 0 {
+		return arm.Errorf(arm.BadRequest, "conditions.applications includes nothing; name app ids, or All or None, or authentication contexts.")
 	}
 	return nil
 }
@@ -465,7 +468,15 @@ func loadRules(tx *store.Tx, tenant string) (*access.Rules, error) {
 		}
 		locations = append(locations, l)
 	}
-	return access.Compile(policies, locations), nil
+	known, err := store.ScanJSON[*contextRow](tx, contextTable, tenant+"|", "", 0)
+	if err != nil {
+		return nil, err
+	}
+	var contexts []string
+	for _, r := range known {
+		contexts = append(contexts, r.ID)
+	}
+	return access.Compile(policies, locations, contexts...), nil
 }
 
 // loadAccess reads the policies of all tenants.

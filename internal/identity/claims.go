@@ -167,12 +167,6 @@ func readWanted(v any) (w wanted, err error) {
 	return w, nil
 }
 
-// isContext reports whether v is the id of an authentication context.
-func isContext(v string) bool {
-	n, err := strconv.Atoi(strings.TrimPrefix(v, "c"))
-	return err == nil && 1 <= n && n <= 99 && v == "c"+strconv.Itoa(n)
-}
-
 // claimsText is a claims request for an access token, as clients send it.
 func claimsText(claims map[string]any) string {
 	b, err := json.Marshal(map[string]any{"access_token": claims})

@@ -63,6 +63,7 @@ func (s *Service) Graph() *gate.Plane {
 		s.ldapDoors(),
 		s.linkDoors(),
 		s.accessDoors(),
+		s.contextDoors(),
 		s.signInDoors(),
 	} {
 		p.Routes = append(p.Routes, more...)

@@ -270,6 +270,15 @@ func (s *Service) namesOf(tx *store.Tx, tenant string, p access.Policy) error {
 			return arm.Errorf(arm.BadRequest, "There is no named location with the id %s.", id)
 		}
 	}
+	for _, id := range p.Contexts {
+		v, err := tx.Get(contextTable, tenant+"|"+id)
+		if err != nil {
+			return err
+		}
+		if v == nil {
+			return arm.Errorf(arm.BadRequest, "There is no authentication context with the id %s; make it first.", printable(id))
+		}
+	}
 	return s.appsOf(tx, tenant, p)
 }
 
