@@ -101,26 +101,29 @@ func (s *Service) serveToken(v1 bool) func(http.ResponseWriter, *http.Request, g
 	}
 }
 
+// grantTypes are the grants of the token endpoint, by the names that clients ask
+// by; the device code's has two.
+var grantTypes = map[string]func(*Service, context.Context, *asking) (map[string]any, error){
+	"client_credentials": (*Service).giveClient,
+	"authorization_code": (*Service).giveCode,
+	"refresh_token":      (*Service).giveRefresh,
+	"device_code":        (*Service).giveDevice,
+	"urn:ietf:params:oauth:grant-type:device_code": (*Service).giveDevice,
+	behalfGrant: (*Service).giveBehalf,
+	"password":  (*Service).givePassword,
+}
+
 // give answers a token request by its grant.
 func (s *Service) give(ctx context.Context, a *asking) (map[string]any, error) {
-	switch g := a.form.Get("grant_type"); g {
-	case "client_credentials":
-		return s.giveClient(ctx, a)
-	case "authorization_code":
-		return s.giveCode(ctx, a)
-	case "refresh_token":
-		return s.giveRefresh(ctx, a)
-	case "device_code", "urn:ietf:params:oauth:grant-type:device_code":
-		return s.giveDevice(ctx, a)
-	case behalfGrant:
-		return s.giveBehalf(ctx, a)
-	case "":
+	name := a.form.Get("grant_type")
+	if name == "" {
 		return nil, problemf(900144, "invalid_request", "The request body must contain the following parameter: 'grant_type'.")
-	case "password":
-		return s.givePassword(ctx, a)
-	default:
-		return nil, problemf(70003, "unsupported_grant_type", "The app requested an unsupported grant type '%s'.", printable(g))
 	}
+	g := grantTypes[name]
+	if g == nil {
+		return nil, problemf(70003, "unsupported_grant_type", "The app requested an unsupported grant type '%s'.", printable(name))
+	}
+	return g(s, ctx, a)
 }
 
 // readWish fills in the wish: v1's resource, or v2's scope.
