@@ -31,6 +31,7 @@ type principal struct {
 type world struct {
 	ARM            string            `json:"armEndpoint"`
 	Login          string            `json:"loginEndpoint"`
+	Graph          string            `json:"graphEndpoint"`
 	TenantID       string            `json:"tenantId"`
 	SubscriptionID string            `json:"subscriptionId"`
 	Location       string            `json:"location"`
@@ -76,6 +77,7 @@ func main() {
 		Retry: policy.RetryOptions{MaxRetries: 1, RetryDelay: 100 * time.Millisecond},
 	}
 	if r.identity() && r.resources() {
+		r.continuous()
 		r.storage()
 		r.vault()
 		r.ml()

@@ -1,6 +1,11 @@
 """A person at the sign-in page: fills in the forms that the page shows, as a browser does."""
 
+import base64
+import hmac
 import html.parser
+import re
+import struct
+import time
 import urllib.parse
 
 import requests
@@ -28,14 +33,22 @@ class Forms(html.parser.HTMLParser):
             self.text.append(data.strip())
 
 
+def one_time_code(key):
+    """What an authenticator app shows now (RFC 6238)."""
+    mac = hmac.digest(base64.b32decode(key), struct.pack(">Q", int(time.time()) // 30), "sha1")
+    at = mac[-1] & 15
+    return f"{(struct.unpack('>I', mac[at:at + 4])[0] & 0x7FFFFFFF) % 10**6:06}"
+
+
 class Person:
-    """One person with a browser of their own."""
+    """One person with a browser of their own, who adds an authenticator app where the pages ask for one."""
 
     def __init__(self, name, password, new_password):
         self.name, self.password, self.new_password = name, password, new_password
+        self.recovery = []  # codes that stand in for the app's, each good once
         self.browser = requests.Session()
 
-    def enter(self, url, code, steps=8):
+    def enter(self, url, code, steps=12):
         """Opens the page and goes on until it shows no more form; the last page's text."""
         page = self.browser.get(url, timeout=30)
         for _ in range(steps):
@@ -43,10 +56,37 @@ class Person:
             forms.feed(page.text)
             if forms.action is None:
                 return " ".join(forms.text)
-            if not page.ok:
-                raise AssertionError(f"{page.status_code} {' '.join(forms.text)}")
-            page = self.browser.post(urllib.parse.urljoin(page.url, forms.action), data=self.fill(forms, code), timeout=30)
+            page = self.answer(page, forms, code)
         raise AssertionError(f"the page still asks after {steps} steps: {' '.join(forms.text)[-300:]}")
+
+    def sign_in(self, url, steps=12):
+        """Goes on until the browser is sent to a program on this machine; what it is sent there with."""
+        page = self.browser.get(url, timeout=30, allow_redirects=False)
+        for _ in range(steps):
+            to = page.headers.get("Location", "")
+            if to.startswith("http://localhost"):
+                return dict(urllib.parse.parse_qsl(urllib.parse.urlsplit(to).query))
+            if to:
+                page = self.browser.get(urllib.parse.urljoin(page.url, to), timeout=30, allow_redirects=False)
+                continue
+            forms = Forms()
+            forms.feed(page.text)
+            if forms.action is None:
+                raise AssertionError(f"{page.status_code} {' '.join(forms.text)[-300:]}")
+            page = self.answer(page, forms, "", allow_redirects=False)
+        raise AssertionError(f"the pages still ask after {steps} steps")
+
+    def answer(self, page, forms, code, **how):
+        """Sends the page's form."""
+        if not page.ok:
+            raise AssertionError(f"{page.status_code} {' '.join(forms.text)}")
+        self.recovery = re.findall(r"<li><code>([A-Z0-9-]+)</code></li>", page.text) or self.recovery
+        key = re.search(r'<code class="key">([A-Z2-7 ]+)</code>', page.text)
+        if key:
+            code = one_time_code(key[1].replace(" ", ""))
+        elif forms.action.endswith("/common/factor"):
+            code = self.recovery.pop()
+        return self.browser.post(urllib.parse.urljoin(page.url, forms.action), data=self.fill(forms, code), timeout=30, **how)
 
     def fill(self, forms, code):
         """What this person types into the fields that a person sees."""
@@ -62,7 +102,7 @@ class Person:
             if len(passwords) == 3:
                 out[passwords[0]] = self.password
             self.password = self.new_password
-        if forms.buttons and forms.buttons[0][0]:  # a person takes the first
-            name, value = forms.buttons[0]
+        if forms.buttons and forms.buttons[0][0]:  # a person takes the first, but for a passkey, which needs a device
+            name, value = next((b for b in forms.buttons if b[1] == "app"), forms.buttons[0])
             out[name] = value
         return out
