@@ -3,6 +3,8 @@ package access
 import (
 	"net/netip"
 	"slices"
+	"strconv"
+	"strings"
 	"time"
 )
 
@@ -85,6 +87,12 @@ type NamedLocation struct {
 func (l NamedLocation) Holds(a netip.Addr) bool {
 	a = a.Unmap().WithZone("")
 	return a.IsValid() && slices.ContainsFunc(l.Ranges, func(p netip.Prefix) bool { return p.Contains(a) })
+}
+
+// IsContext reports whether v is the id of an authentication context: c1 to c99.
+func IsContext(v string) bool {
+	n, err := strconv.Atoi(strings.TrimPrefix(v, "c"))
+	return err == nil && 1 <= n && n <= 99 && v == "c"+strconv.Itoa(n)
 }
 
 // Facts are what is known of one sign-in or call of a person.

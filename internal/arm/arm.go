@@ -81,6 +81,7 @@ type Caller struct {
 	Name   string   // for people to read in the audit log; nothing is decided by it
 	Groups []string // object ids of all groups, also by nesting
 	AMR    []string // how the caller signed in (RFC 8176)
+	ACRS   []string // authentication contexts that the caller's token is of
 	Token  string   // which class of credential was shown: access, run, sharedkey, sas, system
 	Scopes []string // what the client App may do for a person (scp); only the directory looks at them
 	Lease  *Lease   // what the credential itself grants; nil for whoever roles decide for

@@ -1,7 +1,9 @@
 package governance
 
 import (
+	"encoding/json"
 	"net/http"
+	"net/url"
 	"strings"
 	"time"
 
@@ -9,16 +11,23 @@ import (
 	"castellan/internal/store"
 )
 
-// errFactors asks for a sign-in with more factors, as Azure does: what to ask
-// the sign-in for stands behind &claims= in the message.
-var errFactors = &arm.Error{Code: "RoleAssignmentRequestAcrsValidationFailed", Status: http.StatusBadRequest, Claims: factorsClaims,
-	Message: "The role management policy wants multi-factor authentication, which the token does not show. Sign in again with the claims: &claims=" + factorsEscaped}
-
-// factorsClaims is the claims request for a token that shows two kinds of factors.
-const (
-	factorsClaims  = `{"access_token":{"amr":{"essential":true,"values":["mfa"]}}}`
-	factorsEscaped = `%7B%22access_token%22%3A%7B%22amr%22%3A%7B%22essential%22%3Atrue%2C%22values%22%3A%5B%22mfa%22%5D%7D%7D%7D`
-)
+// stepUp asks for a sign-in with more factors, or in an authentication context,
+// as Azure does: what to ask the sign-in for stands behind &claims= in the message.
+func stepUp(mfa bool, contexts []string) error {
+	want := map[string]any{}
+	if mfa {
+		want["amr"] = map[string]any{"essential": true, "values": []string{"mfa"}}
+	}
+	if len(contexts) > 0 {
+		want["acrs"] = map[string]any{"essential": true, "values": contexts}
+	}
+	claims, err := json.Marshal(map[string]any{"access_token": want})
+	if err != nil {
+		return err
+	}
+	return &arm.Error{Code: "RoleAssignmentRequestAcrsValidationFailed", Status: http.StatusBadRequest, Claims: string(claims),
+		Message: "The role management policy wants multi-factor authentication or an authentication context, which the token does not show. Sign in again with the claims: &claims=" + url.QueryEscape(string(claims))}
+}
 
 // ownRequest is what people do with their own eligibilities. The gate let them
 // in without a role, so that everything is held here against who they are.

@@ -40,6 +40,7 @@ type policy struct {
 	Enable     map[string][]string   `json:"enable"` // by target
 	Expire     map[string]expiryRule `json:"expire"` // by target
 	Approval   approvalRule          `json:"approval"`
+	Context    string                `json:"context,omitempty"` // authentication context that activating wants; "" wants none
 	ModifiedOn time.Time             `json:"modifiedOn,omitzero"`
 	ModifiedBy string                `json:"modifiedBy,omitempty"`
 }
@@ -111,6 +112,7 @@ func (s *Service) policyNamed(tx *store.Tx, scope arm.ID, name string) (*policy,
 // evidence is what a request shows, for rules to look at.
 type evidence struct {
 	mfa            bool
+	contexts       []string
 	reason         string
 	ticket, system string
 	window         window
@@ -128,6 +130,9 @@ func (p *policy) failed(target string, e evidence) (out []string) {
 		case ask == askMFA && !e.mfa:
 			out = append(out, "MfaRule")
 		}
+	}
+	if target == userAssignment && p.Context != "" && !slices.Contains(e.contexts, p.Context) {
+		out = append(out, "AcrsRule")
 	}
 	if !p.Expire[target].allows(e.window) {
 		out = append(out, "ExpirationRule")
@@ -157,19 +162,23 @@ func (r approvalRule) names(c arm.Caller) bool {
 }
 
 // hold fails if one of the policies is not satisfied, with everything that is
-// missing; that the caller must show more factors is said on its own, since it
-// can be mended by signing in.
+// missing; what can be mended by signing in is said on its own.
 func hold(ps []*policy, target string, e evidence) error {
-	var missing []string
+	var missing, contexts []string
+	mend := true
 	for _, p := range ps {
 		for _, f := range p.failed(target, e) {
+			mend = mend && (f == "MfaRule" || f == "AcrsRule")
+			if f == "AcrsRule" && !slices.Contains(contexts, p.Context) {
+				contexts = append(contexts, p.Context)
+			}
 			if !slices.Contains(missing, f) {
 				missing = append(missing, f)
 			}
 		}
 	}
-	if slices.Equal(missing, []string{"MfaRule"}) {
-		return errFactors
+	if mend && len(missing) > 0 {
+		return stepUp(slices.Contains(missing, "MfaRule"), contexts)
 	}
 	if len(missing) > 0 {
 		return arm.Errorf("RoleAssignmentRequestPolicyValidationFailed", `The following policy rules failed: ["%s"]. The role management policy of the role at this scope says what is needed.`, strings.Join(missing, `","`))

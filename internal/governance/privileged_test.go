@@ -331,6 +331,40 @@ func TestActivationWantsFactors(t *testing.T) {
 	}
 }
 
+// A policy that wants an authentication context is satisfied by a token of that
+// one alone; with it and more factors wanted, the claims ask for both.
+func TestActivationWantsAnAuthenticationContext(t *testing.T) {
+	w := eligibleWorld(t)
+	rule := func(on bool) string {
+		return fmt.Sprintf(`{"id":"AuthenticationContext_EndUser_Assignment","ruleType":"RoleManagementPolicyAuthenticationContextRule","isEnabled":%v,"claimValue":"c3"}`, on)
+	}
+	w.rules(rg1, "Contributor", rule(true)+","+enablement(`"Justification","MultiFactorAuthentication"`))
+	body := w.ask("SelfActivate", "Contributor", nora, "PT1H")
+	for _, x := range []struct{ shows, asks string }{
+		{"", "%7B%22access_token%22%3A%7B%22acrs%22%3A%7B%22essential%22%3Atrue%2C%22values%22%3A%5B%22c3%22%5D%7D%2C%22amr%22"},
+		{" mfa", "%7B%22access_token%22%3A%7B%22acrs%22%3A%7B%22essential%22%3Atrue%2C%22values%22%3A%5B%22c3%22%5D%7D%7D%7D"},
+		{" mfa c1 c33 C3", "%22c3%22"},
+		{" c3", "%22mfa%22"},
+	} {
+		got := w.do(nora+x.shows, "PUT", activePath(rg1, 1), body, 400)
+		if code(got) != "RoleAssignmentRequestAcrsValidationFailed" || !strings.Contains(fmt.Sprint(got), "&claims=") || !strings.Contains(fmt.Sprint(got), x.asks) {
+			t.Errorf("%q: %v, want claims with %s", x.shows, got, x.asks)
+		}
+		if w.mayWrite(nora) {
+			t.Fatalf("%q activated", x.shows)
+		}
+	}
+	w.restart()
+	w.do(nora+" mfa", "PUT", activePath(rg1, 1), body, 400)
+	w.do(nora+" mfa c1 c3", "PUT", activePath(rg1, 1), body, 201)
+	if !w.mayWrite(nora) {
+		t.Error("in the context it is not activated")
+	}
+	w.rules(rg1, "Contributor", rule(false))
+	w.do(nora, "PUT", activePath(rg1, 2), w.ask("SelfDeactivate", "Contributor", nora, ""), 201)
+	w.do(nora+" mfa", "PUT", activePath(rg1, 3), body, 201)
+}
+
 // Every rule of a policy is held for every kind of request that it is about.
 func TestEveryRuleIsHeld(t *testing.T) {
 	full := []string{"justification", `"because"`, "ticketInfo", `{"ticketNumber":"1","ticketSystem":"tickets"}`}
@@ -581,7 +615,9 @@ func TestPolicies(t *testing.T) {
 		{"a rule of another kind", `{"id":"Enablement_EndUser_Assignment","ruleType":"RoleManagementPolicyExpirationRule","maximumDuration":"PT1H"}`, "InvalidRequestContent"},
 		{"an unknown enablement", enablement(`"Retina"`), "InvalidRequestContent"},
 		{"mail", `{"id":"Notification_Admin_Admin_Eligibility","ruleType":"RoleManagementPolicyNotificationRule","notificationType":"Email"}`, "NotSupported"},
-		{"an authentication context", `{"id":"AuthenticationContext_EndUser_Assignment","ruleType":"RoleManagementPolicyAuthenticationContextRule","isEnabled":true,"claimValue":"c1"}`, "NotSupported"},
+		{"no authentication context", `{"id":"AuthenticationContext_EndUser_Assignment","ruleType":"RoleManagementPolicyAuthenticationContextRule","isEnabled":true,"claimValue":""}`, "InvalidRequestContent"},
+		{"an authentication context that can't be", `{"id":"AuthenticationContext_EndUser_Assignment","ruleType":"RoleManagementPolicyAuthenticationContextRule","isEnabled":true,"claimValue":"c100"}`, "InvalidRequestContent"},
+		{"an authentication context for an administrator", `{"id":"AuthenticationContext_Admin_Assignment","ruleType":"RoleManagementPolicyAuthenticationContextRule","isEnabled":true,"claimValue":"c1"}`, "InvalidRequestContent"},
 		{"an activation for ever", `{"id":"Expiration_EndUser_Assignment","ruleType":"RoleManagementPolicyExpirationRule","isExpirationRequired":false,"maximumDuration":"PT8H"}`, "InvalidRequestContent"},
 		{"an activation for a week", `{"id":"Expiration_EndUser_Assignment","ruleType":"RoleManagementPolicyExpirationRule","maximumDuration":"P7D"}`, "InvalidRequestContent"},
 		{"a duration that is none", `{"id":"Expiration_Admin_Assignment","ruleType":"RoleManagementPolicyExpirationRule","maximumDuration":"8 hours"}`, "InvalidRequestContent"},

@@ -57,7 +57,8 @@ type request struct {
 	Until         time.Time  `json:"until,omitzero"` // when it can't be approved any more
 	Review        review     `json:"review,omitzero"`
 
-	mfa bool // whoever asks showed two kinds of factors
+	mfa      bool     // whoever asks showed two kinds of factors
+	contexts []string // authentication contexts that their token is of
 }
 
 // review is what an approver decided.
@@ -163,7 +164,7 @@ func (s *Service) file(tx *store.Tx, q *request, by arm.Caller) (err error) {
 
 // evidence is what q shows for a right in this window.
 func (q *request) evidence(w window) evidence {
-	return evidence{mfa: q.mfa, reason: q.Justification, ticket: q.Ticket, system: q.TicketSystem, window: w}
+	return evidence{mfa: q.mfa, contexts: q.contexts, reason: q.Justification, ticket: q.Ticket, system: q.TicketSystem, window: w}
 }
 
 // started is the state of what q made.

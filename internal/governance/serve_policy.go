@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 
+	"castellan/internal/access"
 	"castellan/internal/arm"
 	"castellan/internal/gate"
 	"castellan/internal/resource"
@@ -48,8 +49,8 @@ type ruleBody struct {
 			} `json:"primaryApprovers"`
 		} `json:"approvalStages"`
 	} `json:"setting"`
-	On    bool   `json:"isEnabled" arm:"only=false"`
-	Claim string `json:"claimValue" arm:"only="`
+	On    bool   `json:"isEnabled"`
+	Claim string `json:"claimValue"`
 
 	N1 any `json:"notificationType"`
 	N2 any `json:"notificationLevel"`
@@ -101,9 +102,22 @@ func (p *policy) changeRule(r ruleBody) error {
 	case strings.EqualFold(r.Kind, approvalRuleOf) && strings.EqualFold(r.ID, "Approval_"+userAssignment):
 		return p.changeApproval(r)
 	case strings.EqualFold(r.Kind, contextRule) && strings.EqualFold(r.ID, "AuthenticationContext_"+userAssignment):
-		return nil // it can only be off
+		return p.changeContext(r)
 	}
 	return badRule(r)
+}
+
+// changeContext takes over which authentication context activating wants. That
+// the tenant has it is not asked: in one that there is not nobody can sign in.
+func (p *policy) changeContext(r ruleBody) error {
+	if p.Context = ""; !r.On {
+		return nil
+	}
+	if !access.IsContext(r.Claim) {
+		return arm.Errorf(arm.InvalidRequest, "claimValue of %s is %q; it must be an authentication context, c1 to c99", r.ID, r.Claim)
+	}
+	p.Context = r.Claim
+	return nil
 }
 
 func badRule(r ruleBody) error {
@@ -364,6 +378,6 @@ func (p *policy) rules() []any {
 		"approvalStages": []any{map[string]any{"approvalStageTimeOutInDays": max(p.Approval.Days, 1), "isApproverJustificationRequired": p.Approval.Reason, "escalationTimeInMinutes": 0, "isEscalationEnabled": false,
 			"primaryApprovers": approvers, "escalationApprovers": nil}},
 	}})
-	add("AuthenticationContext", userAssignment, contextRule, map[string]any{"isEnabled": false, "claimValue": ""})
+	add("AuthenticationContext", userAssignment, contextRule, map[string]any{"isEnabled": p.Context != "", "claimValue": p.Context})
 	return out
 }

@@ -139,7 +139,7 @@ func (s *Service) request(w http.ResponseWriter, r *http.Request, g gate.Grant, 
 	if err != nil {
 		return nil, err
 	}
-	q.mfa = slices.Contains(g.Caller().AMR, "mfa")
+	q.mfa, q.contexts = slices.Contains(g.Caller().AMR, "mfa"), g.Caller().ACRS
 	if q.own() {
 		return q, nil
 	}
@@ -194,11 +194,11 @@ func (s *Service) filing(typ string, act arm.Action, status int, do func(context
 	}
 }
 
-// challenge also tells a client that must show more factors so in the header
+// challenge also tells a client that must sign in for more so in the header
 // from which Azure's clients read what to ask the sign-in for.
 func (s *Service) challenge(w http.ResponseWriter, g gate.Grant, err error) error {
-	if errors.Is(err, errFactors) {
-		w.Header().Set("WWW-Authenticate", `Bearer authorization_uri="`+s.Site.Base()+"/"+g.Caller().Tenant+`"`+gate.Challenge(err))
+	if asks := gate.Challenge(err); asks != "" {
+		w.Header().Set("WWW-Authenticate", `Bearer authorization_uri="`+s.Site.Base()+"/"+g.Caller().Tenant+`"`+asks)
 	}
 	return err
 }

@@ -169,7 +169,7 @@ func (w *world) restart() { w.close(); w.open() }
 func (w *world) who(r *http.Request) (arm.Caller, error) {
 	id := r.Header.Get("x-who")
 	groups, _ := w.people.Groups(nil, "", id)
-	c := arm.Caller{Tenant: tenant, Object: id, Kind: arm.User, Groups: groups, AMR: strings.Fields(r.Header.Get("x-amr"))}
+	c := arm.Caller{Tenant: tenant, Object: id, Kind: arm.User, Groups: groups, AMR: strings.Fields(r.Header.Get("x-amr")), ACRS: strings.Fields(r.Header.Get("x-amr"))}
 	if id == bot {
 		c.Kind = arm.ServicePrincipal
 	}

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"castellan/internal/access"
 	"castellan/internal/arm"
 )
 
@@ -88,7 +89,7 @@ func (s *Service) take(d *demand, where, name string, w wanted) error {
 		d.CP1 = d.CP1 || slices.ContainsFunc(w.values, func(v string) bool { return strings.EqualFold(v, capabilityCP1) })
 	case "acrs":
 		for _, v := range w.values {
-			if !isContext(v) {
+			if !access.IsContext(v) {
 				return badClaims("access_token.acrs has '" + printable(v) + "'; authentication contexts are c1 to c99")
 			}
 		}

@@ -45,9 +45,12 @@ func (s *Service) conditions(r *http.Request, u *User, app string, to api, g gra
 	}
 	v := rules.Decide(f, now)
 	for _, c := range g.Demand.Wished {
+		if !rules.HasContext(c) {
+			continue
+		}
 		more := f
 		more.Contexts = union(f.Contexts, []string{c})
-		if w := rules.Decide(more, now); rules.HasContext(c) && w.Allowed() {
+		if w := rules.Decide(more, now); w.Allowed() {
 			f, v = more, w
 		}
 	}

@@ -3,9 +3,8 @@ package identity
 import (
 	"net/http"
 	"slices"
-	"strconv"
-	"strings"
 
+	"castellan/internal/access"
 	"castellan/internal/arm"
 	"castellan/internal/gate"
 	"castellan/internal/store"
@@ -63,12 +62,6 @@ func (c *contextRow) show() map[string]any {
 	return map[string]any{"id": c.ID, "displayName": c.Body.Name, "description": c.Body.About, "isAvailable": c.Body.Available}
 }
 
-// isContext reports whether v is the id of an authentication context.
-func isContext(v string) bool {
-	n, err := strconv.Atoi(strings.TrimPrefix(v, "c"))
-	return err == nil && 1 <= n && n <= 99 && v == "c"+strconv.Itoa(n)
-}
-
 func (v *visit) createContext() (answer, error) {
 	c := &contextRow{Tenant: v.tenant}
 	if err := v.body(&c.Body); err != nil {
@@ -112,7 +105,7 @@ func (v *visit) updateContext() (answer, error) {
 }
 
 func (v *visit) keepContext(tx *store.Tx, c *contextRow) error {
-	if !isContext(c.ID) {
+	if !access.IsContext(c.ID) {
 		return arm.Errorf(arm.BadRequest, "id is %q; authentication contexts are c1 to c99.", printable(c.ID))
 	}
 	if err := checkName(c.Body.Name); err != nil {

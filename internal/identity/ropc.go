@@ -107,5 +107,5 @@ func (s *Service) tenantOfPerson(name string) *Tenant {
 
 // byPassword is the sign-in that a password alone is.
 func (s *Service) byPassword(a *asking, u *User) grant {
-	return grant{Tenant: u.Tenant, User: u.ID, Client: a.client.app.AppID, Family: arm.NewUUID(), Epoch: u.Epoch, Confidential: a.client.evidence != "", Proofs: access.Proofs{{Method: access.Password, At: s.Now()}}}
+	return grant{Tenant: u.Tenant, User: u.ID, Client: a.client.app.AppID, Family: arm.NewUUID(), Epoch: u.Epoch, Confidential: a.client.evidence != "", Kind: access.Native, Proofs: access.Proofs{{Method: access.Password, At: s.Now()}}}
 }

@@ -166,7 +166,7 @@ func (s *Service) issuer(tenant string, v1 bool) string {
 // living is the caller that a verified token speaks for, as the directory now
 // knows it.
 func (s *Service) living(v *verified) (arm.Caller, error) {
-	c := arm.Caller{Tenant: v.tenant, Object: v.object, App: v.app, AMR: v.amr, Token: string(accessClass)}
+	c := arm.Caller{Tenant: v.tenant, Object: v.object, App: v.app, AMR: v.amr, ACRS: v.contexts, Token: string(accessClass)}
 	if s.revoked.has(v.family) || v.loan != "" && !s.loans.has(v.loan) {
 		return arm.Caller{}, badToken("it was revoked")
 	}
