@@ -56,6 +56,7 @@ type env struct {
 	d     *Deployment
 	loops []loop
 	own   map[string]any // parameters of the template's own function; nil outside
+	outer Outer          // of an expression without a template; nil in one
 	deep  int
 }
 
@@ -209,6 +210,9 @@ func (e env) eval(n *node) (any, error) {
 	if v, ok, err := e.special(n); ok {
 		return v, err
 	}
+	if e.outer != nil {
+		return e.outside(n)
+	}
 	args := make([]any, len(n.args))
 	for i, a := range n.args {
 		var err error
@@ -216,20 +220,26 @@ func (e env) eval(n *node) (any, error) {
 			return nil, err
 		}
 	}
-	if f, ok := functions[n.call]; ok {
-		if len(args) < f.least || f.most >= 0 && len(args) > f.most {
-			return nil, invalid("the function %s has %d arguments; it must have %s", n.call, len(args), f.span())
-		}
-		out, err := f.do(e, args)
-		if err != nil {
-			return nil, inFunction(n.call, err)
-		}
-		return out, e.weigh(out)
+	if _, ok := functions[n.call]; ok {
+		return e.apply(n.call, args)
 	}
 	if strings.Contains(n.call, ".") {
 		return e.ownFunction(n.call, args)
 	}
 	return nil, invalid("there is no function %q", n.call)
+}
+
+// apply calls a function of the language.
+func (e env) apply(name string, args []any) (any, error) {
+	f := functions[name]
+	if len(args) < f.least || f.most >= 0 && len(args) > f.most {
+		return nil, invalid("the function %s has %d arguments; it must have %s", name, len(args), f.span())
+	}
+	out, err := f.do(e, args)
+	if err != nil {
+		return nil, inFunction(name, err)
+	}
+	return out, e.weigh(out)
 }
 
 func inFunction(name string, err error) error {

@@ -2,6 +2,9 @@ package template
 
 import "strings"
 
+// lazily are the functions that evaluate only what they need.
+var lazily = map[string]bool{"if": true, "and": true, "or": true, "coalesce": true}
+
 // special calls the functions that do not simply take the values of their
 // arguments: because not all are to be evaluated, or because of where they
 // stand. ok is false for all others.
@@ -15,6 +18,11 @@ func (e env) special(n *node) (v any, ok bool, err error) {
 		v, err = e.junction(n, "or", true)
 	case "coalesce":
 		v, err = evalCoalesce(e, n)
+	}
+	if lazily[n.call] || e.outer != nil {
+		return v, lazily[n.call], err
+	}
+	switch n.call {
 	case "parameters":
 		v, err = evalParameters(e, n)
 	case "variables":

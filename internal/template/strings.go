@@ -24,6 +24,20 @@ var stringFunctions = map[string]function{
 	"datauri": of1(func(s string) (any, error) {
 		return "data:text/plain;charset=utf8;base64," + base64.StdEncoding.EncodeToString([]byte(s)), nil
 	}),
+	"datauritostring": of1(func(s string) (any, error) {
+		head, body, ok := strings.Cut(s, ",")
+		if !ok || !strings.HasPrefix(head, "data:") {
+			return nil, invalid("the text is no data URI")
+		}
+		if strings.HasSuffix(head, ";base64") {
+			return fromBase64(body)
+		}
+		text, err := url.PathUnescape(body)
+		if err != nil {
+			return nil, invalid("the data URI is not well formed")
+		}
+		return text, nil
+	}),
 	"uricomponent":         of1(func(s string) (any, error) { return strings.ReplaceAll(url.QueryEscape(s), "+", "%20"), nil }),
 	"uricomponenttostring": of1(fromComponent),
 	"json":                 of1(fromJSON),
