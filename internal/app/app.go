@@ -17,6 +17,7 @@ import (
 	"castellan/internal/arm"
 	"castellan/internal/audit"
 	"castellan/internal/blob"
+	"castellan/internal/compliance"
 	"castellan/internal/compute"
 	"castellan/internal/deploy"
 	"castellan/internal/gate"
@@ -118,6 +119,7 @@ type App struct {
 	runner    *ops.Runner
 	identity  *identity.Service
 	roles     *governance.Service
+	policies  *compliance.Service
 	vault     *vault.Service
 	blob      *blob.Service
 	compute   *compute.Service
@@ -176,6 +178,9 @@ func New(ctx context.Context, cfg Config) (_ *App, err error) {
 	if err := a.roles.Load(ctx); err != nil {
 		return nil, fmt.Errorf("reading the role assignments: %w", err)
 	}
+	if err := a.policies.Load(ctx); err != nil {
+		return nil, fmt.Errorf("reading the policies: %w", err)
+	}
 	if fresh {
 		if err := a.found(ctx, in); err != nil {
 			return nil, fmt.Errorf("making the installation: %w", err)
@@ -201,7 +206,15 @@ func (a *App) services(ctx context.Context, key seal.Key) (err error) {
 		return err
 	}
 	a.resources.Identities = a.identity
-	a.resources.OnRemove = append(a.resources.OnRemove, a.roles.DropScope)
+	a.policies, err = compliance.New(compliance.Config{
+		DB: a.db, Gate: a.gate, Site: a.Site, Now: a.Now, Scope: a.roles.Scope, Above: a.roles.Above, Subscriptions: a.Site.Tenancy.Subscriptions,
+		Resources: a.resources, Identities: a.identity, Doors: policyDoors{a},
+	})
+	if err != nil {
+		return err
+	}
+	a.resources.Policies = a.policies
+	a.resources.OnRemove = append(a.resources.OnRemove, a.roles.DropScope, a.policies.DropScope)
 	a.identity.OnPrincipalGone(a.roles.DropPrincipal)
 	a.identity.OnTenant(a.foundTenant)
 	a.vault, err = vault.New(vault.Config{DB: a.db, Root: key, Site: a.Site, Now: a.Now, Who: a.identity.Bearer(a.Site.VaultAudiences()...), May: a.may})
@@ -304,7 +317,7 @@ func (a *App) planes() []*gate.Plane {
 		control.Routes = append(control.Routes, a.resources.Routes(k)...)
 	}
 	for _, more := range [][]gate.Route{
-		server.Metadata(a.Site), a.resources.OperationRoutes(), a.resources.CatalogRoutes(), a.roles.Routes(), a.vault.Routes(),
+		server.Metadata(a.Site), a.resources.OperationRoutes(), a.resources.CatalogRoutes(), a.roles.Routes(), a.policies.Routes(), a.vault.Routes(),
 		a.blob.Routes(), a.ml.Routes(), a.deploy.Routes(),
 	} {
 		control.Routes = append(control.Routes, more...)

@@ -208,6 +208,7 @@ var withoutGrant = map[string]string{
 	"identity.Service.Run":         "a worker, which ends what has expired",
 	"identity.Service.VerifyToken": "it says who is calling, before there can be a Grant",
 	"governance.Service.Load":      "the start, before the first request",
+	"compliance.Service.Load":      "the start, before the first request",
 	"blob.Service.Run":             "a worker, which removes what nothing names",
 	"blob.Service.SASCaller":       "it says who is calling, before there can be a Grant",
 	"ml.Service.Run":               "a worker, whose every act is admitted by a lease",

@@ -1,7 +1,11 @@
 package app
 
 import (
+	"context"
+
 	"castellan/internal/arm"
+	"castellan/internal/deploy"
+	"castellan/internal/gate"
 	"castellan/internal/store"
 )
 
@@ -29,4 +33,18 @@ func (d directory) Principal(tx *store.Tx, tenant, id string) (arm.Kind, bool, e
 
 func (d directory) Groups(tx *store.Tx, tenant, id string) ([]string, error) {
 	return d.a.identity.Groups(tx, tenant, id)
+}
+
+// policyDoors carries what a policy assignment does about a resource, as its
+// identity, through the gate.
+type policyDoors struct{ a *App }
+
+func (d policyDoors) Do(ctx context.Context, tenant, object, method string, id arm.ID, apiVersion string, body []byte) (int, []byte, error) {
+	as, err := d.a.identity.Known(tenant, object)
+	if err != nil {
+		return 0, nil, err
+	}
+	in := deploy.Inside{Gate: d.a.gate, Plane: func() *gate.Plane { return d.a.Planes[0] }, Site: d.a.Site}
+	answer, err := in.Do(ctx, as, method, id, apiVersion, body)
+	return answer.Status, answer.Body, err
 }

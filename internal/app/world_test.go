@@ -40,7 +40,7 @@ func newApp(t *testing.T) *App {
 
 // verbs are the services whose verbs ask for Grants.
 func (a *App) verbs() []any {
-	return []any{a.identity, a.roles, a.vault, a.blob, a.ml, a.tracking, a.deploy}
+	return []any{a.identity, a.roles, a.policies, a.vault, a.blob, a.ml, a.tracking, a.deploy}
 }
 
 // call sends one request to the platform as the bearer of token.

@@ -157,9 +157,16 @@ type Error struct {
 	Code    Code
 	Message string
 	Target  string
+	Info    []Info // what more an answer tells of the error (Azure's additionalInfo)
 	Status  int    // an HTTP status that the code alone does not settle; 0 otherwise
 	Claims  string // what a client must ask for in another token (OpenID Connect Core 5.5), as JSON; "" is nothing
 	Err     error  // the cause
+}
+
+// Info is one thing that an answer tells of an error for programs to read.
+type Info struct {
+	Type string `json:"type"`
+	Info any    `json:"info"`
 }
 
 func (e *Error) Error() string {

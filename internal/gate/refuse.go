@@ -78,6 +78,9 @@ func RefuseARM(w http.ResponseWriter, _ *http.Request, err error) {
 	if errors.As(err, &e) && e.Target != "" {
 		inner["target"] = e.Target
 	}
+	if e != nil && len(e.Info) > 0 {
+		inner["additionalInfo"] = e.Info
+	}
 	status := Status(err)
 	w.Header().Set("x-ms-failure-cause", map[bool]string{true: "gateway", false: "service"}[status < 500])
 	WriteJSON(w, status, map[string]any{"error": inner})

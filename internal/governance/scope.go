@@ -25,34 +25,13 @@ var guidForm = regexp.MustCompile(`^[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}
 func key(s string) string { return strings.ToLower(s) }
 
 // locateItem is the assignment, definition or management group of the path.
-func locateItem(r *http.Request, _ gate.Vars) (gate.Target, error) { return locate(r, 0) }
+func locateItem(r *http.Request, _ gate.Vars) (gate.Target, error) { return resource.Locate(r, 0) }
 
 // locateScope is the scope in front of /providers/Microsoft.Authorization/LIST.
-func locateScope(r *http.Request, _ gate.Vars) (gate.Target, error) { return locate(r, 3) }
+func locateScope(r *http.Request, _ gate.Vars) (gate.Target, error) { return resource.Locate(r, 3) }
 
 func locateGroups(r *http.Request, _ gate.Vars) (gate.Target, error) {
 	return gate.Target{ID: arm.Root}, resource.Version(r)
-}
-
-// locate is the id that the path spells less its last cut segments. Clients
-// that put a scope with its leading slash into /{scope}/... send two of them;
-// they count as one.
-func locate(r *http.Request, cut int) (gate.Target, error) {
-	if err := resource.Version(r); err != nil {
-		return gate.Target{}, err
-	}
-	p := r.URL.EscapedPath()
-	if strings.HasPrefix(p, "//") {
-		p = p[1:]
-	}
-	for range cut {
-		p = p[:strings.LastIndexByte(p, '/')]
-	}
-	if p == "" {
-		return gate.Target{ID: arm.Root}, nil
-	}
-	id, err := arm.ParseID(p)
-	return gate.Target{ID: id}, err
 }
 
 // scope is id as it was first written, or the error that says what of it does
@@ -78,6 +57,14 @@ func (s *Service) scope(tx *store.Tx, id arm.ID) (arm.ID, error) {
 	}
 	return arm.ID{}, missing(tx, id)
 }
+
+// Scope is id as it was first written, or the error that says what of it does
+// not exist.
+func (s *Service) Scope(tx *store.Tx, id arm.ID) (arm.ID, error) { return s.scope(tx, id) }
+
+// Above are the keys of the scopes that hold id, management groups among them,
+// without id.
+func (s *Service) Above(id arm.ID) []string { return s.above(id) }
 
 // missing says which part of id, the outermost first, does not exist.
 func missing(tx *store.Tx, id arm.ID) error {

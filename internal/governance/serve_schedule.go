@@ -7,6 +7,7 @@ import (
 
 	"castellan/internal/arm"
 	"castellan/internal/gate"
+	"castellan/internal/resource"
 	"castellan/internal/store"
 )
 
@@ -82,7 +83,7 @@ func (s *Service) privilegedRoutes() []gate.Route {
 }
 
 // locateBehind is what stands in front of a verb such as /cancel.
-func locateBehind(r *http.Request, _ gate.Vars) (gate.Target, error) { return locate(r, 1) }
+func locateBehind(r *http.Request, _ gate.Vars) (gate.Target, error) { return resource.Locate(r, 1) }
 
 // listed is a row of a list of schedules, instances or requests.
 type listed struct {

@@ -380,3 +380,23 @@ func ParseRule(text []byte) (*Definition, error) {
 	}
 	return ParseDefinition(m)
 }
+
+// Expand works out the expressions in values that an initiative gives one of its
+// policies; they may speak of the initiative's own parameters alone.
+func Expand(values, params map[string]any) (map[string]any, error) {
+	out := make(map[string]any, len(values))
+	for name, v := range values {
+		o, err := readOperand(v)
+		if err != nil {
+			return nil, err
+		}
+		if o.later() {
+			return nil, invalid("the value of the parameter %q must be known without a resource", clip(name))
+		}
+		if o, err = o.bind(params); err != nil {
+			return nil, err
+		}
+		out[name] = o.value
+	}
+	return out, nil
+}

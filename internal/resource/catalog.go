@@ -48,7 +48,7 @@ func (s *Server) CatalogRoutes() []gate.Route {
 		id, err := arm.ParseID("/subscriptions/" + v["sub"])
 		return gate.Target{ID: id, Item: v["ns"]}, err
 	}
-	group := func(r *http.Request, v gate.Vars) (gate.Target, error) { return locatePath(r, 1) }
+	group := func(r *http.Request, v gate.Vars) (gate.Target, error) { return Locate(r, 1) }
 	root := func(r *http.Request, v gate.Vars) (gate.Target, error) {
 		return gate.Target{ID: arm.Root, Item: v["ns"]}, version(r)
 	}

@@ -67,6 +67,8 @@ type Change struct {
 	Caller    arm.Caller
 	Query     url.Values // the request's, for the kind's Needs alone
 	Seen      any        // what the kind's Needs found; nil before that
+	Version   string     // the request's api-version
+	Policy    any        // what Policies found, for Settled
 	Operation string     // id of the operation that applies the change, once there is one
 }
 

@@ -223,5 +223,5 @@ func (s *Server) operationResult(w http.ResponseWriter, r *http.Request, g gate.
 		w.WriteHeader(http.StatusNoContent)
 		return nil
 	}
-	return handler{s, k}.answer(w, http.StatusOK, d)
+	return handler{s: s, k: k}.answer(w, http.StatusOK, d)
 }

@@ -33,6 +33,8 @@ type Server struct {
 	// OnRemove are run for every resource that is deleted, in the deletion's
 	// own transaction.
 	OnRemove []func(tx *store.Tx, d *Doc) error
+	// Policies judge what is about to be written or deleted; without them all may be.
+	Policies Policies
 	// Wake is called when there is a new operation to run.
 	Wake func()
 
@@ -57,7 +59,7 @@ func (s *Server) Routes(k *Kind) []gate.Route {
 	k.actions()
 	s.kinds = append(s.kinds, k)
 	item, list := paths(k)
-	h := handler{s, k}
+	h := handler{s: s, k: k}
 	out := []gate.Route{
 		gate.On(k.read, "GET "+item, h.locate, h.get),
 		gate.On(k.read, "HEAD "+item, h.locate, h.get),
@@ -107,9 +109,11 @@ func paths(k *Kind) (item string, lists []string) {
 type handler struct {
 	s *Server
 	k *Kind
+	// version is the api-version of a request that changes something.
+	version string
 }
 
-func (h handler) locate(r *http.Request, _ gate.Vars) (gate.Target, error) { return locatePath(r, 0) }
+func (h handler) locate(r *http.Request, _ gate.Vars) (gate.Target, error) { return Locate(r, 0) }
 
 func (h handler) locateList(r *http.Request, _ gate.Vars) (gate.Target, error) {
 	if h.k == Subscription {
@@ -121,22 +125,29 @@ func (h handler) locateList(r *http.Request, _ gate.Vars) (gate.Target, error) {
 			cut = 1
 		}
 	}
-	return locatePath(r, cut)
+	return Locate(r, cut)
 }
 
 func (h handler) locatePost(r *http.Request, _ gate.Vars) (gate.Target, error) {
-	return locatePath(r, 1)
+	return Locate(r, 1)
 }
 
-// locatePath is the id that the request's path spells, less its last cut
-// segments, once the request names an api-version.
-func locatePath(r *http.Request, cut int) (gate.Target, error) {
+// Locate is the id that the request's path spells, less its last cut segments,
+// once the request names an api-version. Clients that put a scope with its
+// leading slash into /{scope}/... send two of them; they count as one.
+func Locate(r *http.Request, cut int) (gate.Target, error) {
 	if err := version(r); err != nil {
 		return gate.Target{}, err
 	}
 	p := r.URL.EscapedPath()
+	if strings.HasPrefix(p, "//") {
+		p = p[1:]
+	}
 	for range cut {
 		p = p[:strings.LastIndexByte(p, '/')]
+	}
+	if p == "" {
+		return gate.Target{ID: arm.Root}, nil
 	}
 	id, err := arm.ParseID(p)
 	return gate.Target{ID: id}, err
@@ -332,6 +343,7 @@ func (h handler) change(w http.ResponseWriter, r *http.Request, g gate.Grant, pa
 	if err != nil {
 		return err
 	}
+	h.version = r.URL.Query().Get("api-version")
 	data, err := readBody(w, r)
 	if err != nil {
 		return err
@@ -410,6 +422,11 @@ func (s *Server) keep(tx *store.Tx, k *Kind, c *Change) error {
 			return err
 		}
 	}
+	if s.Policies != nil {
+		if err := s.Policies.Settled(tx, c); err != nil {
+			return err
+		}
+	}
 	if k.Apply != nil {
 		op, err := s.begin(tx, c)
 		if err != nil {
@@ -440,11 +457,13 @@ func (h handler) prepare(tx *store.Tx, g gate.Grant, id arm.ID, data []byte, pat
 		return Change{}, arm.Errorf("LocationRequired", "The location property is required for this definition.")
 	}
 	h.stamp(d, g.Caller())
-	c := Change{Doc: d, Old: old, Caller: g.Caller()}
+	c := Change{Doc: d, Old: old, Caller: g.Caller(), Version: h.version}
 	if h.k.Check != nil {
-		err = h.k.Check(c)
+		if err := h.k.Check(c); err != nil {
+			return c, err
+		}
 	}
-	return c, err
+	return c, h.review(tx, &c)
 }
 
 // base is what data is read over.
@@ -555,6 +574,9 @@ func (h handler) delete(w http.ResponseWriter, r *http.Request, g gate.Grant) er
 			return err
 		}
 		gone = append(gone, d)
+		if err := h.mayGo(tx, g, gone); err != nil {
+			return err
+		}
 		return h.s.removeAll(tx, gone)
 	})
 	if err != nil {

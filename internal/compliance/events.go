@@ -1,0 +1,92 @@
+package compliance
+
+import (
+	"fmt"
+	"net/http"
+	"strings"
+	"time"
+
+	"castellan/internal/arm"
+	"castellan/internal/gate"
+	"castellan/internal/resource"
+	"castellan/internal/store"
+)
+
+// Events lie under the time at which they were written, and a random end.
+const eventTable = "policy_events"
+
+// maxEvents is how many events are kept; the oldest go first.
+const maxEvents = 100_000
+
+// event is what a policy found of a request.
+type event struct {
+	Time       time.Time `json:"time"`
+	Resource   arm.ID    `json:"resource"`
+	Type       string    `json:"type"`
+	Location   string    `json:"location,omitempty"`
+	Assignment arm.ID    `json:"assignment"`
+	Scope      arm.ID    `json:"scope"`
+	Definition arm.ID    `json:"definition"`
+	Set        string    `json:"set,omitempty"`
+	Ref        string    `json:"ref,omitempty"`
+	Effect     string    `json:"effect"`
+	Caller     string    `json:"caller"`
+}
+
+func (s *Service) note(tx *store.Tx, c *resource.Change, h hit) error {
+	e := event{
+		Time: s.Now().UTC(), Resource: c.Doc.ID, Type: c.Doc.Type, Location: c.Doc.Location, Assignment: h.ID, Scope: h.Scope, Definition: h.def.id,
+		Ref: h.ref, Effect: string(h.rule.Effect), Caller: c.Caller.Object,
+	}
+	if h.set != nil {
+		e.Set = h.set.id.String()
+	}
+	return store.PutJSON(tx, eventTable, fmt.Sprintf("%020d-%s", e.Time.UnixNano(), arm.NewHex()), e)
+}
+
+func (e event) show() map[string]any {
+	return map[string]any{
+		"timestamp": e.Time, "resourceId": e.Resource, "resourceType": e.Type, "resourceLocation": e.Location, "subscriptionId": e.Resource.Subscription(),
+		"resourceGroup": e.Resource.Group().Name(), "policyAssignmentId": e.Assignment, "policyAssignmentName": e.Assignment.Name(), "policyAssignmentScope": e.Scope,
+		"policyDefinitionId": e.Definition, "policyDefinitionName": e.Definition.Name(), "policyDefinitionAction": e.Effect, "policySetDefinitionId": e.Set,
+		"policyDefinitionReferenceId": e.Ref, "isCompliant": false, "complianceState": "NonCompliant", "principalOid": e.Caller,
+	}
+}
+
+// events answers what policies found of requests at or below a scope, the
+// latest first.
+func (s *Service) events(w http.ResponseWriter, r *http.Request, g gate.Grant) error {
+	scope, err := g.On(queryEvents)
+	if err != nil {
+		return err
+	}
+	q, err := readQuery(r)
+	if err != nil {
+		return err
+	}
+	var found []event
+	err = s.DB.View(r.Context(), func(tx *store.Tx) error {
+		if _, err := s.Scope(tx, scope); err != nil {
+			return err
+		}
+		found, err = store.ScanJSON[event](tx, eventTable, "", "", 0)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	var rows []map[string]any
+	for i := len(found) - 1; i >= 0; i-- {
+		e := found[i]
+		if !s.below(e.Resource, scope) && e.Assignment.Key() != scope.Key() || e.Time.Before(q.from) {
+			continue
+		}
+		rows = append(rows, e.show())
+	}
+	return q.answer(w, s.Site, "policyEvents", rows)
+}
+
+// below reports whether id is the scope or lies below it.
+func (s *Service) below(id, scope arm.ID) bool {
+	return id.Key() == scope.Key() || contains(s.Above(id), scope.Key()) || strings.EqualFold(scope.Key(), "/")
+}

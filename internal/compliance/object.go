@@ -1,0 +1,529 @@
+package compliance
+
+import (
+	"encoding/base64"
+	"encoding/json"
+	"net/http"
+	"regexp"
+	"slices"
+	"strings"
+
+	"castellan/internal/arm"
+	"castellan/internal/gate"
+	"castellan/internal/resource"
+	"castellan/internal/store"
+)
+
+// kind is one kind of policy object: all four are kept, listed and shown alike.
+type kind struct {
+	typ, doc            string
+	read, write, remove arm.Action
+	// high is set for what lies at management groups and subscriptions only.
+	high bool
+	// props is a pointer to fresh properties with the defaults filled in.
+	props func() any
+	// check judges o in the transaction that writes it; old is nil if it is new.
+	check func(tx *store.Tx, o, old *object) error
+	// free says whether o may be deleted.
+	free func(tx *store.Tx, o *object) error
+	// asks are what else the caller must be allowed to do.
+	asks func(tx *store.Tx, o *object) ([]resource.Linked, error)
+	// identity is set for what can have a managed identity.
+	identity bool
+}
+
+const authorization = "Microsoft.Authorization/"
+
+func (s *Service) newKind(name, doc string) *kind {
+	typ := authorization + name
+	return &kind{
+		typ: typ, doc: doc,
+		read:   arm.NewAction(typ+"/read", "see "+doc),
+		write:  arm.NewAction(typ+"/write", "make or change "+doc),
+		remove: arm.NewAction(typ+"/delete", "delete "+doc),
+	}
+}
+
+// object is a policy object as it is kept, under the key of its id in the table
+// of its kind.
+type object struct {
+	ID         arm.ID             `json:"id"`
+	Scope      arm.ID             `json:"scope"`
+	Tenant     string             `json:"tenant"`
+	Location   string             `json:"location,omitempty"`
+	Identity   *resource.Identity `json:"identity,omitempty"`
+	Properties json.RawMessage    `json:"properties"`
+	System     resource.System    `json:"systemData"`
+}
+
+func (k *kind) table() string { return strings.ToLower(k.typ[len(authorization):]) }
+
+// objectBody is what a client may send of an object.
+type objectBody struct {
+	ID         string             `json:"id"`
+	Name       string             `json:"name"`
+	Type       string             `json:"type"`
+	Location   string             `json:"location"`
+	Identity   *resource.Identity `json:"identity"`
+	Properties any                `json:"properties"`
+	System     any                `json:"systemData" arm:"readonly"`
+}
+
+var nameForm = regexp.MustCompile(`^[^<>*%&:\\?.+/#]{0,63}[^<>*%&:\\?.+/# ]$`)
+
+func (s *Service) routes(k *kind) []gate.Route {
+	list := "GET /{scope...}/providers/" + k.typ
+	item := "/{scope...}/providers/" + k.typ + "/{name}"
+	here := func(n int) gate.Locate {
+		return func(r *http.Request, _ gate.Vars) (gate.Target, error) { return resource.Locate(r, n) }
+	}
+	out := []gate.Route{
+		gate.On(k.read, list, here(3), s.list(k)),
+		gate.On(k.read, "GET "+item, here(0), s.get(k)),
+		gate.On(k.write, "PUT "+item, here(0), s.put(k, false)),
+		gate.On(k.remove, "DELETE "+item, here(0), s.delete(k)),
+	}
+	if !k.high {
+		return append(out, gate.On(k.write, "PATCH "+item, here(0), s.put(k, true)))
+	}
+	return out
+}
+
+func load(tx *store.Tx, k *kind, id arm.ID) (*object, error) {
+	o, ok, err := store.GetJSON[object](tx, k.table(), id.Key())
+	if err != nil || !ok {
+		return nil, err
+	}
+	return &o, nil
+}
+
+func all(tx *store.Tx, k *kind) ([]object, error) {
+	return store.ScanJSON[object](tx, k.table(), "", "", 0)
+}
+
+func (k *kind) missing(id arm.ID) error {
+	name := k.typ[len(authorization):]
+	return &arm.Error{Code: arm.Code(strings.ToUpper(name[:1]) + strings.TrimSuffix(name[1:], "s") + "NotFound"), Status: http.StatusNotFound, Message: "The " + k.doc[strings.IndexByte(k.doc, ' ')+1:] + " '" + id.Name() + "' is not found at '" + id.Parent().String() + "'."}
+}
+
+func (s *Service) get(k *kind) gate.Verb {
+	return func(w http.ResponseWriter, r *http.Request, g gate.Grant) error {
+		id, err := g.On(k.read)
+		if err != nil {
+			return err
+		}
+		return s.DB.View(r.Context(), func(tx *store.Tx) error {
+			o, err := load(tx, k, id)
+			if err != nil {
+				return err
+			}
+			if o == nil {
+				return k.missing(id)
+			}
+			gate.WriteJSON(w, http.StatusOK, k.show(o))
+			return nil
+		})
+	}
+}
+
+// page is how many objects one answer of a list has at most.
+const page = 500
+
+// list is what reaches the scope: what lies there and above. With the filter
+// atExactScope() it is what lies there alone.
+func (s *Service) list(k *kind) gate.Verb {
+	return func(w http.ResponseWriter, r *http.Request, g gate.Grant) error {
+		scope, err := g.On(k.read)
+		if err != nil {
+			return err
+		}
+		q := r.URL.Query()
+		exact, below, err := listFilter(q.Get("$filter"))
+		if err != nil {
+			return err
+		}
+		after, err := base64.RawURLEncoding.DecodeString(q.Get("$skiptoken"))
+		if err != nil {
+			return arm.Errorf(arm.BadRequest, "the $skiptoken is not one that a nextLink gave")
+		}
+		var found []object
+		err = s.DB.View(r.Context(), func(tx *store.Tx) error {
+			if _, err := s.Scope(tx, scope); err != nil {
+				return err
+			}
+			found, err = all(tx, k)
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		above := s.Above(scope)
+		found = slices.DeleteFunc(found, func(o object) bool {
+			at := o.Scope.Key()
+			here := at == scope.Key() || !exact && slices.Contains(above, at) || below && slices.Contains(s.Above(o.Scope), scope.Key())
+			return !here || o.Tenant != g.Caller().Tenant || o.ID.Key() <= string(after)
+		})
+		out := map[string]any{}
+		if len(found) > page {
+			found = found[:page]
+			q.Set("$skiptoken", base64.RawURLEncoding.EncodeToString([]byte(found[page-1].ID.Key())))
+			out["nextLink"] = s.Site.Base() + r.URL.EscapedPath() + "?" + q.Encode()
+		}
+		list := make([]any, len(found))
+		for i := range found {
+			list[i] = k.show(&found[i])
+		}
+		out["value"] = list
+		gate.WriteJSON(w, http.StatusOK, out)
+		return nil
+	}
+}
+
+// listFilter reads the filters of a list. Azure shows what lies below a
+// subscription or group unless atScope() or atExactScope() is asked for.
+func listFilter(text string) (exact, below bool, err error) {
+	switch strings.ToLower(strings.TrimSpace(text)) {
+	case "":
+		return false, true, nil
+	case "atexactscope()":
+		return true, false, nil
+	case "atscope()", "policytype eq 'custom'":
+		return false, false, nil
+	}
+	return false, false, arm.Errorf(arm.BadRequest, "the $filter %q is not supported; supported: atScope(), atExactScope(), policyType eq 'Custom'", text)
+}
+
+func (s *Service) put(k *kind, patch bool) gate.Verb {
+	return func(w http.ResponseWriter, r *http.Request, g gate.Grant) error {
+		id, err := g.On(k.write)
+		if err != nil {
+			return err
+		}
+		data, err := resource.ReadBody(w, r)
+		if err != nil {
+			return err
+		}
+		if err := s.ask(r, g, k, id, data, patch); err != nil {
+			return err
+		}
+		var o *object
+		status := http.StatusOK
+		err = g.Change(r.Context(), s.DB, func(tx *store.Tx) error {
+			var old *object
+			if o, old, err = s.prepare(tx, g, k, id, data, patch); err != nil {
+				return err
+			}
+			if old == nil {
+				status = http.StatusCreated
+			}
+			if k.identity {
+				if err := s.identify(tx, o, old); err != nil {
+					return err
+				}
+			}
+			tx.After(func() { s.force.put(s, k, o) })
+			return store.PutJSON(tx, k.table(), o.ID.Key(), o)
+		})
+		if err != nil {
+			return err
+		}
+		if k.high || k.identity {
+			status = http.StatusCreated // Azure's answer, whether or not it was there
+			if patch {
+				status = http.StatusOK
+			}
+		}
+		gate.WriteJSON(w, status, k.show(o))
+		return nil
+	}
+}
+
+// ask asks the gate for everything else that a change needs.
+func (s *Service) ask(r *http.Request, g gate.Grant, k *kind, id arm.ID, data []byte, patch bool) error {
+	var links []resource.Linked
+	err := s.DB.View(r.Context(), func(tx *store.Tx) error {
+		o, old, err := s.prepare(tx, g, k, id, data, patch)
+		if err != nil {
+			return err
+		}
+		if k.asks != nil {
+			if links, err = k.asks(tx, o); err != nil {
+				return err
+			}
+		}
+		return s.askIdentity(tx, &links, o, old)
+	})
+	if err != nil {
+		return err
+	}
+	for _, l := range links {
+		lg, err := s.Gate.Admit(r.Context(), g.Caller(), l.Action, gate.Target{ID: l.ID})
+		if c := arm.CodeOf(err); c == arm.Forbidden || c == arm.WrongTenant {
+			return arm.Errorf(arm.LinkedForbidden, "The client with object id '%s' has permission to perform action '%s' on scope '%s'; however, it does not have permission to perform action '%s' on the linked scope '%s' (%s).",
+				g.Caller().Object, k.write.Name(), id, l.Action.Name(), l.ID, l.Field)
+		}
+		if err != nil {
+			return err
+		}
+		if err := lg.Close(r.Context(), nil); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// prepare is the object that data asks for, checked.
+func (s *Service) prepare(tx *store.Tx, g gate.Grant, k *kind, id arm.ID, data []byte, patch bool) (o, old *object, err error) {
+	var b objectBody
+	if err := arm.Decode(data, &b); err != nil {
+		return nil, nil, err
+	}
+	switch {
+	case !nameForm.MatchString(id.Name()):
+		return nil, nil, arm.Errorf(arm.InvalidResourceName, "The name '%s' must have 1 to 64 characters, none of <>*%%&:\\?.+/#, and not end with a space.", id.Name())
+	case b.ID != "" && !strings.EqualFold(b.ID, id.String()):
+		return nil, nil, arm.Errorf(arm.InvalidRequest, "the body's id is %q; the request's is %q", b.ID, id)
+	case b.Name != "" && !strings.EqualFold(b.Name, id.Name()):
+		return nil, nil, arm.Errorf(arm.InvalidRequest, "the body's name is %q; the request's is %q", b.Name, id.Name())
+	case b.Type != "" && !strings.EqualFold(b.Type, k.typ):
+		return nil, nil, arm.Errorf(arm.InvalidRequest, "the body's type is %q; it must be %s", b.Type, k.typ)
+	case !k.identity && (b.Identity != nil || b.Location != ""):
+		return nil, nil, arm.Errorf(arm.InvalidRequest, "%s has no identity and no location", k.doc)
+	}
+	scope, err := s.Scope(tx, id.Parent())
+	if err != nil {
+		return nil, nil, err
+	}
+	if k.high && !high(scope) {
+		return nil, nil, arm.Errorf("InvalidPolicyDefinitionScope", "%s lies at a management group or a subscription, not at %s", k.doc, scope)
+	}
+	if old, err = load(tx, k, id); err != nil {
+		return nil, nil, err
+	}
+	if patch && old == nil {
+		return nil, nil, k.missing(id)
+	}
+	o = &object{ID: itemID(scope, k.typ, id.Name()), Scope: scope, Tenant: s.Site.TenantOf(scope), Location: b.Location}
+	if o.Tenant == "" {
+		return nil, nil, arm.Errorf(arm.InvalidRequest, "%s lies at no tenant's scope", id)
+	}
+	props := k.props()
+	if old != nil {
+		o.ID, o.System, o.Identity = old.ID, old.System, old.Identity
+		if o.Location == "" {
+			o.Location = old.Location
+		}
+		if patch {
+			if err := json.Unmarshal(old.Properties, props); err != nil {
+				return nil, nil, err
+			}
+		}
+	}
+	if b.Identity != nil {
+		if err := o.takeIdentity(b.Identity); err != nil {
+			return nil, nil, err
+		}
+	}
+	if b.Properties != nil {
+		if _, ok := b.Properties.(map[string]any); !ok {
+			return nil, nil, arm.Errorf(arm.InvalidRequest, "properties must be an object")
+		}
+		if err := arm.DecodeTree(b.Properties, props); err != nil {
+			return nil, nil, err
+		}
+	}
+	if o.Properties, err = json.Marshal(props); err != nil {
+		return nil, nil, err
+	}
+	s.stamp(o, g.Caller())
+	return o, old, k.check(tx, o, old)
+}
+
+// high reports whether a scope is a management group or a subscription.
+func high(id arm.ID) bool {
+	return strings.EqualFold(id.Type(), "Microsoft.Management/managementGroups") || strings.EqualFold(id.Type(), "Microsoft.Resources/subscriptions")
+}
+
+// itemID is the id of something of the type at a scope.
+func itemID(scope arm.ID, typ, name string) arm.ID { return scope.Child(typ, name) }
+
+func (s *Service) stamp(o *object, by arm.Caller) {
+	now, typ, who := s.Now().UTC(), "Application", by.App
+	if by.Kind == arm.User {
+		typ, who = "User", by.Name
+	}
+	if o.System.CreatedAt.IsZero() {
+		o.System.CreatedBy, o.System.CreatedByType, o.System.CreatedAt = who, typ, now
+	}
+	o.System.ModifiedBy, o.System.ModifiedByType, o.System.ModifiedAt = who, typ, now
+}
+
+func (s *Service) delete(k *kind) gate.Verb {
+	return func(w http.ResponseWriter, r *http.Request, g gate.Grant) error {
+		id, err := g.On(k.remove)
+		if err != nil {
+			return err
+		}
+		var o *object
+		err = g.Change(r.Context(), s.DB, func(tx *store.Tx) error {
+			if o, err = load(tx, k, id); err != nil || o == nil {
+				return err
+			}
+			if k.free != nil {
+				if err := k.free(tx, o); err != nil {
+					return err
+				}
+			}
+			return s.forget(tx, k, o)
+		})
+		if err != nil {
+			return err
+		}
+		if o == nil {
+			w.WriteHeader(http.StatusNoContent)
+			return nil
+		}
+		gate.WriteJSON(w, http.StatusOK, k.show(o))
+		return nil
+	}
+}
+
+// forget removes o and, with an assignment, its identity.
+func (s *Service) forget(tx *store.Tx, k *kind, o *object) error {
+	if o.Identity != nil && o.Identity.Principal != "" {
+		if err := s.Identities.Drop(tx, o.ID); err != nil {
+			return err
+		}
+	}
+	tx.After(func() { s.force.drop(s, k, o) })
+	return tx.Delete(k.table(), o.ID.Key())
+}
+
+// DropScope forgets everything at a resource or below it, when it is deleted.
+// It is one of resource.Server's OnRemove.
+func (s *Service) DropScope(tx *store.Tx, d *resource.Doc) error {
+	for _, k := range s.kinds() {
+		found, err := store.ScanJSON[object](tx, k.table(), d.ID.Key()+"/", "", 0)
+		if err != nil {
+			return err
+		}
+		for i := range found {
+			if err := s.forget(tx, k, &found[i]); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// show is o as answers have it.
+func (k *kind) show(o *object) map[string]any {
+	var props map[string]any
+	if err := json.Unmarshal(o.Properties, &props); err != nil {
+		props = map[string]any{}
+	}
+	out := map[string]any{"id": o.ID, "name": o.ID.Name(), "type": k.typ, "properties": props, "systemData": o.System}
+	switch {
+	case k.high:
+		props["policyType"] = "Custom"
+	case k.identity:
+		props["scope"] = o.Scope
+		if o.Location != "" {
+			out["location"] = o.Location
+		}
+		if o.Identity != nil {
+			out["identity"] = o.Identity
+		}
+	}
+	return out
+}
+
+// takeIdentity takes the identity that a client asks for.
+func (o *object) takeIdentity(sent *resource.Identity) error {
+	switch strings.ToLower(sent.Type) {
+	case "none":
+		o.Identity = nil
+	case "systemassigned":
+		if len(sent.Users) > 0 {
+			return arm.Errorf(arm.InvalidRequest, "identity.type is SystemAssigned, which takes no userAssignedIdentities")
+		}
+		if o.Identity == nil || len(o.Identity.Users) > 0 {
+			o.Identity = &resource.Identity{Type: "SystemAssigned"}
+		}
+	case "userassigned":
+		if len(sent.Users) != 1 {
+			return arm.Errorf(arm.InvalidRequest, "identity.userAssignedIdentities has %d identities; an assignment has one", len(sent.Users))
+		}
+		next := &resource.Identity{Type: "UserAssigned", Users: map[string]resource.UserAssigned{}}
+		for text := range sent.Users {
+			id, err := arm.ParseID(text)
+			if err != nil {
+				return err
+			}
+			next.Users[id.String()] = resource.UserAssigned{}
+		}
+		o.Identity = next
+	default:
+		return arm.Errorf(arm.InvalidRequest, "identity.type is %q; it must be None, SystemAssigned or UserAssigned", sent.Type)
+	}
+	if o.Identity != nil && o.Location == "" {
+		return arm.Errorf("LocationRequired", "an assignment with an identity must have a location")
+	}
+	return nil
+}
+
+// askIdentity adds what attaching another's identity needs.
+func (s *Service) askIdentity(tx *store.Tx, links *[]resource.Linked, o, old *object) error {
+	if o.Identity == nil {
+		return nil
+	}
+	for text := range o.Identity.Users {
+		id, err := arm.ParseID(text)
+		if err != nil {
+			return err
+		}
+		if old != nil && old.Identity != nil {
+			principal, _, ok, err := s.Identities.UserAssigned(tx, id)
+			if err != nil {
+				return err
+			}
+			if had, same := old.Identity.Users[text]; ok && same && had.Principal == principal {
+				continue
+			}
+		}
+		*links = append(*links, resource.Linked{Action: resource.AssignIdentity, ID: id, Field: "identity.userAssignedIdentities"})
+	}
+	return nil
+}
+
+// identify makes the identity that o asks for, and unmakes the one that it no
+// longer does.
+func (s *Service) identify(tx *store.Tx, o, old *object) (err error) {
+	if old != nil && old.Identity.Has() && !o.Identity.Has() {
+		if err := s.Identities.Drop(tx, o.ID); err != nil {
+			return err
+		}
+	}
+	if o.Identity == nil {
+		return nil
+	}
+	if o.Identity.Has() {
+		o.Identity.Principal, o.Identity.Tenant, err = s.Identities.Ensure(tx, o.ID, o.ID.Name())
+		return err
+	}
+	for text := range o.Identity.Users {
+		id, err := arm.ParseID(text)
+		if err != nil {
+			return err
+		}
+		principal, client, ok, err := s.Identities.UserAssigned(tx, id)
+		if err != nil {
+			return err
+		}
+		if !ok {
+			return arm.Errorf(arm.NotFound, "the user-assigned identity %s does not exist", id)
+		}
+		o.Identity.Users[text] = resource.UserAssigned{Principal: principal, Client: client}
+	}
+	return nil
+}
