@@ -15,8 +15,9 @@ import (
 // Events lie under the time at which they were written, and a random end.
 const eventTable = "policy_events"
 
-// maxEvents is how many events are kept; the oldest go first.
-const maxEvents = 100_000
+// keptFor is how long events are kept, as in Azure; each new one takes two that
+// are older away.
+const keptFor = 90 * 24 * time.Hour
 
 // event is what a policy found of a request.
 type event struct {
@@ -41,8 +42,22 @@ func (s *Service) note(tx *store.Tx, c *resource.Change, h hit) error {
 	if h.set != nil {
 		e.Set = h.set.id.String()
 	}
-	return store.PutJSON(tx, eventTable, fmt.Sprintf("%020d-%s", e.Time.UnixNano(), arm.NewHex()), e)
+	old, err := tx.Scan(eventTable, "", "", 2)
+	if err != nil {
+		return err
+	}
+	for _, r := range old {
+		if r.Key < at(e.Time.Add(-keptFor)) {
+			if err := tx.Delete(eventTable, r.Key); err != nil {
+				return err
+			}
+		}
+	}
+	return store.PutJSON(tx, eventTable, at(e.Time)+"-"+arm.NewHex(), e)
 }
+
+// at is where the events of a time begin.
+func at(t time.Time) string { return fmt.Sprintf("%020d", t.UnixNano()) }
 
 func (e event) show() map[string]any {
 	return map[string]any{

@@ -53,7 +53,6 @@ type one struct {
 	groups  []string
 	message string // to who is refused
 	params  map[string]any
-	sets    []selector // effects overridden only where these hold
 }
 
 // bound is an assignment in force. It is never altered.
