@@ -211,7 +211,7 @@ func pimCommand() *cobra.Command {
 // myself is the object that a token is for. The server reads the token; here it
 // only says what to ask for.
 func (a *admin) myself() (string, error) {
-	text, err := a.s.bearer(a.ctx, a.h, a.s.ARM)
+	text, err := a.s.bearer(a.ctx, a.h, a.s.ARM, "")
 	if err != nil {
 		return "", err
 	}

@@ -85,6 +85,9 @@ func (f loginFlags) run(c *cobra.Command) error {
 	if f.application {
 		err = s.loginApplication(ctx, h)
 	} else {
+		if old, err := loadSession(); err == nil && old.ARM == s.ARM && old.Tenant == s.Tenant {
+			s.Claims = old.Claims
+		}
 		err = s.loginPerson(ctx, h, func(text string) { fmt.Fprintln(c.ErrOrStderr(), plain(text)) })
 	}
 	if err != nil {
@@ -177,7 +180,7 @@ func (s *session) loginPerson(ctx context.Context, h *http.Client, tell func(str
 		Message  string `json:"message"`
 		Interval int    `json:"interval"`
 	}
-	if err := s.postForm(ctx, h, "/oauth2/v2.0/devicecode", url.Values{"client_id": {s.Client}, "scope": {s.Graph + "/.default offline_access"}}, &d); err != nil {
+	if err := s.postForm(ctx, h, "/oauth2/v2.0/devicecode", url.Values{"client_id": {s.Client}, "scope": {s.Graph + "/.default offline_access"}, "claims": {able(s.Claims)}}, &d); err != nil {
 		return err
 	}
 	tell(d.Message)
@@ -193,6 +196,7 @@ func (s *session) loginPerson(ctx context.Context, h *http.Client, tell func(str
 		if p, ok := errors.AsType[problem](err); ok && (p.code == "authorization_pending" || p.code == "slow_down") {
 			continue
 		}
+		s.Claims = ""
 		return err
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -34,6 +35,9 @@ type session struct {
 	Client       string           `json:"clientId"`
 	Refresh      string           `json:"refreshToken,omitempty"`
 	Tokens       map[string]token `json:"tokens"` // by the base of what they are for
+	// Claims is what the last answer asked a sign-in for that no token could be had
+	// with (OpenID Connect Core 5.5); the next castellan login asks for it.
+	Claims string `json:"claims,omitempty"`
 }
 
 // token is an access token and when it ends.
@@ -163,9 +167,24 @@ func (s *session) postForm(ctx context.Context, h *http.Client, path string, for
 	return json.Unmarshal(b, out)
 }
 
+// able is what a server asked for, and that this program answers such questions.
+func able(claims string) string {
+	var m map[string]map[string]any
+	if err := json.Unmarshal([]byte(claims), &m); err != nil || m["access_token"] == nil {
+		m = map[string]map[string]any{"access_token": {}}
+	}
+	m["access_token"]["xms_cc"] = map[string]any{"values": []string{"cp1"}}
+	b, err := json.Marshal(m)
+	if err != nil {
+		return "" // what came as JSON goes as JSON
+	}
+	return string(b)
+}
+
 // ask gets a token for what has this base, by the grant in form, and keeps it.
 func (s *session) ask(ctx context.Context, h *http.Client, base string, form url.Values) error {
 	form.Set("client_id", s.Client)
+	form.Set("claims", able(form.Get("claims")))
 	form.Set("scope", base+"/.default")
 	if form.Get("grant_type") != "client_credentials" {
 		form.Set("scope", base+"/.default offline_access")
@@ -184,9 +203,10 @@ func (s *session) ask(ctx context.Context, h *http.Client, base string, form url
 	return nil
 }
 
-// bearer is a token for what has this base that lasts a minute at least.
-func (s *session) bearer(ctx context.Context, h *http.Client, base string) (string, error) {
-	if t := s.Tokens[base]; time.Until(t.Until) > time.Minute {
+// bearer is a token for what has this base that lasts a minute at least; with
+// claims a new one that has them.
+func (s *session) bearer(ctx context.Context, h *http.Client, base, claims string) (string, error) {
+	if t := s.Tokens[base]; claims == "" && time.Until(t.Until) > time.Minute {
 		return t.Text, nil
 	}
 	form := url.Values{"grant_type": {"refresh_token"}, "refresh_token": {s.Refresh}}
@@ -197,49 +217,81 @@ func (s *session) bearer(ctx context.Context, h *http.Client, base string) (stri
 		}
 		form = url.Values{"grant_type": {"client_credentials"}, "client_secret": {secret}}
 	}
+	form.Set("claims", claims)
 	if err := s.ask(ctx, h, base, form); err != nil {
 		return "", fmt.Errorf("%w; run castellan login again", err)
 	}
 	return s.Tokens[base].Text, s.save()
 }
 
-// call sends a request to Graph or Resource Manager, and is the answer's JSON.
+// call sends a request to Graph or Resource Manager, and is the answer's JSON. A
+// claims challenge is answered once; what only a person can show for it is kept
+// for their next sign-in.
 func (s *session) call(ctx context.Context, h *http.Client, method, base, path string, body any) (map[string]any, error) {
-	bearer, err := s.bearer(ctx, h, base)
+	out, claims, err := s.send(ctx, h, method, base, path, body)
+	if claims == "" {
+		return out, err
+	}
+	if _, err := s.bearer(ctx, h, base, claims); err != nil {
+		s.Claims = claims
+		return nil, errors.Join(fmt.Errorf("more proof is needed, such as a second factor: %w", err), s.save())
+	}
+	out, _, err = s.send(ctx, h, method, base, path, body)
+	return out, err
+}
+
+// challenge is what an answer asks for in another token, as JSON, or "".
+func challenge(resp *http.Response) string {
+	header := resp.Header.Get("WWW-Authenticate")
+	_, rest, ok := strings.Cut(header, `claims="`)
+	if !ok || !strings.Contains(header, `error="insufficient_claims"`) {
+		return ""
+	}
+	text, _, _ := strings.Cut(rest, `"`)
+	b, err := base64.StdEncoding.DecodeString(text)
 	if err != nil {
-		return nil, err
+		return ""
+	}
+	return string(b)
+}
+
+// send sends one request; claims is the challenge that it met.
+func (s *session) send(ctx context.Context, h *http.Client, method, base, path string, body any) (out map[string]any, claims string, err error) {
+	bearer, err := s.bearer(ctx, h, base, "")
+	if err != nil {
+		return nil, "", err
 	}
 	var in io.Reader
 	if body != nil {
 		b, err := json.Marshal(body)
 		if err != nil {
-			return nil, err
+			return nil, "", err
 		}
 		in = bytes.NewReader(b)
 	}
 	req, err := http.NewRequestWithContext(ctx, method, base+path, in)
 	if err != nil {
-		return nil, err
+		return nil, "", err
 	}
 	req.Header.Set("Authorization", "Bearer "+bearer)
 	req.Header.Set("Content-Type", "application/json")
 	resp, err := h.Do(req)
 	if err != nil {
-		return nil, fmt.Errorf("the server can't be reached (is castellan up running?): %w", err)
+		return nil, "", fmt.Errorf("the server can't be reached (is castellan up running?): %w", err)
 	}
 	defer resp.Body.Close()
 	b, err := io.ReadAll(io.LimitReader(resp.Body, mostAnswer))
 	if err != nil {
-		return nil, err
+		return nil, "", err
 	}
-	out := map[string]any{}
+	out = map[string]any{}
 	if err := json.Unmarshal(b, &out); len(b) > 0 && err != nil {
-		return nil, fmt.Errorf("the server answered %s with something that is not a JSON object", resp.Status)
+		return nil, "", fmt.Errorf("the server answered %s with something that is not a JSON object", resp.Status)
 	}
 	if resp.StatusCode >= 300 {
-		return nil, refused(resp, out)
+		return nil, challenge(resp), refused(resp, out)
 	}
-	return out, nil
+	return out, "", nil
 }
 
 // refused is the server's refusal, with what can be done about it.
@@ -247,8 +299,6 @@ func refused(resp *http.Response, out map[string]any) error {
 	e, _ := out["error"].(map[string]any)
 	text := fmt.Sprintf("%v (%v)", e["message"], e["code"])
 	switch {
-	case strings.Contains(resp.Header.Get("WWW-Authenticate"), "insufficient_claims"), e["code"] == "RoleAssignmentRequestAcrsValidationFailed":
-		text += "\nMore proof is needed: sign in again with a second factor (castellan login)."
 	case resp.StatusCode == http.StatusUnauthorized:
 		text += "\nSign in again: castellan login."
 	case resp.StatusCode == http.StatusForbidden:

@@ -92,6 +92,19 @@ async function main() {
   await ok("job list", async () => equal((await all(ml.jobs.list(group, "by-node"))).length, 2));
   await ok("datastore get", async () => equal((await ml.datastores.get(group, "by-node", "workspaceblobstore")).properties.datastoreType, "AzureBlob"));
 
+  // An application that is disabled meanwhile: the SDK answers the challenge by itself, and there is no other token.
+  const robot = client("robot");
+  const enable = async (accountEnabled) => {
+    const { token } = await credential("admin").getToken(world.graphEndpoint + "/.default");
+    const said = await fetch(`${world.graphEndpoint}/v1.0/servicePrincipals/${world.robot.objectId}`, { method: "PATCH", headers: { Authorization: "Bearer " + token, "Content-Type": "application/json" }, body: JSON.stringify({ accountEnabled }) });
+    equal(said.status, 204);
+  };
+  await ok("a robot's workspace get", () => robot.workspaces.get(group, "lab"));
+  await ok("the robot disabled", () => enable(false));
+  await refused("a challenged robot's workspace get", () => robot.workspaces.get(group, "lab"), "AADSTS7000112");
+  await ok("the robot enabled again", () => enable(true));
+  await ok("a new robot's workspace get", () => client("robot").workspaces.get(group, "lab"));
+
   const reader = client("reader");
   const stranger = client("stranger");
   await ok("a reader reads", () => reader.workspaces.get(group, "by-node"));
