@@ -76,10 +76,7 @@ func saltOf(dir string) ([]byte, error) {
 	if errors.Is(err, fs.ErrNotExist) {
 		salt := make([]byte, 16)
 		_, _ = rand.Read(salt) // never fails
-		if err := os.MkdirAll(dir, 0o700); err != nil {
-			return nil, fmt.Errorf("making the data folder: %w", err)
-		}
-		if err := os.WriteFile(path, []byte(base64.StdEncoding.EncodeToString(salt)+"\n"), 0o600); err != nil {
+		if err := seal.WriteOnce(path, []byte(base64.StdEncoding.EncodeToString(salt)+"\n")); err != nil {
 			return nil, fmt.Errorf("writing the salt: %w", err)
 		}
 		return salt, nil

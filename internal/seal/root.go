@@ -56,19 +56,34 @@ func FromFile(path string, create bool) (Key, error) {
 
 func newFile(path string) (Key, error) {
 	k := Random()
-	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-		return Key{}, fmt.Errorf("making the root key's folder: %w", err)
-	}
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
-	if err != nil {
+	if err := WriteOnce(path, []byte(base64.StdEncoding.EncodeToString(k.raw)+"\n")); err != nil {
 		return Key{}, fmt.Errorf("making the root key: %w", err)
 	}
-	defer f.Close()
-	if _, err := f.WriteString(base64.StdEncoding.EncodeToString(k.raw) + "\n"); err != nil {
-		return Key{}, fmt.Errorf("writing the root key: %w", err)
-	}
-	if err := f.Sync(); err != nil {
-		return Key{}, fmt.Errorf("keeping the root key: %w", err)
-	}
 	return k, nil
+}
+
+// WriteOnce makes a file that only its owner may read, whole or not at all, and
+// on disk when it returns. It is an error if the file is there already.
+func WriteOnce(path string, data []byte) error {
+	dir := filepath.Dir(path)
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	f, err := os.CreateTemp(dir, ".new-*")
+	if err != nil {
+		return err
+	}
+	defer os.Remove(f.Name())
+	_, err = f.Write(data)
+	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return err
+	}
+	if err := os.Link(f.Name(), path); err != nil { // a rename would take the place of what is there
+		return err
+	}
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
 }
