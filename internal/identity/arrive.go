@@ -31,9 +31,13 @@ func (h host) tenant() string { t, _, _ := h.place(); return t }
 // origin is the mark of what the host made.
 func (h host) origin() string { _, c, id := h.place(); return c + "|" + id }
 
+// errStrangerNumber is of all answers to people whom others vouch for and who
+// are nobody here.
+const errStrangerNumber = 50020
+
 // errStranger is the answer to people whom nobody let in.
 func errStranger(h host) error {
-	return problemf(50020, "access_denied", "Your account at %s is not known in this directory. An administrator must add it first.", h.name)
+	return problemf(errStrangerNumber, "access_denied", "Your account at %s is not known in this directory. An administrator must add it first.", h.name)
 }
 
 // arrive is the person whom a provider vouches for, made or brought up to date
@@ -113,14 +117,14 @@ func (s *Service) introduce(tx *store.Tx, h host, o outsider) (string, error) {
 // again, and nobody's account is taken over by having their name elsewhere.
 func (s *Service) beget(tx *store.Tx, h host, o outsider) (string, error) {
 	if err := checkOutsideUPN(o.UPN, h.domains); err != nil {
-		return "", problemf(50020, "access_denied", "The user name that %s tells of you can't be one here: %s", h.name, publicText(err))
+		return "", problemf(errStrangerNumber, "access_denied", "The user name that %s tells of you can't be one here: %s", h.name, publicText(err))
 	}
 	u := &User{ID: arm.NewUUID(), Tenant: h.tenant(), UPN: o.UPN, Name: o.UPN, Created: s.Now().UTC()}
 	u.Origin = h.origin()
 	u.adopt(o)
 	if err := s.put(tx, u); err != nil {
 		if arm.CodeOf(err) == arm.Conflict {
-			return "", problemf(50020, "access_denied", "There is an account %s here that is not bound to yours at %s. An administrator can bind it.", o.UPN, h.name)
+			return "", problemf(errStrangerNumber, "access_denied", "There is an account %s here that is not bound to yours at %s. An administrator can bind it.", o.UPN, h.name)
 		}
 		return "", err
 	}

@@ -1,7 +1,6 @@
 package identity
 
 import (
-	"context"
 	"errors"
 	"net/http"
 	"strings"
@@ -92,32 +91,43 @@ func (s *Service) ldapOf(t *Tenant, name string) *LDAP {
 }
 
 // checkLDAP is the person of this name, if their directory says that the
-// password is theirs. Failures are counted as those of passwords kept here, so
-// that guessing here does not shut people out there.
-func (s *Service) checkLDAP(ctx context.Context, d *LDAP, name, password string) (*User, error) {
-	// In turn, as for passwords kept here: of many guesses at once only few can
-	// pass before the first is counted.
-	if err := s.hasher.enter(ctx); err != nil {
-		return nil, err
-	}
-	defer s.hasher.leave()
-	now := s.Now()
-	if s.locks.shut(name, now) {
-		return nil, errPassword
-	}
+// password is theirs. Failures are counted before the directory is asked, by the
+// entry that was found and not by what was typed: many spellings find one. So
+// guessing here does not shut people out there.
+func (s *Service) checkLDAP(r *http.Request, d *LDAP, name, password string) (*User, error) {
 	c, err := s.ldapClient(d)
 	if err != nil {
 		return nil, err
 	}
-	p, groups, err := c.Authenticate(ctx, name, password)
+	ctx, from := r.Context(), networkOf(r)
+	counted, known := "", false
+	p, groups, err := c.Authenticate(ctx, name, password, func(id string) (may bool, err error) {
+		err = s.DB.Do(ctx, func(tx *store.Tx) error {
+			l, _, err := linkOf(tx, d.Tenant, d.issuer(), id)
+			if err != nil {
+				return err
+			}
+			counted = d.issuer() + "|" + id
+			if browser := s.browserOf(r, s.index.user(l.User)); browser != "" {
+				counted, known = counted+" at "+browser, true
+			}
+			now := s.Now()
+			if may = !s.locks.shut(counted, now) && (known || !s.spray.shut(from, now)); !may {
+				return nil
+			}
+			return s.locks.failIn(tx, counted, true, now)
+		})
+		return may, err
+	})
 	if errors.Is(err, ldap.ErrWrong) {
-		if err := s.locks.fail(ctx, s.DB, name, true, now); err != nil {
-			return nil, err
-		}
+		s.spray.wrong(from, s.Now())
 		return nil, errPassword
 	}
 	if err != nil {
 		return nil, &problem{status: http.StatusBadGateway, number: 80002, code: "temporarily_unavailable", text: "The directory " + d.Name + " can't be asked now.", err: err}
+	}
+	if err := s.locks.pass(ctx, s.DB, counted); err != nil {
+		return nil, err
 	}
 	var u *User
 	err = s.DB.Do(ctx, func(tx *store.Tx) error {
@@ -126,10 +136,7 @@ func (s *Service) checkLDAP(ctx context.Context, d *LDAP, name, password string)
 		}
 		return s.mirrorOf(tx, d, u, p, groups)
 	})
-	if err != nil {
-		return nil, err
-	}
-	return u, s.locks.pass(ctx, s.DB, name)
+	return u, err
 }
 
 // outsider is a person as the directory tells of them. A user name without a
@@ -142,8 +149,8 @@ func (d *LDAP) outsider(p ldap.Person) outsider {
 	return outsider{Issuer: d.issuer(), Subject: p.ID, UPN: upn, Name: p.Name, Given: p.Given, Surname: p.Surname, Mail: p.Mail}
 }
 
-// mirrorOf makes the groups over a person what the directory says, and the
-// person's own memberships too.
+// mirrorOf makes the memberships of a person, and of the groups over them, what
+// the directory says.
 func (s *Service) mirrorOf(tx *store.Tx, d *LDAP, u *User, p ldap.Person, groups []ldap.Group) error {
 	ids := map[string]string{ldap.Key(p.DN): u.ID}
 	for _, g := range groups {
@@ -153,21 +160,28 @@ func (s *Service) mirrorOf(tx *store.Tx, d *LDAP, u *User, p ldap.Person, groups
 		}
 		ids[ldap.Key(g.DN)] = id
 	}
-	in := map[string]bool{}
+	in := map[string]map[string]bool{} // by member: the groups that it is in
+	for _, id := range ids {
+		in[id] = map[string]bool{}
+	}
 	for _, g := range groups {
 		for _, m := range g.Members {
-			if err := s.setMember(tx, d.host(), ids[ldap.Key(g.DN)], ids[m], true); err != nil {
+			id := ids[ldap.Key(g.DN)]
+			if err := s.setMember(tx, d.host(), id, ids[m], true); err != nil {
 				return err
 			}
-			if ids[m] == u.ID {
-				in[ids[ldap.Key(g.DN)]] = true
-			}
+			in[ids[m]][id] = true
 		}
 	}
-	return s.leaveOthers(tx, d, u.ID, in)
+	for member, keep := range in {
+		if err := s.leaveOthers(tx, d, member, keep); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
-// leaveOthers takes a person out of those groups of the directory that are not in keep.
+// leaveOthers takes a member out of those groups of the directory that are not in keep.
 func (s *Service) leaveOthers(tx *store.Tx, d *LDAP, member string, keep map[string]bool) error {
 	rows, err := tx.Scan(groupTable, d.Tenant+"|"+member+"|", "", 0)
 	if err != nil {

@@ -13,7 +13,7 @@ import (
 )
 
 // A synchronisation holds what came of an LDAP directory against what it says
-// now: people who are gone are disabled, groups have the members that they have
+// now: people who are gone or disabled there are disabled, groups have the members that they have
 // there. What can't be read to its end changes nothing.
 
 const syncTable = "identity_ldap_syncs" // tenant|directory: how the last one went
@@ -114,7 +114,9 @@ func (s *Service) compareAll(ctx context.Context, d *LDAP, force bool) (out sync
 func (s *Service) comparePeople(tx *store.Tx, d *LDAP, people []ldap.Person, force bool, out *synced) (map[string]string, error) {
 	byID := map[string]ldap.Person{}
 	for _, p := range people {
-		byID[p.ID] = p
+		if !p.Disabled {
+			byID[p.ID] = p
+		}
 	}
 	links, err := store.ScanJSON[tie](tx, linkTable, d.Tenant+"|", "", 0)
 	if err != nil {

@@ -19,7 +19,7 @@ var errPassword = problemf(50126, "invalid_grant", "The user name or password is
 // wrong second factors.
 func (s *Service) checkUser(r *http.Request, t *Tenant, name, password string) (*User, error) {
 	if d := s.ldapOf(t, name); d != nil {
-		return s.checkLDAP(r.Context(), d, name, password)
+		return s.checkLDAP(r, d, name, password)
 	}
 	ctx, from := r.Context(), networkOf(r)
 	u := s.index.upn(name)
@@ -72,7 +72,9 @@ func (s *Service) servePassword(w http.ResponseWriter, r *http.Request, form url
 		e.about(known)
 	}
 	if err := s.note(r.Context(), e, err); err != nil {
-		if p := problemOf(err); p.status >= 500 {
+		// Whom a directory vouched for but nobody here knows is told so: they
+		// showed their password.
+		if p := problemOf(err); p.status >= 500 || p.number == errStrangerNumber {
 			return s.fault(w, r, err)
 		}
 		return s.askPassword(w, r, f, a, name, errPassword.text)

@@ -38,14 +38,23 @@ type Config struct {
 // Names are the attributes that hold what is read.
 type Names struct{ ID, UPN, Name, Given, Surname, Mail, Member, GroupName string }
 
-// Limits of one conversation.
 const (
-	patience  = 10 * time.Second // for one answer
-	most      = 8                // conversations at once
-	page      = 500              // entries of one page
-	mostAll   = 200_000          // entries of one list
-	mostBytes = 256 << 20        // of one conversation
-	mostUp    = 500              // groups above one person
+	patience = 10 * time.Second // for one answer, and for a connection
+	most     = 8                // conversations at once
+	page     = 500              // entries of one page
+	mostAll  = 200_000          // entries of one list
+	mostUp   = 500              // groups above one person
+)
+
+// budget is what one conversation may cost, waiting for its turn included.
+type budget struct {
+	time  time.Duration
+	bytes int64 // that the directory says
+}
+
+var (
+	ofOne = budget{30 * time.Second, 16 << 20}
+	ofAll = budget{10 * time.Minute, 256 << 20}
 )
 
 // ErrWrong means that there is nobody of the name, or that the password is not theirs.
@@ -60,8 +69,11 @@ type Directory struct {
 	slots   chan struct{}
 }
 
-// Person is an entry of a person.
-type Person struct{ ID, DN, UPN, Name, Given, Surname, Mail string }
+// Person is an entry of a person. Disabled is what the directory itself says.
+type Person struct {
+	ID, DN, UPN, Name, Given, Surname, Mail string
+	Disabled                                bool
+}
 
 // Group is an entry of a group. Members are the DNs that it names, as Key spells them.
 type Group struct {
@@ -106,6 +118,11 @@ func (d *Directory) check() error {
 	if !strings.Contains(d.UserFilter, "{name}") && !strings.Contains(d.UserFilter, "{local}") {
 		return errors.New("userFilter must have {name} or {local}, or it would fit everybody")
 	}
+	for _, odd := range []string{":={", ">={", "<={", "~={"} {
+		if strings.Contains(d.UserFilter, odd) {
+			return errors.New("userFilter must compare {name} and {local} by = alone: by anything else a list of all could not be asked for")
+		}
+	}
 	for what, f := range map[string]string{"userFilter": d.filter("x"), "groupFilter": d.GroupFilter} {
 		if _, err := ldap.CompileFilter(f); err != nil && (what != "groupFilter" || d.GroupBase != "") {
 			return fmt.Errorf("%s is no LDAP filter", what)
@@ -127,14 +144,16 @@ func (d *Directory) everybody() string {
 }
 
 // talk has one conversation, in its turn, as the one who searches.
-func (d *Directory) talk(ctx context.Context, do func(*ldap.Conn) error) error {
+func (d *Directory) talk(ctx context.Context, b budget, do func(*ldap.Conn) error) error {
+	ctx, cancel := context.WithTimeout(ctx, b.time)
+	defer cancel()
 	select {
 	case d.slots <- struct{}{}:
 	case <-ctx.Done():
 		return ctx.Err()
 	}
 	defer func() { <-d.slots }()
-	c, err := d.dial(ctx)
+	c, err := d.dial(ctx, b.bytes)
 	if err != nil {
 		return fmt.Errorf("reaching the directory: %w", err)
 	}
@@ -155,7 +174,7 @@ func (d *Directory) serve(c *ldap.Conn) error {
 	return nil
 }
 
-func (d *Directory) dial(ctx context.Context) (*ldap.Conn, error) {
+func (d *Directory) dial(ctx context.Context, bytes int64) (_ *ldap.Conn, err error) {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	dialer := &net.Dialer{Control: d.reachable}
@@ -163,12 +182,19 @@ func (d *Directory) dial(ctx context.Context) (*ldap.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
+	// The handshake of StartTLS knows no limit of its own.
+	stop := context.AfterFunc(ctx, func() { _ = raw.Close() })
+	defer func() {
+		if !stop() && err == nil {
+			err = ctx.Err()
+		}
+	}()
 	cfg := &tls.Config{RootCAs: d.Roots, ServerName: d.host, MinVersion: tls.VersionTLS12}
-	conn := net.Conn(&limited{Conn: raw, left: mostBytes})
+	conn := net.Conn(&limited{Conn: raw, left: bytes})
 	if d.tls {
 		t := tls.Client(conn, cfg)
 		if err := t.HandshakeContext(ctx); err != nil {
-			raw.Close()
+			raw.Close() //nolint:errcheck // the handshake's error is the one to tell
 			return nil, err
 		}
 		conn = t
@@ -178,7 +204,7 @@ func (d *Directory) dial(ctx context.Context) (*ldap.Conn, error) {
 	c.Start()
 	if d.StartTLS {
 		if err := c.StartTLS(cfg); err != nil {
-			c.Close()
+			c.Close() //nolint:errcheck // as above
 			return nil, err
 		}
 	}

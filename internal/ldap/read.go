@@ -5,22 +5,34 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/go-ldap/ldap/v3"
 )
 
 // Authenticate is the person of a name whose password it is, and the groups
 // that they are in, also by nesting. The password goes to the directory and
-// nowhere else. A password of nobody costs as much.
-func (d *Directory) Authenticate(ctx context.Context, name, password string) (p Person, groups []Group, err error) {
+// nowhere else, and only if may, which is told the person's id, says so. A
+// password of nobody costs as much.
+func (d *Directory) Authenticate(ctx context.Context, name, password string, may func(id string) (bool, error)) (p Person, groups []Group, err error) {
 	if password == "" || name == "" || strings.ContainsRune(name, 0) {
 		return p, nil, ErrWrong // an empty password would bind as nobody, and succeed (RFC 4513 section 5.1.2)
 	}
-	err = d.talk(ctx, func(c *ldap.Conn) error {
+	err = d.talk(ctx, ofOne, func(c *ldap.Conn) error {
 		found, err := d.find(c, name)
 		if err != nil {
 			return err
+		}
+		if found != nil {
+			ok, err := may(found.ID)
+			if err != nil {
+				return err
+			}
+			if !ok || found.Disabled {
+				found = nil
+			}
 		}
 		dn := "cn=nobody-of-this-name," + d.UserBase
 		if found != nil {
@@ -28,7 +40,7 @@ func (d *Directory) Authenticate(ctx context.Context, name, password string) (p 
 		}
 		err = c.Bind(dn, password)
 		switch {
-		case ldap.IsErrorWithCode(err, ldap.LDAPResultInvalidCredentials), ldap.IsErrorWithCode(err, ldap.LDAPResultNoSuchObject), err != nil && found == nil:
+		case ldap.IsErrorAnyOf(err, refusals...), err != nil && found == nil:
 			return ErrWrong
 		case err != nil:
 			return fmt.Errorf("binding as the person: %w", err)
@@ -44,6 +56,11 @@ func (d *Directory) Authenticate(ctx context.Context, name, password string) (p 
 	})
 	return p, groups, err
 }
+
+// refusals are how directories say that somebody does not get in, whatever the
+// reason: people without a password, locked ones, ones that must not bind.
+var refusals = []uint16{ldap.LDAPResultInvalidCredentials, ldap.LDAPResultNoSuchObject, ldap.LDAPResultInappropriateAuthentication,
+	ldap.LDAPResultUnwillingToPerform, ldap.LDAPResultConstraintViolation, ldap.LDAPResultInsufficientAccessRights}
 
 // find is the one person of a name, or nil.
 func (d *Directory) find(c *ldap.Conn, name string) (*Person, error) {
@@ -68,7 +85,16 @@ func (d *Directory) userAttributes() []string {
 			out = append(out, a)
 		}
 	}
-	return out
+	return append(out, "userAccountControl", "nsAccountLock", "pwdAccountLockedTime")
+}
+
+// locked reports whether the directory says that an administrator shut the
+// account: Active Directory's bit 2, 389 Directory Server's word, and the time
+// that stands for ever in draft-behera-ldap-password-policy section 5.3.3.
+func locked(e *ldap.Entry) bool {
+	bits, err := strconv.ParseUint(e.GetEqualFoldAttributeValue("userAccountControl"), 10, 32)
+	return err == nil && bits&2 != 0 || strings.EqualFold(e.GetEqualFoldAttributeValue("nsAccountLock"), "true") ||
+		e.GetEqualFoldAttributeValue("pwdAccountLockedTime") == "000001010000Z"
 }
 
 func (d *Directory) person(e *ldap.Entry) (Person, error) {
@@ -79,7 +105,7 @@ func (d *Directory) person(e *ldap.Entry) (Person, error) {
 		}
 		return e.GetEqualFoldAttributeValue(a)
 	}
-	return Person{ID: id, DN: e.DN, UPN: get(d.Names.UPN), Name: get(d.Names.Name), Given: get(d.Names.Given), Surname: get(d.Names.Surname), Mail: get(d.Names.Mail)}, err
+	return Person{ID: id, DN: e.DN, UPN: get(d.Names.UPN), Name: get(d.Names.Name), Given: get(d.Names.Given), Surname: get(d.Names.Surname), Mail: get(d.Names.Mail), Disabled: locked(e)}, err
 }
 
 // idOf is the entry's id that never changes. Active Directory's objectGUID is
@@ -95,7 +121,10 @@ func idOf(e *ldap.Entry, attribute string) (string, error) {
 		h := hex.EncodeToString(b)
 		return h[:8] + "-" + h[8:12] + "-" + h[12:16] + "-" + h[16:20] + "-" + h[20:], nil
 	}
-	return strings.ToLower(string(b)), nil
+	if !utf8.Valid(b) {
+		return hex.EncodeToString(b), nil
+	}
+	return string(b), nil // as it is: ids that differ in case may be two people's
 }
 
 // above are all groups over an entry. A circle of groups is walked once.
@@ -182,7 +211,7 @@ func (d *Directory) all(c *ldap.Conn, base, filter string, attributes []string) 
 
 // Everybody reads all people and all groups.
 func (d *Directory) Everybody(ctx context.Context) (people []Person, groups []Group, err error) {
-	err = d.talk(ctx, func(c *ldap.Conn) error {
+	err = d.talk(ctx, ofAll, func(c *ldap.Conn) error {
 		entries, err := d.all(c, d.UserBase, d.everybody(), d.userAttributes())
 		if err != nil {
 			return fmt.Errorf("reading people: %w", err)
