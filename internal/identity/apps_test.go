@@ -335,7 +335,7 @@ func TestClientsDoNotInheritAdministrators(t *testing.T) {
 	for _, x := range []struct {
 		scope                string
 		me, read, createdYet int
-	}{{"User.Read", 200, 403, 403}, {"User.Read Directory.Read.All", 200, 200, 403}, {"Directory.AccessAsUser.All", 200, 200, 201}} {
+	}{{"User.Read", 200, 403, 403}, {"User.Read Directory.Read.All", 200, 200, 403}, {"Group.ReadWrite.All", 200, 200, 201}, {"Application.ReadWrite.All", 200, 403, 403}, {"Directory.AccessAsUser.All", 200, 200, 201}} {
 		w.admin("PATCH", "oauth2PermissionGrants/"+id, map[string]any{"scope": x.scope})
 		tok := token()
 		if a, b, c := status(tok, "GET", "me"), status(tok, "GET", "groups"), status(tok, "POST", "groups"); a != x.me || b != x.read || c != x.createdYet {

@@ -26,7 +26,7 @@ type service struct {
 func services(s arm.Site) []service {
 	return []service{
 		{"Azure Resource Manager", "797f4846-ba00-4fd7-ba43-dac1f8f63013", "user_impersonation", s.ARMAudiences()},
-		{graphName, "00000003-0000-0000-c000-000000000000", "User.Read", s.GraphAudiences()},
+		{graphName, graphApp, "User.Read", s.GraphAudiences()},
 		{"Azure Storage", "e406a681-f3d4-42a8-90b6-c2b029497af1", "user_impersonation", s.StorageAudiences()},
 		{"Azure Key Vault", "cfa8b339-82a2-471a-a3c9-0fc0be7a4093", "user_impersonation", s.VaultAudiences()},
 		{"Azure Machine Learning", "18a66f5f-dbdf-4c17-9dd7-1634712a9cbe", "user_impersonation", s.MLAudiences()},

@@ -98,7 +98,7 @@ func (s *Service) wanted(a *authorization, tenant string) ([]asked, error) {
 		if at < 0 {
 			out, at = append(out, w), len(out)
 		}
-		out[at].add(s, n, a.adminConsent())
+		out[at].add(n, a.adminConsent())
 	}
 	return out, nil
 }
@@ -113,17 +113,16 @@ func (s *Service) offer(tenant, appID, name string) (asked, error) {
 }
 
 // add takes over what an application says it needs of an API.
-func (w *asked) add(s *Service, n Needs, roles bool) {
+func (w *asked) add(n Needs, roles bool) {
 	for _, id := range n.Scopes {
 		if x, ok := w.shop.byID(id); ok && !slices.ContainsFunc(w.scopes, func(y Scope) bool { return y.ID == x.ID }) {
 			w.scopes = append(w.scopes, x)
 		}
 	}
-	api := s.index.client(w.shop.app)
-	if !roles || api == nil {
+	if !roles {
 		return
 	}
-	for _, r := range api.Roles {
+	for _, r := range w.shop.roles {
 		if !r.Disabled && slices.Contains(n.Roles, r.ID) && slices.Contains(r.Members, "Application") {
 			w.roles = append(w.roles, r)
 		}
@@ -343,7 +342,7 @@ func (s *Service) allow(tx *store.Tx, tenant string, client *Principal, w asked,
 			continue
 		}
 		x := Assignment{ID: arm.NewUUID(), Tenant: tenant, Principal: client.ID, Kind: arm.ServicePrincipal, Resource: w.resource, Role: r.ID, Created: s.Now().UTC()}
-		if err := store.PutJSON(tx, assignmentTable, x.key(), x); err != nil {
+		if err := s.assign(tx, x); err != nil {
 			return err
 		}
 	}

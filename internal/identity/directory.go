@@ -277,7 +277,7 @@ func (s *Service) remove(tx *store.Tx, e entry) error {
 	if err := s.dropRoles(tx, tenant, id); err != nil {
 		return err
 	}
-	if err := forgetPermissions(tx, tenant, id); err != nil {
+	if err := s.forgetPermissions(tx, tenant, id); err != nil {
 		return err
 	}
 	for _, f := range s.onGone {

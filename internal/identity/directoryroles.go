@@ -17,7 +17,8 @@ var directoryText string
 // application permission, owners, people, everybody.
 type holder struct {
 	kind    string // role, right, owner, people or everybody
-	id      string // of a role its template id, of a right its value, of an owner the kind of object
+	id      string // of a role its template id, of a right its id as an application permission, of an owner the kind of object
+	scope   string // of a right, its id as a scope, or "" if no client can have it for a person
 	name    string
 	doc     string
 	actions []string // lower case, * for any part
@@ -27,12 +28,13 @@ type holder struct {
 
 // roleBook is who may do what to a directory, read once.
 type roleBook struct {
-	roles    []*holder // in the order of the text
-	byID     map[string]*holder
-	rights   map[string]*holder // by lower-case value
-	owners   map[string]*holder // by lower-case kind of object
-	people   *holder
-	everyone *holder
+	roles       []*holder // in the order of the text
+	byID        map[string]*holder
+	rights      map[string]*holder // by lower-case value
+	permissions []*holder          // the rights in the order of the text
+	owners      map[string]*holder // by lower-case kind of object
+	people      *holder
+	everyone    *holder
 }
 
 // book is the program's own.
@@ -103,7 +105,12 @@ func (b *roleBook) begin(line string) *holder {
 		}
 		h.admin, b.byID[h.id], b.roles = true, h, append(b.roles, h)
 	case "right":
-		b.rights[fold(rest)] = h
+		ids := strings.Fields(rest)
+		if len(ids) != 3 || !isGUID(ids[0]) || ids[1] != "-" && !isGUID(ids[1]) || b.rights[fold(ids[2])] != nil {
+			return nil
+		}
+		h.id, h.scope, h.name = ids[0], strings.TrimPrefix(ids[1], "-"), ids[2]
+		b.rights[fold(h.name)], b.permissions = h, append(b.permissions, h)
 	case "owner":
 		b.owners[fold(rest)] = h
 	case "people":

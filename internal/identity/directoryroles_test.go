@@ -205,6 +205,9 @@ func TestRoleTableIsRead(t *testing.T) {
 		"no id":           "role Nobody\n",
 		"an unknown mark": "people\n? x\n",
 		"an unknown role": "people\n> Nobody\n",
+		"no ids":          "right User.Read.All\n",
+		"no scope's id":   "right " + globalAdministrator + " x User.Read.All\n",
+		"a right twice":   "right " + globalAdministrator + " - A\n\nright " + globalAdministrator + " - A\n",
 		"a role twice":    "role " + globalAdministrator + " A\n\nrole " + globalAdministrator + " B\n",
 	} {
 		if _, err := readBook(text); err == nil {

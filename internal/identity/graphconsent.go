@@ -35,34 +35,34 @@ func (v *visit) showAssignment(a Assignment) map[string]any {
 // a tenant lets people consent to.
 func (s *Service) permissionDoors() []gate.Route {
 	out := []gate.Route{
-		s.door(readDirectory, "GET oauth2permissiongrants", func(v *visit) (answer, error) { return v.listConsents(func(Consent) bool { return true }) }),
+		s.door(readConsents, "GET oauth2permissiongrants", func(v *visit) (answer, error) { return v.listConsents(func(Consent) bool { return true }) }),
 		s.door(consentAll, "POST oauth2permissiongrants", (*visit).createConsent),
-		s.door(readDirectory, "GET oauth2permissiongrants/{id}", (*visit).readConsent),
+		s.door(readConsents, "GET oauth2permissiongrants/{id}", (*visit).readConsent),
 		s.door(consentAll, "PATCH oauth2permissiongrants/{id}", (*visit).updateConsent),
 		s.door(consentAll, "DELETE oauth2permissiongrants/{id}", (*visit).deleteConsent),
-		s.door(readDirectory, "GET serviceprincipals/{id}/oauth2permissiongrants", func(v *visit) (answer, error) {
+		s.door(readConsents, "GET serviceprincipals/{id}/oauth2permissiongrants", func(v *visit) (answer, error) {
 			p, err := v.principal()
 			if err != nil {
 				return answer{}, err
 			}
 			return v.listConsents(func(c Consent) bool { return c.Client == p.ID })
 		}),
-		s.door(readDirectory, "GET users/{id}/oauth2permissiongrants", func(v *visit) (answer, error) {
+		s.door(readConsents, "GET users/{id}/oauth2permissiongrants", func(v *visit) (answer, error) {
 			return v.listConsents(func(c Consent) bool { return c.User == fold(v.seg(1)) })
 		}),
-		s.door(readDirectory, "GET serviceprincipals/{id}/approleassignedto", func(v *visit) (answer, error) {
+		s.door(readAssigned, "GET serviceprincipals/{id}/approleassignedto", func(v *visit) (answer, error) {
 			return v.listAppRoles(func(a Assignment) bool { return a.Resource == fold(v.seg(1)) })
 		}),
 		s.door(assignApp, "POST serviceprincipals/{id}/approleassignedto", func(v *visit) (answer, error) { return v.createAssignment("") }),
 		s.door(assignApp, "DELETE serviceprincipals/{id}/approleassignedto/{key}", (*visit).deleteAssignment),
-		s.door(readDirectory, "GET policies/authorizationpolicy", func(v *visit) (answer, error) {
+		s.door(readPolicy, "GET policies/authorizationpolicy", func(v *visit) (answer, error) {
 			return answer{http.StatusOK, v.authorizationPolicy()}, nil
 		}),
 		s.door(updatePolicy, "PATCH policies/authorizationpolicy", (*visit).updateAuthorizationPolicy),
 	}
 	for _, class := range []string{"serviceprincipals", "users", "groups"} {
 		out = append(out,
-			s.door(readDirectory, "GET "+class+"/{id}/approleassignments", func(v *visit) (answer, error) {
+			s.door(readAssigned, "GET "+class+"/{id}/approleassignments", func(v *visit) (answer, error) {
 				return v.listAppRoles(func(a Assignment) bool { return a.Principal == fold(v.seg(1)) })
 			}),
 			s.door(assignApp, "POST "+class+"/{id}/approleassignments", func(v *visit) (answer, error) { return v.createAssignment(fold(v.seg(1))) }),
@@ -272,7 +272,7 @@ func (v *visit) createAssignment(holder string) (answer, error) {
 		if err := v.fits(tx, &a); err != nil {
 			return err
 		}
-		return store.PutJSON(tx, assignmentTable, a.key(), a)
+		return v.s.assign(tx, a)
 	})
 	if err != nil {
 		return answer{}, err
@@ -311,11 +311,11 @@ func (v *visit) fits(tx *store.Tx, a *Assignment) error {
 	}
 	a.Kind = kind
 	member := map[bool]string{true: "Application", false: "User"}[kind == arm.ServicePrincipal]
-	app, known, err := named[*App](tx, "app|"+fold(p.AppID))
+	app, _, err := named[*App](tx, "app|"+fold(p.AppID))
 	if err != nil {
 		return err
 	}
-	role := slices.IndexFunc(rolesOf(app, known), func(r AppRole) bool {
+	role := slices.IndexFunc(p.roles(app), func(r AppRole) bool {
 		return r.ID == a.Role && !r.Disabled && slices.Contains(r.Members, member)
 	})
 	if a.Role != defaultRole && role < 0 {
@@ -331,13 +331,6 @@ func (v *visit) fits(tx *store.Tx, a *Assignment) error {
 	return nil
 }
 
-func rolesOf(a *App, ok bool) []AppRole {
-	if !ok {
-		return nil
-	}
-	return a.Roles
-}
-
 func (v *visit) deleteAssignment() (answer, error) {
 	return done, v.change(func(tx *store.Tx) error {
 		all, err := store.ScanJSON[Assignment](tx, assignmentTable, v.tenant+"|", "", 0)
@@ -350,7 +343,7 @@ func (v *visit) deleteAssignment() (answer, error) {
 		if at < 0 {
 			return missing("appRoleAssignment", v.seg(3))
 		}
-		return tx.Delete(assignmentTable, all[at].key())
+		return v.s.unassign(tx, all[at])
 	})
 }
 

@@ -24,17 +24,9 @@ func (p *Principal) show(a *App) map[string]any {
 	return map[string]any{
 		"id": p.ID, "appId": p.AppID, "displayName": p.Name, "appDisplayName": p.Name, "accountEnabled": !p.Disabled, "servicePrincipalType": typ,
 		"servicePrincipalNames": names, "alternativeNames": alternative, "appOwnerOrganizationId": p.Tenant, "createdDateTime": stamp(p.Created),
-		"appRoleAssignmentRequired": p.AssignmentRequired, "passwordCredentials": []any{}, "keyCredentials": []any{}, "tags": []string{}, "appRoles": showRoles(rolesOf(a, a != nil)), "oauth2PermissionScopes": p.showScopes(a),
+		"appRoleAssignmentRequired": p.AssignmentRequired, "passwordCredentials": []any{}, "keyCredentials": []any{}, "tags": []string{}, "appRoles": showRoles(p.roles(a)), "oauth2PermissionScopes": showScopes(p.scopes(a)),
 		"replyUrls": []string{}, "signInAudience": "AzureADMyOrg", "homepage": nil, "description": nil,
 	}
-}
-
-// showScopes are the scopes of the principal's API.
-func (p *Principal) showScopes(a *App) []any {
-	if a == nil {
-		return []any{}
-	}
-	return showScopes(a.Scopes)
 }
 
 func (s *Service) principalDoors() []gate.Route {

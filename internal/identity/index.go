@@ -30,6 +30,7 @@ type index struct {
 	roles   map[string]map[string]*RoleAssignment // by principal and role
 	owners  map[string]map[string]bool            // by object
 	owning  map[string]map[string]bool            // by owner
+	granted map[string]map[string]Assignment      // by principal and id
 	closure map[string][]string                   // transitive groups by principal, as far as asked for
 	idps    map[string]*Provider
 	ldaps   map[string]*LDAP
@@ -42,7 +43,7 @@ func newIndex() *index {
 		groups: map[string]*Group{}, apps: map[string]*App{}, clients: map[string]*App{}, uris: map[string]*App{},
 		sps: map[string]*Principal{}, byApp: map[string]*Principal{}, managed: map[string]*Principal{},
 		members: map[string]map[string]bool{}, parents: map[string]map[string]bool{}, closure: map[string][]string{},
-		roles: map[string]map[string]*RoleAssignment{}, owners: map[string]map[string]bool{}, owning: map[string]map[string]bool{},
+		roles: map[string]map[string]*RoleAssignment{}, owners: map[string]map[string]bool{}, owning: map[string]map[string]bool{}, granted: map[string]map[string]Assignment{},
 		idps: map[string]*Provider{}, ldaps: map[string]*LDAP{}, realms: map[string]entry{},
 	}
 }
@@ -96,6 +97,13 @@ func (x *index) loadTenant(tx *store.Tx, tenant string) error {
 	for _, r := range owners {
 		p := strings.Split(r.Key, "|")
 		x.own(p[1], p[2])
+	}
+	granted, err := store.ScanJSON[Assignment](tx, assignmentTable, tenant+"|", "", 0)
+	if err != nil {
+		return err
+	}
+	for _, a := range granted {
+		x.assign(a)
 	}
 	roles, err := store.ScanJSON[*RoleAssignment](tx, roleTable, tenant+"|", "", 0)
 	for _, r := range roles {
@@ -205,6 +213,7 @@ func (x *index) remove(e entry) {
 		return
 	}
 	delete(x.roles, id)
+	delete(x.granted, id)
 	for g := range x.parents[id] {
 		delete(x.members[g], id)
 	}
@@ -288,6 +297,26 @@ func (x *index) disempower(principal, role string) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	delete(x.roles[principal], role)
+}
+
+func (x *index) assign(a Assignment) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.granted[a.Principal] == nil {
+		x.granted[a.Principal] = map[string]Assignment{}
+	}
+	x.granted[a.Principal][a.ID] = a
+}
+
+func (x *index) unassign(a Assignment) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	delete(x.granted[a.Principal], a.ID)
+}
+
+// assigned are the roles at APIs that a principal has by itself.
+func (x *index) assigned(principal string) []Assignment {
+	return find(x, func(x *index) []Assignment { return slices.Collect(maps.Values(x.granted[principal])) })
 }
 
 // rolesOf lists the directory roles that a principal has at now, by itself or

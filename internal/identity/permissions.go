@@ -77,6 +77,7 @@ type shop struct {
 	app    string // app id
 	name   string
 	scopes []Scope
+	roles  []AppRole
 	first  bool // one of the platform's own
 }
 
@@ -84,27 +85,59 @@ type shop struct {
 // what a person may do is decided by roles there. At the directory they also
 // bound what a client of somebody else's may do for a person.
 func ownScopes(v service) []Scope {
-	if v.name != "Microsoft Graph" {
+	if v.appID != graphApp {
 		return []Scope{{ID: scopeID(v.appID, v.delegate), Value: v.delegate, AdminName: "Access " + v.name, AdminText: "Access " + v.name + " as the person", UserName: "Access " + v.name, UserText: "Access " + v.name + " as you"}}
 	}
-	out := []Scope{}
-	for _, x := range []struct {
-		id, value, text string
-		admin           bool
-	}{
-		{"e1fe6dd8-ba31-4d61-89e7-88639da4683d", "User.Read", "Sign in and read the person's profile", false},
-		{"06da0dbc-49e2-44d2-8312-53f166ab848a", directoryRead, "Read the people, groups and applications of the directory", true},
-		{"0e263e50-5827-48a4-b97c-d940288653c7", directoryAccess, "Access the directory with all that the person may do", true},
-	} {
-		out = append(out, Scope{ID: x.id, Value: x.value, Admin: x.admin, AdminName: x.text, AdminText: x.text, UserName: x.text, UserText: x.text})
-	}
-	return out
+	return graphScopes
 }
 
 const (
-	directoryRead   = "Directory.Read.All"
+	graphApp        = "00000003-0000-0000-c000-000000000000" // the directory's API
 	directoryAccess = "Directory.AccessAsUser.All"
 )
+
+// graphScopes and graphRoles are what the directory's API offers, by the ids
+// that Microsoft published.
+var graphScopes, graphRoles = offers(book)
+
+func offers(b *roleBook) (scopes []Scope, roles []AppRole) {
+	scope := func(id, value, text string, admin bool) Scope {
+		return Scope{ID: id, Value: value, Admin: admin, AdminName: text, AdminText: text, UserName: text, UserText: text}
+	}
+	scopes = []Scope{
+		scope("e1fe6dd8-ba31-4d61-89e7-88639da4683d", "User.Read", "Sign in and read the person's profile", false),
+		scope("0e263e50-5827-48a4-b97c-d940288653c7", directoryAccess, "Access the directory with all that the person may do", true),
+	}
+	for _, h := range b.permissions {
+		if h.scope != "" {
+			scopes = append(scopes, scope(h.scope, h.name, h.doc, true))
+		}
+		roles = append(roles, AppRole{ID: h.id, Value: h.name, Name: h.doc, Description: h.doc, Members: []string{"Application"}})
+	}
+	return scopes, roles
+}
+
+// scopes and roles are what the API of a principal offers; a is its
+// application, or nil.
+func (p *Principal) scopes(a *App) []Scope {
+	switch {
+	case p.Platform:
+		return ownScopes(service{name: p.Name, appID: p.AppID, delegate: "user_impersonation"})
+	case a == nil:
+		return nil
+	}
+	return a.Scopes
+}
+
+func (p *Principal) roles(a *App) []AppRole {
+	switch {
+	case p.Platform && p.AppID == graphApp:
+		return graphRoles
+	case p.Platform || a == nil:
+		return nil
+	}
+	return a.Roles
+}
 
 // lets reports whether the client that a person calls the directory with may do
 // a for them: an administrator who signs in to somebody's application does not
@@ -113,24 +146,31 @@ func (s *Service) lets(c arm.Caller, a arm.Action) bool {
 	if c.Kind != arm.User || c.App == "" || s.known[fold(c.App)] != nil || slices.Contains(c.Scopes, directoryAccess) {
 		return true
 	}
-	if a.Is(readSelf) {
+	if book.everyone.allows(a.Key()) {
 		return len(c.Scopes) > 0
 	}
-	return strings.HasSuffix(a.Key(), "/read") && slices.Contains(c.Scopes, directoryRead)
+	return slices.ContainsFunc(c.Scopes, func(x string) bool {
+		h := book.rights[fold(x)]
+		return h != nil && h.scope != "" && h.allows(a.Key())
+	})
 }
 
 // shop is what an API offers in a tenant; ok is false if it is not there.
 func (s *Service) shop(tenant, appID string) (shop, bool) {
 	for _, v := range services(s.Site) {
 		if fold(v.appID) == fold(appID) {
-			return shop{app: v.appID, name: v.name, scopes: ownScopes(v), first: true}, true
+			out := shop{app: v.appID, name: v.name, scopes: ownScopes(v), first: true}
+			if v.appID == graphApp {
+				out.roles = graphRoles
+			}
+			return out, true
 		}
 	}
 	a := s.index.client(appID)
 	if a == nil || a.Tenant != tenant || s.index.spOf(tenant, a.AppID) == nil {
 		return shop{}, false
 	}
-	return shop{app: a.AppID, name: a.Name, scopes: a.Scopes}, true
+	return shop{app: a.AppID, name: a.Name, scopes: a.Scopes, roles: a.Roles}, true
 }
 
 // scope is the enabled scope that match finds.
@@ -291,10 +331,11 @@ func (s *Service) holders(sub subject) []string {
 // rolesAt is what a subject's token for an API says in roles, or why there is
 // none: where an assignment is required, those without one are turned away.
 func (s *Service) rolesAt(tx *store.Tx, tenant, appID string, sub subject) (out []string, err error) {
-	p, a := s.index.spOf(tenant, appID), s.index.client(appID)
+	p := s.index.spOf(tenant, appID)
 	if p == nil {
 		return nil, nil
 	}
+	offered := p.roles(s.index.client(appID))
 	list, err := s.assigned(tx, tenant, p.ID, s.holders(sub))
 	if err != nil {
 		return nil, err
@@ -304,11 +345,8 @@ func (s *Service) rolesAt(tx *store.Tx, tenant, appID string, sub subject) (out 
 	}
 	kind := map[bool]string{true: "User", false: "Application"}[sub.user != nil]
 	for _, x := range list {
-		if a == nil {
-			continue
-		}
-		if at := slices.IndexFunc(a.Roles, func(r AppRole) bool { return r.ID == x.Role && !r.Disabled && slices.Contains(r.Members, kind) }); at >= 0 && !slices.Contains(out, a.Roles[at].Value) {
-			out = append(out, a.Roles[at].Value)
+		if at := slices.IndexFunc(offered, func(r AppRole) bool { return r.ID == x.Role && !r.Disabled && slices.Contains(r.Members, kind) }); at >= 0 && !slices.Contains(out, offered[at].Value) {
+			out = append(out, offered[at].Value)
 		}
 	}
 	slices.Sort(out)
@@ -333,7 +371,7 @@ func (x *index) directGroups(id string) []string {
 }
 
 // forgetPermissions removes what joins a principal that is gone to others.
-func forgetPermissions(tx *store.Tx, tenant, id string) error {
+func (s *Service) forgetPermissions(tx *store.Tx, tenant, id string) error {
 	consents, err := store.ScanJSON[Consent](tx, consentTable, tenant+"|", "", 0)
 	if err != nil {
 		return err
@@ -354,11 +392,23 @@ func forgetPermissions(tx *store.Tx, tenant, id string) error {
 		if a.Principal != id && a.Resource != id {
 			continue
 		}
-		if err := tx.Delete(assignmentTable, a.key()); err != nil {
+		if err := s.unassign(tx, a); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// assign gives a principal a role at an API; unassign takes it away. The next
+// call of whoever has it is decided by that.
+func (s *Service) assign(tx *store.Tx, a Assignment) error {
+	tx.After(func() { s.index.assign(a) })
+	return store.PutJSON(tx, assignmentTable, a.key(), a)
+}
+
+func (s *Service) unassign(tx *store.Tx, a Assignment) error {
+	tx.After(func() { s.index.unassign(a) })
+	return tx.Delete(assignmentTable, a.key())
 }
 
 func (c Consent) key() string    { return c.Tenant + "|" + c.Client + "|" + c.ID }

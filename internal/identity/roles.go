@@ -1,6 +1,7 @@
 package identity
 
 import (
+	"slices"
 	"strings"
 
 	"castellan/internal/arm"
@@ -50,6 +51,9 @@ var (
 	deletePrincipal = arm.NewAction("microsoft.directory/servicePrincipals/delete", "put an application out of the tenant")
 	ownPrincipal    = arm.NewAction("microsoft.directory/servicePrincipals/owners/update", "say who owns an application's principal")
 	assignRole      = arm.NewAction("microsoft.directory/roleAssignments/allProperties/allTasks", "say who administers the directory")
+	readConsents    = arm.NewAction("microsoft.directory/oAuth2PermissionGrants/standard/read", "see what applications may do for people")
+	readAssigned    = arm.NewAction("microsoft.directory/servicePrincipals/appRoleAssignedTo/read", "see who has which role at an application")
+	readPolicy      = arm.NewAction("microsoft.directory/authorizationPolicy/standard/read", "see what people of the tenant may do by themselves")
 	consentAll      = arm.NewAction("microsoft.directory/oAuth2PermissionGrants/allProperties/update", "consent for everybody to what applications do for people")
 	assignApp       = arm.NewAction("microsoft.directory/servicePrincipals/appRoleAssignedTo/update", "say who has which role at an application")
 	updatePolicy    = arm.NewAction("microsoft.directory/authorizationPolicy/standard/update", "say what people of the tenant may do by themselves")
@@ -111,7 +115,7 @@ func (s *Service) decide(c arm.Caller, a arm.Action, id arm.ID) (bool, string) {
 	}
 	st := standing{person: c.Kind == arm.User, roles: s.directoryRoles(c.Object), class: class}
 	if !st.person {
-		st.rights = s.appRoles(c.Object)
+		st.rights = s.appRoles(c.Tenant, c.Object)
 	}
 	if object != "" {
 		st.owner = s.owns(c.Object, object)
@@ -121,8 +125,20 @@ func (s *Service) decide(c arm.Caller, a arm.Action, id arm.ID) (bool, string) {
 }
 
 // appRoles are the application permissions of the directory's API that a
-// principal was given (User.Read.All and so on).
-func (s *Service) appRoles(string) []string { return nil }
+// principal has now (User.Read.All and so on), whatever its token says.
+func (s *Service) appRoles(tenant, principal string) (out []string) {
+	api := s.index.spOf(tenant, graphApp)
+	if api == nil {
+		return nil
+	}
+	for _, a := range s.index.assigned(principal) {
+		at := slices.IndexFunc(graphRoles, func(r AppRole) bool { return r.ID == a.Role })
+		if a.Resource == api.ID && at >= 0 {
+			out = append(out, graphRoles[at].Value)
+		}
+	}
+	return out
+}
 
 // directoryRoles are the template ids of the directory roles that a principal
 // has now, also by a group that roles can be given to.
@@ -158,7 +174,11 @@ func (s *Service) protected(class, object string) bool {
 		p := s.index.spOf(a.Tenant, a.AppID)
 		return p != nil && s.protected(class, p.ID)
 	}
-	if book.administers(s.directoryRoles(object), s.appRoles(object)) {
+	var rights []string
+	if p := s.index.sp(object); p != nil {
+		rights = s.appRoles(p.Tenant, object)
+	}
+	if book.administers(s.directoryRoles(object), rights) {
 		return true
 	}
 	for _, g := range append(s.index.owned(object), s.index.groupsOf(object)...) {
