@@ -41,7 +41,7 @@ func (s *Service) advance(w http.ResponseWriter, r *http.Request, f flow, a *aut
 
 // again has the person sign in from the start: what they showed is too old.
 func (s *Service) again(w http.ResponseWriter, r *http.Request, f flow, a *authorization, u *User) error {
-	f.User, f.Proofs, f.From = "", nil, ""
+	f.User, f.Proofs, f.From, f.Anew = "", nil, "", true
 	return s.askPassword(w, r, f, a, u.UPN, "You signed in a while ago. Sign in again to go on.")
 }
 

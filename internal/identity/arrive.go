@@ -99,7 +99,9 @@ func (s *Service) introduce(tx *store.Tx, h host, o outsider) (string, error) {
 		if err != nil {
 			return "", err
 		}
-		if ok && u.Tenant == h.tenant() && u.Origin == scimOrigin {
+		// An administrator is bound by one who may change administrators, never by
+		// what others call them.
+		if ok && u.Tenant == h.tenant() && u.Origin == scimOrigin && !s.protected("users", u.ID) {
 			err := bindLink(tx, h.tenant(), tie{User: u.ID, Issuer: o.Issuer, Subject: o.Subject, By: "externalId", At: s.Now().UTC()})
 			if err != nil {
 				return "", err

@@ -215,7 +215,7 @@ func (s *Service) proceed(w http.ResponseWriter, r *http.Request, a *authorizati
 	}
 	f := s.newFlow(w, r, goalCode, a.path)
 	f.V1, f.Query = a.v1, a.query
-	if p := s.hinted(a); p != nil && !fits {
+	if p := s.hinted(a); p != nil && (!fits || a.prompts("login")) {
 		return s.sendAway(w, r, f, a, p, a.hint)
 	}
 	if !fits || a.prompts("login") {

@@ -127,7 +127,7 @@ func (s *Service) putTenant(tx *store.Tx, t *Tenant) error {
 		return err
 	}
 	if old != nil || holder != nil {
-		return arm.Errorf(arm.Conflict, "there is a tenant with the id %s or the domain %s already", t.ID, t.Domain)
+		return arm.Errorf(arm.Conflict, "the id %s or the domain %s is somebody's already", t.ID, t.Domain)
 	}
 	if err := tx.Put(nameTable, "domain|"+t.Domain, []byte(t.ID)); err != nil {
 		return err

@@ -25,6 +25,7 @@ type away struct {
 	Flow                   flow
 	Provider, Issuer       string
 	State, Nonce, Verifier string
+	Since                  time.Time // when the person must have signed in there at the earliest; zero: whenever
 }
 
 const (
@@ -106,12 +107,18 @@ func (s *Service) depart(w http.ResponseWriter, r *http.Request, f flow, a *auth
 	}
 	f.Step, f.Expires = stepAway, s.Now().Add(flowLife)
 	out := away{Flow: f, Provider: p.ID, Issuer: p.Issuer, State: randomText(32), Nonce: randomText(32), Verifier: randomText(32)}
-	ask := s.asks(p, out)
-	if ask.Hint = name; len(name) > 256 {
-		ask.Hint = ""
+	prompt := ""
+	switch {
+	case f.Anew || a != nil && a.prompts("login"):
+		prompt, out.Since = "login", s.Now()
+	case a != nil && a.maxAge != nil:
+		out.Since = s.Now().Add(-*a.maxAge)
+	case a != nil && a.prompts("select_account"):
+		prompt = "select_account"
 	}
-	if a != nil && (a.prompts("login") || a.prompts("select_account")) {
-		ask.Prompt = a.prompt
+	ask := s.asks(p, out)
+	if ask.Prompt, ask.Hint = prompt, name; len(name) > 256 {
+		ask.Hint = ""
 	}
 	to, err := o.Begin(r.Context(), ask)
 	if err != nil {
@@ -130,7 +137,7 @@ func (s *Service) depart(w http.ResponseWriter, r *http.Request, f flow, a *auth
 }
 
 func (s *Service) asks(p *Provider, a away) openid.Ask {
-	return openid.Ask{Redirect: s.returnsTo(p), State: a.State, Nonce: a.Nonce, Verifier: a.Verifier}
+	return openid.Ask{Redirect: s.returnsTo(p), State: a.State, Nonce: a.Nonce, Verifier: a.Verifier, Since: a.Since}
 }
 
 func unreachable(p *Provider, err error) error {
@@ -219,6 +226,9 @@ func untrusted(p *Provider, err error) error {
 	var no openid.Declined
 	if errors.As(err, &no) {
 		return problemf(500173, "access_denied", "The identity provider %s did not sign you in: it answered %s.", p.Name, no.Code)
+	}
+	if errors.Is(err, openid.ErrStale) {
+		return problemf(50173, "access_denied", "You must sign in anew at %s, and it does not say that you did.", p.Name)
 	}
 	if errors.Is(err, context.DeadlineExceeded) {
 		return unreachable(p, err)

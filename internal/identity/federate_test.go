@@ -23,6 +23,7 @@ import (
 	jose "github.com/go-jose/go-jose/v4"
 
 	"castellan/internal/arm"
+	"castellan/internal/store"
 )
 
 // elsewhereOP is an OpenID provider behind TLS that can be told to lie.
@@ -617,4 +618,217 @@ func ownCertificate(t testing.TB) (cert, key string) {
 		t.Fatal(err)
 	}
 	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})), string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: b}))
+}
+
+// Where a fresh sign-in is wanted, the provider is asked for one, and an answer
+// that does not say that there was one is not taken.
+func TestFreshSignInElsewhere(t *testing.T) {
+	w := newWorld(t)
+	o := newOP(w)
+	o.add(nil)
+	at := func(age int64) func(map[string]any) {
+		return func(m map[string]any) { m["auth_time"] = w.now().Unix() - age }
+	}
+	for name, c := range map[string]struct {
+		ask         url.Values
+		prompt, age string // what the provider is asked
+		claims      func(map[string]any)
+		in          bool
+	}{
+		"nothing wanted, nothing told": {nil, "", "", nil, true},
+		"an old sign-in is as good":    {nil, "", "", at(9000), true},
+		"select_account":               {url.Values{"prompt": {"select_account"}}, "select_account", "", nil, true},
+		"login, just now":              {url.Values{"prompt": {"login"}}, "login", "0", at(0), true},
+		"login and consent, just now":  {url.Values{"prompt": {"login consent"}}, "login", "0", at(0), true},
+		"login, an old sign-in":        {url.Values{"prompt": {"login"}}, "login", "0", at(120), false},
+		"login, nothing told":          {url.Values{"prompt": {"login"}}, "login", "0", nil, false},
+		"login, a text":                {url.Values{"prompt": {"login"}}, "login", "0", func(m map[string]any) { m["auth_time"] = "now" }, false},
+		"max_age, young enough":        {url.Values{"max_age": {"600"}}, "", "600", at(500), true},
+		"max_age, too old":             {url.Values{"max_age": {"600"}}, "", "600", at(700), false},
+		"max_age, nothing told":        {url.Values{"max_age": {"600"}}, "", "600", nil, false},
+	} {
+		o.claims = c.claims
+		b := w.client()
+		q := w.authorizeQuery()
+		q.Set("domain_hint", "corp.example")
+		for k, v := range c.ask {
+			q[k] = v
+		}
+		to, err := url.Parse(w.open(b, q).header.Get("Location"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		o.asked = to.Query()
+		if o.asked.Get("prompt") != c.prompt || o.asked.Get("max_age") != c.age {
+			t.Errorf("%s: asked for %v", name, o.asked)
+		}
+		r := o.back(b, to)
+		shown := codeOf(r) != "" || r.status == 200 && strings.Contains(c.ask.Get("prompt"), "consent")
+		if shown != c.in {
+			t.Errorf("%s: %d %s", name, r.status, r.body)
+		}
+	}
+	// Somebody who is signed in here is sent there all the same.
+	o.claims = at(0)
+	c := w.client()
+	o.back(c, o.leave(c))
+	q := w.authorizeQuery()
+	q.Set("prompt", "login")
+	q.Set("login_hint", "ann@corp.example")
+	if r := w.open(c, q); !strings.Contains(r.header.Get("Location"), "prompt=login") {
+		t.Errorf("signed in already: %d %s", r.status, r.header)
+	}
+}
+
+// A provider or directory that is disabled or deleted ends what it gave, at once.
+func TestDisablingEndsSessions(t *testing.T) {
+	for name, end := range map[string]func(w *world, at string){
+		"disabled": func(w *world, at string) { w.admin("PATCH", at, map[string]any{"isEnabled": false}) },
+		"deleted":  func(w *world, at string) { w.admin("DELETE", at, nil) },
+	} {
+		w := newWorld(t)
+		o, other := newOP(w), newOP(w)
+		p := o.add(nil)
+		other.add(map[string]any{"displayName": "Other", "domains": []string{"other.example"}})
+		_, own := w.user("own")
+		c := w.client()
+		in := w.form("/organizations/oauth2/v2.0/token", w.redeemForm(codeOf(o.back(c, o.leave(c)))))
+		kept := w.userTokens(own)
+		end(w, "identity/identityProviders/"+p.text("id"))
+		if _, err := w.verify(in.text("access_token")); err == nil {
+			t.Errorf("%s: the token lives", name)
+		}
+		if r := w.form(w.tokenPath(), w.refreshForm(in.text("refresh_token"), w.site.Base())); r.status != 400 {
+			t.Errorf("%s: the refresh token lives: %d", name, r.status)
+		}
+		if r := w.open(c, w.authorizeQuery()); codeOf(r) != "" {
+			t.Errorf("%s: the session lives", name)
+		}
+		if _, err := w.verify(kept.text("access_token")); err != nil {
+			t.Errorf("%s: somebody else's token: %v", name, err)
+		}
+	}
+}
+
+// Nobody becomes an administrator by whom others vouch for: who configures
+// providers may neither bind an administrator nor turn what vouches for one.
+func TestAdministratorsAreVouchedForByTheirOwn(t *testing.T) {
+	w := newWorld(t)
+	o := newOP(w)
+	p := o.add(nil)
+	bot := w.robot("bot")
+	boss, _ := w.user("boss")
+	w.give(boss, "Global Administrator")
+	plain, _ := w.user("plain")
+	bind := func(subject string) map[string]any {
+		return map[string]any{"signInType": "federated", "issuer": o.server.URL, "issuerAssignedId": subject}
+	}
+	at, evil := "identity/identityProviders/"+p.text("id"), map[string]any{"certificateAuthorities": o.roots()}
+	for _, role := range []string{"External Identity Provider Administrator", "Security Administrator", "Hybrid Identity Administrator"} {
+		id := w.give(bot.id, role)
+		if r := w.graph(bot.token, "PATCH", at, evil); r.status != 204 {
+			t.Errorf("a %s can't change a provider: %d %s", role, r.status, r.body)
+		}
+		for _, who := range []string{boss, plain} {
+			if r := w.graph(bot.token, "POST", "users/"+who+"/identities", bind("x")); r.status != 403 {
+				t.Errorf("a %s binds: %d %s", role, r.status, r.body)
+			}
+		}
+		w.admin("DELETE", "roleManagement/directory/roleAssignments/"+id, nil)
+	}
+	for _, role := range []string{"User Administrator", "Privileged Authentication Administrator", "Helpdesk Administrator"} {
+		id := w.give(bot.id, role)
+		if r := w.graph(bot.token, "POST", "users/"+boss+"/identities", bind("x")); r.status != 403 {
+			t.Errorf("a %s binds: %d %s", role, r.status, r.body)
+		}
+		w.admin("DELETE", "roleManagement/directory/roleAssignments/"+id, nil)
+	}
+
+	w.admin("POST", "users/"+boss+"/identities", bind("s-1"))
+	w.give(bot.id, "External Identity Provider Administrator")
+	for _, b := range []map[string]any{evil, {"domains": []string{"evil.example"}}, {"clientSecret": "x"}, {"isEnabled": true}} {
+		if r := w.graph(bot.token, "PATCH", at, b); r.status != 403 || !strings.Contains(string(r.body), "disabled") {
+			t.Errorf("%v: %d %s", b, r.status, r.body)
+		}
+	}
+	in := o.tokens()
+	if who, err := w.verify(in.text("access_token")); err != nil || who.Object != boss {
+		t.Fatalf("%+v, %v", who, err)
+	}
+	// To stop believing it is allowed, and then it can't be turned in the dark.
+	if r := w.graph(bot.token, "PATCH", at, map[string]any{"isEnabled": false}); r.status != 204 {
+		t.Errorf("disabling: %d %s", r.status, r.body)
+	}
+	if r := w.graph(bot.token, "PATCH", at, map[string]any{"isEnabled": true}); r.status != 403 {
+		t.Errorf("enabling: %d %s", r.status, r.body)
+	}
+	if r := w.graph(bot.token, "DELETE", at, nil); r.status != 204 {
+		t.Errorf("deleting: %d %s", r.status, r.body)
+	}
+	again := map[string]any{"displayName": "Corp", "issuer": o.server.URL, "clientId": "castellan", "clientSecret": "x", "certificateAuthorities": o.roots()}
+	if r := w.graph(bot.token, "POST", "identity/identityProviders", again); r.status != 403 {
+		t.Errorf("the same issuer again: %d %s", r.status, r.body)
+	}
+	w.admin("POST", "identity/identityProviders", again)
+}
+
+// A rule never leads into a group that can be given directory roles.
+func TestRulesLeadToNoRoles(t *testing.T) {
+	w := newWorld(t)
+	o := newOP(w)
+	p := o.add(nil)
+	roles := w.admin("POST", "groups", map[string]any{"displayName": "Admins", "mailNickname": "a", "mailEnabled": false, "securityEnabled": true, "isAssignableToRole": true}).text("id")
+	rule := map[string]any{"groupsClaim": "groups", "groupMappings": []any{map[string]any{"claimValue": "engineers", "groupId": roles}}}
+	if r := w.graph(w.token, "PATCH", "identity/identityProviders/"+p.text("id"), rule); r.status != 400 || !strings.Contains(string(r.body), roles) {
+		t.Errorf("%d %s", r.status, r.body)
+	}
+	rule["displayName"], rule["issuer"], rule["clientId"], rule["clientSecret"] = "X", "https://x.example", "x", "x"
+	if r := w.graph(w.token, "POST", "identity/identityProviders", rule); r.status != 400 {
+		t.Errorf("%d %s", r.status, r.body)
+	}
+}
+
+// A domain belongs to one: neither a tenant nor a provider takes another's.
+func TestDomainsBelongToOne(t *testing.T) {
+	w := newWorld(t)
+	o := newOP(w)
+	o.add(nil)
+	for _, domain := range []string{"corp.example", "CORP.example", w.first.Domain} {
+		if r := w.graph(w.token, "POST", "castellan/tenants", map[string]any{"displayName": "Thief", "defaultDomainName": domain}); r.status < 400 || r.status >= 500 {
+			t.Errorf("a tenant takes %s: %d %s", domain, r.status, r.body)
+		}
+	}
+	w.admin("POST", "castellan/tenants", map[string]any{"displayName": "Other", "defaultDomainName": "other.example"})
+	for _, domain := range []string{"other.example", "x.other.example"} {
+		b := map[string]any{"displayName": "X", "issuer": "https://x.example", "clientId": "x", "clientSecret": "x", "domains": []string{domain}}
+		if r := w.graph(w.token, "POST", "identity/identityProviders", b); r.status != 400 {
+			t.Errorf("a provider takes %s: %d %s", domain, r.status, r.body)
+		}
+	}
+}
+
+// A person whom SCIM made is bound by externalId, unless they administer.
+func TestExternalIDsBindNoAdministrators(t *testing.T) {
+	for role, in := range map[string]bool{"": true, "Reports Reader": true, "Groups Administrator": false, "Global Administrator": false} {
+		w := newWorld(t)
+		o := newOP(w)
+		o.add(map[string]any{"matchExternalId": true, "createUsers": false})
+		id, _ := w.user("made")
+		if err := w.s.DB.Do(t.Context(), func(tx *store.Tx) error {
+			u, _, err := fetch[*User](tx, w.first.Tenant, "user", id)
+			if err != nil {
+				return err
+			}
+			u.Origin, u.External = scimOrigin, "s-1"
+			return w.s.put(tx, u)
+		}); err != nil {
+			t.Fatal(err)
+		}
+		if role != "" {
+			w.give(id, role)
+		}
+		if r := o.signIn(); (codeOf(r) != "") != in {
+			t.Errorf("%q: %d %s", role, r.status, r.body)
+		}
+	}
 }

@@ -35,6 +35,7 @@ type flow struct {
 	Epoch   int
 	Proofs  access.Proofs
 	From    string // key of the session that this builds upon, which must last
+	Anew    bool   // what the person showed before is too old
 	Asked   []byte // what a passkey was asked
 	Secret  []byte // of an authenticator app that is being added
 	Back    string // where to go after signing out

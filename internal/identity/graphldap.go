@@ -1,6 +1,7 @@
 package identity
 
 import (
+	"errors"
 	"net/http"
 	"strings"
 
@@ -35,7 +36,9 @@ func (s *Service) ldapDoors() []gate.Route {
 			if err != nil {
 				return answer{}, err
 			}
-			return done, v.change(func(tx *store.Tx) error { return v.s.remove(tx, d) })
+			return done, v.change(func(tx *store.Tx) error {
+				return errors.Join(v.s.endGiven(tx, d.Tenant, d.issuer()), v.s.remove(tx, d))
+			})
 		}),
 		s.door(syncDirectory, "POST "+at+"/{id}/synchronize", (*visit).syncLDAP),
 	}
@@ -149,6 +152,9 @@ func (v *visit) updateLDAP() (answer, error) {
 			return arm.Errorf(arm.BadRequest, "With another url give the bindPassword anew: the old one is not shown to another server.")
 		}
 		if err := v.s.fillLDAP(d, b); err != nil {
+			return err
+		}
+		if err := v.vouch(tx, d.issuer(), d.Disabled); err != nil {
 			return err
 		}
 		return v.s.put(tx, d)

@@ -3,6 +3,7 @@ package identity
 import (
 	"crypto/x509"
 	"encoding/pem"
+	"errors"
 	"net/http"
 	"slices"
 	"strings"
@@ -48,7 +49,7 @@ func (s *Service) providerDoors() []gate.Route {
 			if err != nil {
 				return answer{}, err
 			}
-			return done, v.change(func(tx *store.Tx) error { return v.s.remove(tx, p) })
+			return done, v.change(func(tx *store.Tx) error { return errors.Join(v.s.endGiven(tx, p.Tenant, p.Issuer), v.s.remove(tx, p)) })
 		}),
 		s.door(readDomains, "GET domains", func(v *visit) (answer, error) { return v.list("domains", v.domains()) }),
 		s.door(readDomains, "GET domains/{id}/federationconfiguration", (*visit).federationOf),
@@ -178,7 +179,7 @@ func (v *visit) createProvider() (answer, error) {
 	if len(p.Secret) == 0 && len(p.Key) == 0 {
 		return answer{}, arm.Errorf(arm.BadRequest, "An identity provider needs a clientSecret, or clientAuthentication privateKeyJwt.")
 	}
-	if err := v.change(func(tx *store.Tx) error { return v.s.putProvider(tx, p) }); err != nil {
+	if err := v.change(func(tx *store.Tx) error { return v.putProvider(tx, p) }); err != nil {
 		return answer{}, err
 	}
 	return v.oneProvider(http.StatusCreated, p)
@@ -207,23 +208,80 @@ func (v *visit) updateProvider() (answer, error) {
 		if err := v.s.fillProvider(p, b); err != nil {
 			return err
 		}
-		return v.s.putProvider(tx, p)
+		return v.putProvider(tx, p)
 	})
 	return done, err
 }
 
-// putProvider keeps a provider whose rules name groups of the tenant.
-func (s *Service) putProvider(tx *store.Tx, p *Provider) error {
+// putProvider keeps a provider whose rules name groups of the tenant that give
+// no directory roles.
+func (v *visit) putProvider(tx *store.Tx, p *Provider) error {
 	for _, r := range p.Groups {
-		_, ok, err := fetch[*Group](tx, p.Tenant, "group", r.Group)
+		g, ok, err := fetch[*Group](tx, p.Tenant, "group", r.Group)
+		switch {
+		case err != nil:
+			return err
+		case !ok:
+			return missing("group", r.Group)
+		case g.Assignable:
+			return arm.Errorf(arm.BadRequest, "The group %s can be given directory roles (isAssignableToRole), so nobody comes into it by what another provider says.", g.ID)
+		}
+	}
+	if err := v.vouch(tx, p.Issuer, p.Disabled); err != nil {
+		return err
+	}
+	return v.s.put(tx, p)
+}
+
+// vouch is asked before an issuer of the tenant is changed. A disabled one ends
+// what it gave. Any other vouches for those who are bound to it: whoever could
+// turn it could be them, and so must be one who could bind them.
+func (v *visit) vouch(tx *store.Tx, issuer string, disabled bool) error {
+	if disabled {
+		return v.s.endGiven(tx, v.tenant, issuer)
+	}
+	bound, err := boundTo(tx, v.tenant, issuer)
+	if err != nil {
+		return err
+	}
+	for _, l := range bound {
+		if !v.s.protected("users", l.User) {
+			continue
+		}
+		if ok, _ := v.s.decide(v.g.Caller(), linkUser, objectID(v.tenant, "users", l.User)); !ok {
+			return arm.Errorf(arm.Forbidden, "An administrator signs in by it, so that only who may bind administrators to identities elsewhere may change it, or have it believed. It can be disabled.")
+		}
+	}
+	return nil
+}
+
+// boundTo are those who are bound to identities of an issuer.
+func boundTo(tx *store.Tx, tenant, issuer string) ([]tie, error) {
+	all, err := store.ScanJSON[tie](tx, linkTable, tenant+"|", "", 0)
+	return slices.DeleteFunc(all, func(l tie) bool { return l.Issuer != issuer }), err
+}
+
+// endGiven ends the sessions and tokens of all who are bound to an issuer that
+// is believed no longer.
+func (s *Service) endGiven(tx *store.Tx, tenant, issuer string) error {
+	bound, err := boundTo(tx, tenant, issuer)
+	if err != nil {
+		return err
+	}
+	for _, l := range bound {
+		u, ok, err := fetch[*User](tx, tenant, "user", l.User)
 		if err != nil {
 			return err
 		}
 		if !ok {
-			return missing("group", r.Group)
+			continue
+		}
+		u.Epoch++
+		if err := s.put(tx, u); err != nil {
+			return err
 		}
 	}
-	return s.put(tx, p)
+	return nil
 }
 
 // fillProvider takes over what the client said.

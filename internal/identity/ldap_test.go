@@ -387,3 +387,52 @@ func newSilent(t *testing.T) silent {
 	}()
 	return s
 }
+
+// A directory that is disabled or deleted ends what it gave, and signs nobody in.
+func TestLDAPDisabled(t *testing.T) {
+	c := newCorp(t, corpStaff(), nil)
+	at := "identity/ldapDirectories/" + c.id
+	for _, end := range []func(){
+		func() { c.admin("PATCH", at, map[string]any{"isEnabled": false}) },
+		func() { c.admin("DELETE", at, nil) },
+	} {
+		token := c.in("ann", "ann-password").text("access_token")
+		if _, err := c.verify(token); err != nil {
+			t.Fatal(err)
+		}
+		end()
+		if _, err := c.verify(token); err == nil {
+			t.Error("the token lives")
+		}
+		if r := c.in("ann", "ann-password"); r.text("access_token") != "" {
+			t.Error("ann signs in")
+		}
+		if c.s.index.ldap(c.id) != nil {
+			c.admin("PATCH", at, map[string]any{"isEnabled": true})
+		}
+	}
+}
+
+// Who may configure directories can't turn the one by which an administrator
+// signs in to a server of their own.
+func TestLDAPAdministratorsAreProtected(t *testing.T) {
+	c := newCorp(t, corpStaff(), nil)
+	who, err := c.verify(c.in("ann", "ann-password").text("access_token"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	bot := c.robot("bot")
+	c.give(bot.id, "Hybrid Identity Administrator")
+	evil := map[string]any{"url": "ldaps://127.0.0.1:1", "bindPassword": "x"}
+	at := "identity/ldapDirectories/" + c.id
+	if r := c.graph(bot.token, "PATCH", at, map[string]any{"displayName": "Corp 2"}); r.status != 204 {
+		t.Errorf("%d %s", r.status, r.body)
+	}
+	c.give(who.Object, "Global Administrator")
+	if r := c.graph(bot.token, "PATCH", at, evil); r.status != 403 {
+		t.Errorf("%d %s", r.status, r.body)
+	}
+	if r := c.graph(bot.token, "PATCH", at, map[string]any{"isEnabled": false}); r.status != 204 {
+		t.Errorf("disabling: %d %s", r.status, r.body)
+	}
+}

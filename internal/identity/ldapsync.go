@@ -118,17 +118,13 @@ func (s *Service) comparePeople(tx *store.Tx, d *LDAP, people []ldap.Person, for
 			byID[p.ID] = p
 		}
 	}
-	links, err := store.ScanJSON[tie](tx, linkTable, d.Tenant+"|", "", 0)
+	links, err := boundTo(tx, d.Tenant, d.issuer())
 	if err != nil {
 		return nil, err
 	}
-	ids, known := map[string]string{}, 0
+	ids := map[string]string{}
 	var gone []string
 	for _, l := range links {
-		if l.Issuer != d.issuer() {
-			continue
-		}
-		known++
 		p, here := byID[l.Subject]
 		if !here {
 			gone = append(gone, l.User)
@@ -145,7 +141,7 @@ func (s *Service) comparePeople(tx *store.Tx, d *LDAP, people []ldap.Person, for
 			}
 		}
 	}
-	if len(gone) > manyGone && 2*len(gone) > known && !force {
+	if len(gone) > manyGone && 2*len(gone) > len(links) && !force {
 		return nil, errGone
 	}
 	for _, id := range gone {

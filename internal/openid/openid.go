@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -118,6 +119,7 @@ type Ask struct {
 	State, Nonce, Verifier string
 	Hint                   string // the user name, if it is known
 	Prompt                 string
+	Since                  time.Time // when the person must have signed in at the earliest; zero: whenever
 }
 
 func (p *Provider) oauth(f *found, redirect string) *oauth2.Config {
@@ -137,7 +139,11 @@ func (p *Provider) Begin(ctx context.Context, a Ask) (string, error) {
 		return "", err
 	}
 	opts := []oauth2.AuthCodeOption{oidc.Nonce(a.Nonce), oauth2.S256ChallengeOption(a.Verifier)}
-	for name, v := range map[string]string{"login_hint": a.Hint, "prompt": a.Prompt} {
+	age := ""
+	if !a.Since.IsZero() { // auth_time is told for certain only if it is asked for so (Core section 3.1.2.1)
+		age = strconv.Itoa(max(0, int(p.Now().Sub(a.Since)/time.Second)))
+	}
+	for name, v := range map[string]string{"login_hint": a.Hint, "prompt": a.Prompt, "max_age": age} {
 		if v != "" {
 			opts = append(opts, oauth2.SetAuthURLParam(name, v))
 		}
@@ -183,8 +189,16 @@ func (p *Provider) Finish(ctx context.Context, a Ask, answer url.Values) (Person
 	if err != nil {
 		return Person{}, err
 	}
-	return p.complete(ctx, f, token, claims)
+	who, err := p.complete(ctx, f, token, claims)
+	if err == nil && !a.Since.IsZero() && who.At.Before(a.Since.Add(-skew)) {
+		return Person{}, ErrStale
+	}
+	return who, err
 }
+
+// ErrStale means that a person should have signed in anew and did not, or that
+// the provider does not say when they did.
+var ErrStale = errors.New("the person did not sign in anew: see the ID token's auth_time")
 
 // holds checks that the answer belongs to the question: the state, and with
 // providers that name themselves, the name (mix-up, RFC 9207).
