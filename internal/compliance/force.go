@@ -45,6 +45,19 @@ type unit struct {
 	assignments map[string]*object
 }
 
+// newUnit has the built-in definitions alone.
+func newUnit() unit {
+	u := unit{map[string]*parsed{}, map[string]*parsedSet{}, map[string]*object{}}
+	for k, o := range builtIn {
+		d, err := parsedOf(o)
+		if err != nil {
+			panic(fmt.Sprint("compliance: the built-in definition ", k, ": ", err))
+		}
+		u.defs[k] = d
+	}
+	return u
+}
+
 // one is one rule of an assignment.
 type one struct {
 	rule    *policy.Rule
@@ -96,7 +109,7 @@ type inForce struct {
 }
 
 func (f *inForce) clear() {
-	f.unit = unit{map[string]*parsed{}, map[string]*parsedSet{}, map[string]*object{}}
+	f.unit = newUnit()
 	f.byScope, f.exemptions = map[string][]*bound{}, map[string][]*exemption{}
 }
 
@@ -157,7 +170,8 @@ func (f *inForce) unexempt(o *object) {
 
 // readUnit reads all definitions, initiatives and assignments.
 func readUnit(tx *store.Tx) (*unit, error) {
-	u := &unit{map[string]*parsed{}, map[string]*parsedSet{}, map[string]*object{}}
+	fresh := newUnit()
+	u := &fresh
 	defs, err := all(tx, definitions)
 	if err != nil {
 		return nil, err

@@ -234,14 +234,14 @@ func (s *Service) visibleDefinition(tx *store.Tx, o *object, text string, types 
 		if !strings.EqualFold(id.Type(), k.typ) || !contains(types, k.typ) {
 			continue
 		}
-		d, err := load(tx, k, id)
+		d, err := find(tx, k, id)
 		if err != nil {
 			return arm.ID{}, err
 		}
-		if d == nil || d.Tenant != o.Tenant {
+		if d == nil || d.Scope != arm.Root && d.Tenant != o.Tenant {
 			return arm.ID{}, k.missing(id)
 		}
-		if d.Scope.Key() != o.Scope.Key() && !contains(s.Above(o.Scope), d.Scope.Key()) {
+		if d.Scope != arm.Root && d.Scope.Key() != o.Scope.Key() && !contains(s.Above(o.Scope), d.Scope.Key()) {
 			return arm.ID{}, arm.Errorf("InvalidPolicyDefinitionScope", "the definition %s does not lie at %s or above it", d.ID, o.Scope)
 		}
 		return d.ID, nil

@@ -83,10 +83,10 @@ func (s *Service) routes(k *kind) []gate.Route {
 		gate.On(k.write, "PUT "+item, here(0), s.put(k, false)),
 		gate.On(k.remove, "DELETE "+item, here(0), s.delete(k)),
 	}
-	if !k.high {
-		return append(out, gate.On(k.write, "PATCH "+item, here(0), s.put(k, true)))
+	if k.high {
+		return append(out, s.rootRoutes(k)...)
 	}
-	return out
+	return append(out, gate.On(k.write, "PATCH "+item, here(0), s.put(k, true)))
 }
 
 func load(tx *store.Tx, k *kind, id arm.ID) (*object, error) {
@@ -138,7 +138,7 @@ func (s *Service) list(k *kind) gate.Verb {
 			return err
 		}
 		q := r.URL.Query()
-		exact, below, err := listFilter(q.Get("$filter"))
+		exact, below, builtins, err := listFilter(q.Get("$filter"))
 		if err != nil {
 			return err
 		}
@@ -169,9 +169,12 @@ func (s *Service) list(k *kind) gate.Verb {
 			q.Set("$skiptoken", base64.RawURLEncoding.EncodeToString([]byte(found[page-1].ID.Key())))
 			out["nextLink"] = s.Site.Base() + r.URL.EscapedPath() + "?" + q.Encode()
 		}
-		list := make([]any, len(found))
+		list := []any{}
+		if builtins && len(after) == 0 && k.high {
+			list = k.showBuiltIn()
+		}
 		for i := range found {
-			list[i] = k.show(&found[i])
+			list = append(list, k.show(&found[i]))
 		}
 		out["value"] = list
 		gate.WriteJSON(w, http.StatusOK, out)
@@ -181,16 +184,18 @@ func (s *Service) list(k *kind) gate.Verb {
 
 // listFilter reads the filters of a list. Azure shows what lies below a
 // subscription or group unless atScope() or atExactScope() is asked for.
-func listFilter(text string) (exact, below bool, err error) {
+func listFilter(text string) (exact, below, builtins bool, err error) {
 	switch strings.ToLower(strings.TrimSpace(text)) {
 	case "":
-		return false, true, nil
+		return false, true, true, nil
 	case "atexactscope()":
-		return true, false, nil
-	case "atscope()", "policytype eq 'custom'":
-		return false, false, nil
+		return true, false, false, nil
+	case "atscope()":
+		return false, false, true, nil
+	case "policytype eq 'custom'":
+		return false, false, false, nil
 	}
-	return false, false, arm.Errorf(arm.BadRequest, "the $filter %q is not supported; supported: atScope(), atExactScope(), policyType eq 'Custom'", text)
+	return false, false, false, arm.Errorf(arm.BadRequest, "the $filter %q is not supported; supported: atScope(), atExactScope(), policyType eq 'Custom'", text)
 }
 
 func (s *Service) put(k *kind, patch bool) gate.Verb {
@@ -424,6 +429,8 @@ func (k *kind) show(o *object) map[string]any {
 	}
 	out := map[string]any{"id": o.ID, "name": o.ID.Name(), "type": k.typ, "properties": props, "systemData": o.System}
 	switch {
+	case k.high && o.Scope == arm.Root:
+		props["policyType"] = "BuiltIn"
 	case k.high:
 		props["policyType"] = "Custom"
 	case k.identity:

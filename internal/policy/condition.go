@@ -346,6 +346,9 @@ func (t *test) holds(r *run) (bool, error) {
 		if err != nil {
 			return false, err
 		}
+		if want == "" {
+			v = orEmpty(v)
+		}
 		return t.op.test(v, want)
 	case t.count != nil:
 		n, err := t.count.of(r)

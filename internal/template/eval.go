@@ -283,7 +283,7 @@ func (e env) member(n *node) (any, error) {
 			return nil, invalid("an object's property is asked for by %s; it must be a string", kind(key))
 		}
 		v, ok := lookup(b, k)
-		if !ok {
+		if !ok && e.outer == nil {
 			return nil, invalid("the property %q is not there", k)
 		}
 		return v, nil
@@ -293,6 +293,10 @@ func (e env) member(n *node) (any, error) {
 			return nil, invalid("an array of %d items has no such item", len(b))
 		}
 		return b[i], nil
+	case nil:
+		if e.outer != nil {
+			return nil, nil
+		}
 	}
 	return nil, invalid("%s has no properties", kind(base))
 }

@@ -42,7 +42,8 @@ func (x *Expression) Calls() []string {
 	return out
 }
 
-// Eval works the expression out. What speaks of a template or of where it is
+// Eval works the expression out. A property that is not there is null, as in
+// policy rules. What speaks of a template or of where it is
 // deployed has no meaning here, unless outer gives it one.
 func (x *Expression) Eval(outer Outer) (any, error) {
 	return env{d: &Deployment{scope: &Scope{}}, outer: outer}.eval(x.n)

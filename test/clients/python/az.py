@@ -1,42 +1,16 @@
 """The Azure CLI: sign-in as an application and by device code, and the commands of the main job."""
 
 import json
-import os
-import pathlib
 import re
 import subprocess
-import tempfile
 
+from azcli import az, environment, here, login, program
 from checks import Suite, equal, load, within
 from signin import Person
 
 world = load("CASTELLAN_WORLD")
 suite = Suite("az")
-here = pathlib.Path(tempfile.mkdtemp(prefix="castellan-az-"))
-program = os.environ["CASTELLAN_AZ"]
 group, lab = world["group"], world["workspace"]
-
-
-def environment(who):
-    """Everybody has an az of their own, signed in as themselves."""
-    folder = here / who
-    folder.mkdir(exist_ok=True)
-    return {
-        **os.environ, "AZURE_CONFIG_DIR": str(folder), "AZURE_CORE_COLLECT_TELEMETRY": "no", "AZURE_CORE_NO_COLOR": "1",
-        "AZURE_CORE_LOGIN_EXPERIENCE_V2": "off", "AZURE_CORE_ONLY_SHOW_ERRORS": "1",
-    }
-
-
-def az(*words, who="admin"):
-    """Runs az; its JSON, or an error with what it said."""
-    done = subprocess.run([program, *words, "--output", "json"], env=environment(who), capture_output=True, text=True, timeout=180, stdin=subprocess.DEVNULL)
-    if done.returncode:
-        raise AssertionError(f"az {words[0]} {words[1] if len(words) > 1 else ''}: {done.stderr.strip()[-4000:]}")
-    return json.loads(done.stdout) if done.stdout.strip() else None
-
-
-def login(name, secret=None, **more):
-    return az("login", "--service-principal", "--username", world[name]["clientId"], "--password", secret or world[name]["clientSecret"], "--tenant", world["tenantId"], **more)
 
 
 def must(condition, text):
