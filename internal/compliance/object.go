@@ -427,7 +427,10 @@ func (k *kind) show(o *object) map[string]any {
 	if err := json.Unmarshal(o.Properties, &props); err != nil {
 		props = map[string]any{}
 	}
-	out := map[string]any{"id": o.ID, "name": o.ID.Name(), "type": k.typ, "properties": props, "systemData": o.System}
+	out := map[string]any{"id": o.ID, "name": o.ID.Name(), "type": k.typ, "properties": props}
+	if !o.System.CreatedAt.IsZero() {
+		out["systemData"] = o.System
+	}
 	switch {
 	case k.high && o.Scope == arm.Root:
 		props["policyType"] = "BuiltIn"
