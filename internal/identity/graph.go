@@ -1,12 +1,10 @@
 package identity
 
 import (
-	"encoding/base64"
 	"errors"
 	"io"
 	"net/http"
 	"net/url"
-	"slices"
 	"strconv"
 	"strings"
 
@@ -23,19 +21,22 @@ const (
 
 // visit is one request to the directory, behind the gate.
 type visit struct {
-	s      *Service
-	r      *http.Request
-	w      http.ResponseWriter
-	g      gate.Grant
-	about  arm.ID // what the Grant is for: an object of the directory, or the directory
-	tenant string
-	path   []string // segments behind /v1.0, from the Grant's item
+	s        *Service
+	r        *http.Request
+	w        http.ResponseWriter
+	g        gate.Grant
+	about    arm.ID // what the Grant is for: an object of the directory, or the directory
+	tenant   string
+	path     []string // segments behind /v1.0, from the Grant's item
+	q        query    // of a GET
+	cast     string   // the @odata.type that a list is narrowed to
+	counting bool     // only the number of rows is asked for
 }
 
 // answer is what a request to the directory is answered with.
 type answer struct {
 	status int
-	body   any
+	body   any // a string is plain text
 }
 
 var done = answer{status: http.StatusNoContent}
@@ -80,13 +81,24 @@ func (s *Service) door(a arm.Action, pattern string, do func(*visit) (answer, er
 			return err
 		}
 		tenant, _, _ := scopeOf(id)
-		out, err := do(&visit{s: s, r: r, w: w, g: g, about: id, tenant: tenant, path: strings.Split(g.Item(), "/")})
+		v := &visit{s: s, r: r, w: w, g: g, about: id, tenant: tenant, path: strings.Split(g.Item(), "/")}
+		if r.Method == http.MethodGet {
+			if v.q, err = parseQuery(r); err != nil {
+				return err
+			}
+		}
+		out, err := do(v)
 		if err != nil {
 			return err
 		}
 		if out.body == nil {
 			w.WriteHeader(out.status)
 			return nil
+		}
+		if text, ok := out.body.(string); ok {
+			w.Header().Set("Content-Type", "text/plain")
+			_, err := io.WriteString(w, text)
+			return err
 		}
 		gate.WriteJSON(w, out.status, out.body)
 		return nil
@@ -215,54 +227,19 @@ func (v *visit) context(what string) string {
 
 // one answers with one object.
 func (v *visit) one(status int, class string, m map[string]any) (answer, error) {
+	show, err := v.shape(class, v.about)
+	if err != nil {
+		return answer{}, err
+	}
+	if m, err = show(m); err != nil {
+		return answer{}, err
+	}
 	m["@odata.context"] = v.context(class + "/$entity")
 	return answer{status, m}, nil
 }
 
-// list answers with those of the objects that $filter means, page by page.
-func (v *visit) list(class string, all []map[string]any) (answer, error) {
-	q := v.r.URL.Query()
-	match, size, err := pageWanted(q)
-	if err != nil {
-		return answer{}, err
-	}
-	after, err := base64.RawURLEncoding.DecodeString(q.Get("$skiptoken"))
-	if err != nil {
-		return answer{}, errSkipToken
-	}
-	slices.SortFunc(all, func(a, b map[string]any) int { return strings.Compare(a["id"].(string), b["id"].(string)) })
-	out := map[string]any{"@odata.context": v.context(class)}
-	rows := []map[string]any{}
-	for _, m := range all {
-		ok, err := match(m)
-		if err != nil {
-			return answer{}, err
-		}
-		if !ok || m["id"].(string) <= string(after) {
-			continue
-		}
-		if len(rows) == size {
-			q.Set("$skiptoken", base64.RawURLEncoding.EncodeToString([]byte(rows[size-1]["id"].(string))))
-			out["@odata.nextLink"] = "https://" + v.r.Host + v.r.URL.EscapedPath() + "?" + q.Encode()
-			break
-		}
-		rows = append(rows, m)
-	}
-	out["value"] = rows
-	return answer{http.StatusOK, out}, nil
-}
-
 // errSkipToken is about a $skiptoken that is no list's.
 var errSkipToken = arm.Errorf(arm.BadRequest, "The $skiptoken is not one that a nextLink gave.")
-
-// pageWanted is which rows of a list are asked for, and how many of them at once.
-func pageWanted(q url.Values) (match matcher, size int, err error) {
-	if match, err = parseFilter(q.Get("$filter")); err != nil {
-		return nil, 0, err
-	}
-	size, err = pageOf(q.Get("$top"))
-	return match, size, err
-}
 
 func pageOf(top string) (int, error) {
 	if top == "" {

@@ -106,13 +106,11 @@ type appBody struct {
 }
 
 func (s *Service) appDoors() []gate.Route {
-	return []gate.Route{
-		s.door(readApps, "GET applications", (*visit).listApps),
+	out := []gate.Route{
 		s.door(createApp, "POST applications", (*visit).createApp),
 		s.door(readApps, "GET applications/{id}", (*visit).readApp),
 		s.door(updateApp, "PATCH applications/{id}", (*visit).updateApp),
 		s.door(deleteApp, "DELETE applications/{id}", (*visit).deleteApp),
-		s.door(readAppOwners, "GET applications/{id}/owners", (*visit).listOwners),
 		s.door(ownApp, "POST applications/{id}/owners/$ref", (*visit).addOwner),
 		s.door(ownApp, "DELETE applications/{id}/owners/{member}/$ref", (*visit).removeOwner),
 		s.door(credentialApp, "POST applications/{id}/addpassword", (*visit).addPassword),
@@ -121,6 +119,8 @@ func (s *Service) appDoors() []gate.Route {
 		s.door(credentialApp, "POST serviceprincipals/{id}/removepassword", (*visit).removePassword),
 		s.door(readEntity, "GET {entity}", (*visit).readEntity),
 	}
+	out = append(out, s.collection(readApps, "applications", false, (*visit).listApps)...)
+	return append(out, s.collection(readAppOwners, "applications/{id}/owners", true, (*visit).listOwners)...)
 }
 
 // application is what the path names, by object id; an application's principal

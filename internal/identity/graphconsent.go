@@ -236,17 +236,21 @@ func (v *visit) listAppRoles(is func(Assignment) bool) (answer, error) {
 	if v.s.index.shown(v.tenant, fold(v.seg(1))) == nil {
 		return answer{}, missing("directoryObject", v.seg(1))
 	}
-	all, err := rows[Assignment](v, assignmentTable)
+	out, err := v.assignedRows(is)
 	if err != nil {
 		return answer{}, err
 	}
-	var out []map[string]any
+	return v.list("appRoleAssignments", out)
+}
+
+func (v *visit) assignedRows(is func(Assignment) bool) (out []map[string]any, err error) {
+	all, err := rows[Assignment](v, assignmentTable)
 	for _, a := range all {
 		if is(a) {
 			out = append(out, v.showAssignment(a))
 		}
 	}
-	return v.list("appRoleAssignments", out)
+	return out, err
 }
 
 // createAssignment gives a principal a role at an API. holder is whose list the

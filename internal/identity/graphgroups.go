@@ -29,8 +29,7 @@ type groupBody struct {
 }
 
 func (s *Service) groupDoors() []gate.Route {
-	return []gate.Route{
-		s.door(readGroups, "GET groups", (*visit).listGroups),
+	out := []gate.Route{
 		s.door(createGroup, "POST groups", (*visit).createGroup),
 		s.door(readGroups, "GET groups/{id}", func(v *visit) (answer, error) {
 			g, err := v.group()
@@ -41,16 +40,18 @@ func (s *Service) groupDoors() []gate.Route {
 		}),
 		s.door(updateGroup, "PATCH groups/{id}", (*visit).updateGroup),
 		s.door(deleteGroup, "DELETE groups/{id}", (*visit).deleteGroup),
-		s.door(readMembers, "GET groups/{id}/members", func(v *visit) (answer, error) { return v.members(false) }),
-		s.door(readMembers, "GET groups/{id}/transitivemembers", func(v *visit) (answer, error) { return v.members(true) }),
-		s.door(readOwners, "GET groups/{id}/owners", (*visit).listOwners),
-		s.door(readMembers, "GET groups/{id}/memberof", func(v *visit) (answer, error) { return v.groupsOfGroup(false) }),
-		s.door(readMembers, "GET groups/{id}/transitivememberof", func(v *visit) (answer, error) { return v.groupsOfGroup(true) }),
 		s.door(changeOwners, "POST groups/{id}/owners/$ref", (*visit).addOwner),
 		s.door(changeOwners, "DELETE groups/{id}/owners/{member}/$ref", (*visit).removeOwner),
 		s.door(changeMembers, "POST groups/{id}/members/$ref", (*visit).addMember),
 		s.door(changeMembers, "DELETE groups/{id}/members/{member}/$ref", (*visit).removeMember),
 	}
+	out = append(out, s.collection(readGroups, "groups", false, (*visit).listGroups)...)
+	out = append(out, s.collection(readOwners, "groups/{id}/owners", true, (*visit).listOwners)...)
+	for name, all := range map[string]bool{"": false, "transitive": true} {
+		out = append(out, s.collection(readMembers, "groups/{id}/"+name+"members", true, func(v *visit) (answer, error) { return v.members(all) })...)
+		out = append(out, s.collection(readMembers, "groups/{id}/"+name+"memberof", true, func(v *visit) (answer, error) { return v.groupsOfGroup(all) })...)
+	}
+	return out
 }
 
 func (v *visit) group() (*Group, error) {
@@ -215,13 +216,21 @@ func (v *visit) members(all bool) (answer, error) {
 	if err != nil {
 		return answer{}, err
 	}
-	var rows []map[string]any
-	for _, id := range v.s.index.membersOf(g.ID, all) {
+	return v.list("directoryObjects", v.memberRows(g.ID, all))
+}
+
+func (v *visit) memberRows(id string, all bool) (rows []map[string]any) {
+	return v.shownAll(v.s.index.membersOf(id, all))
+}
+
+// shownAll are those of the objects that are in the tenant.
+func (v *visit) shownAll(ids []string) (rows []map[string]any) {
+	for _, id := range ids {
 		if m := v.s.index.shown(v.tenant, id); m != nil {
 			rows = append(rows, m)
 		}
 	}
-	return v.list("directoryObjects", rows)
+	return rows
 }
 
 func (v *visit) groupsOfGroup(all bool) (answer, error) {

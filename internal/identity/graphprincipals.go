@@ -30,8 +30,7 @@ func (p *Principal) show(a *App) map[string]any {
 }
 
 func (s *Service) principalDoors() []gate.Route {
-	return []gate.Route{
-		s.door(readPrincipals, "GET serviceprincipals", (*visit).listPrincipals),
+	out := []gate.Route{
 		s.door(createPrincipal, "POST serviceprincipals", (*visit).createPrincipal),
 		s.door(readPrincipals, "GET serviceprincipals/{id}", func(v *visit) (answer, error) {
 			p, err := v.principal()
@@ -42,12 +41,13 @@ func (s *Service) principalDoors() []gate.Route {
 		}),
 		s.door(updatePrincipal, "PATCH serviceprincipals/{id}", (*visit).updatePrincipal),
 		s.door(deletePrincipal, "DELETE serviceprincipals/{id}", (*visit).deletePrincipal),
-		s.door(readMembers, "GET serviceprincipals/{id}/memberof", func(v *visit) (answer, error) { return v.groupsOfPrincipal(false) }),
-		s.door(readMembers, "GET serviceprincipals/{id}/transitivememberof", func(v *visit) (answer, error) { return v.groupsOfPrincipal(true) }),
-		s.door(readAppOwners, "GET serviceprincipals/{id}/owners", (*visit).listOwners),
 		s.door(ownPrincipal, "POST serviceprincipals/{id}/owners/$ref", (*visit).addOwner),
 		s.door(ownPrincipal, "DELETE serviceprincipals/{id}/owners/{member}/$ref", (*visit).removeOwner),
 	}
+	out = append(out, s.collection(readPrincipals, "serviceprincipals", false, (*visit).listPrincipals)...)
+	out = append(out, s.collection(readAppOwners, "serviceprincipals/{id}/owners", true, (*visit).listOwners)...)
+	out = append(out, s.collection(readMembers, "serviceprincipals/{id}/memberof", true, func(v *visit) (answer, error) { return v.groupsOfPrincipal(false) })...)
+	return append(out, s.collection(readMembers, "serviceprincipals/{id}/transitivememberof", true, func(v *visit) (answer, error) { return v.groupsOfPrincipal(true) })...)
 }
 
 func (v *visit) principal() (*Principal, error) {

@@ -79,7 +79,7 @@ type userBody struct {
 }
 
 func (s *Service) selfDoors() []gate.Route {
-	return []gate.Route{
+	out := []gate.Route{
 		s.door(readSelf, "GET me", func(v *visit) (answer, error) {
 			u, err := v.self()
 			if err != nil {
@@ -87,10 +87,10 @@ func (s *Service) selfDoors() []gate.Route {
 			}
 			return v.one(http.StatusOK, "users", u.show())
 		}),
-		s.door(readSelf, "GET me/memberof", func(v *visit) (answer, error) { return v.groupsOf(v.g.Caller().Object, false) }),
-		s.door(readSelf, "GET me/transitivememberof", func(v *visit) (answer, error) { return v.groupsOf(v.g.Caller().Object, true) }),
 		s.door(changeSelf, "POST me/changepassword", (*visit).changeOwn),
 	}
+	out = append(out, s.collection(readSelf, "me/memberof", true, func(v *visit) (answer, error) { return v.groupsOf(v.g.Caller().Object, false) })...)
+	return append(out, s.collection(readSelf, "me/transitivememberof", true, func(v *visit) (answer, error) { return v.groupsOf(v.g.Caller().Object, true) })...)
 }
 
 func (v *visit) self() (*User, error) {
@@ -134,8 +134,7 @@ func (v *visit) changeOwn() (answer, error) {
 }
 
 func (s *Service) userDoors() []gate.Route {
-	return []gate.Route{
-		s.door(readUsers, "GET users", (*visit).listUsers),
+	out := []gate.Route{
 		s.door(createUser, "POST users", (*visit).createUser),
 		s.door(readUsers, "GET users/{id}", func(v *visit) (answer, error) {
 			u, err := v.user(v.seg(1))
@@ -147,10 +146,11 @@ func (s *Service) userDoors() []gate.Route {
 		s.door(updateUser, "PATCH users/{id}", (*visit).updateUser),
 		s.door(deleteUser, "DELETE users/{id}", (*visit).deleteUser),
 		s.door(revokeUser, "POST users/{id}/revokesigninsessions", (*visit).revokeUser),
-		s.door(readMembers, "GET users/{id}/memberof", func(v *visit) (answer, error) { return v.groupsOfUser(false) }),
-		s.door(readMembers, "GET users/{id}/transitivememberof", func(v *visit) (answer, error) { return v.groupsOfUser(true) }),
 		s.door(readMembers, "POST users/{id}/getmembergroups", (*visit).memberGroups),
 	}
+	out = append(out, s.collection(readUsers, "users", false, (*visit).listUsers)...)
+	out = append(out, s.collection(readMembers, "users/{id}/memberof", true, func(v *visit) (answer, error) { return v.groupsOfUser(false) })...)
+	return append(out, s.collection(readMembers, "users/{id}/transitivememberof", true, func(v *visit) (answer, error) { return v.groupsOfUser(true) })...)
 }
 
 // user is a person of the tenant by id or user principal name.
@@ -363,9 +363,12 @@ func (v *visit) groupsOfUser(all bool) (answer, error) {
 	return v.groupsOf(u.ID, all)
 }
 
-// groupsOf lists the groups that an object is in, and its directory roles.
 func (v *visit) groupsOf(id string, all bool) (answer, error) {
-	rows := []map[string]any{}
+	return v.list("directoryObjects", v.groupRows(id, all))
+}
+
+// groupRows are the groups that an object is in, and its directory roles.
+func (v *visit) groupRows(id string, all bool) (rows []map[string]any) {
 	for _, g := range v.s.index.groupsOf(id) {
 		direct := find(v.s.index, func(x *index) bool { return x.parents[id][g] })
 		if o := v.s.index.group(g); o != nil && o.Tenant == v.tenant && (all || direct) {
@@ -377,7 +380,7 @@ func (v *visit) groupsOf(id string, all bool) (answer, error) {
 			rows = append(rows, typedShow("directoryRole", h.showRole()))
 		}
 	}
-	return v.list("directoryObjects", rows)
+	return rows
 }
 
 func (v *visit) memberGroups() (answer, error) {

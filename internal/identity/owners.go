@@ -70,14 +70,10 @@ func (v *visit) listOwners() (answer, error) {
 	if err != nil {
 		return answer{}, err
 	}
-	var rows []map[string]any
-	for _, o := range v.s.index.ownersOf(id) {
-		if m := v.s.index.shown(v.tenant, o); m != nil {
-			rows = append(rows, m)
-		}
-	}
-	return v.list("directoryObjects", rows)
+	return v.list("directoryObjects", v.ownerRows(id))
 }
+
+func (v *visit) ownerRows(id string) []map[string]any { return v.shownAll(v.s.index.ownersOf(id)) }
 
 // reference is the object that the client points to by its @odata.id.
 func (v *visit) reference() (string, error) {

@@ -30,11 +30,13 @@ func (s *Service) signInDoors() []gate.Route {
 // listSignIns is the tenant's part of the audit log that tells of sign-ins, the
 // newest first, in the form of Microsoft Graph's signIn.
 func (v *visit) listSignIns() (answer, error) {
-	q := v.r.URL.Query()
-	match, size, err := pageWanted(q)
-	if err != nil {
-		return answer{}, err
+	q, match, size := v.q.raw, v.q.match, v.q.size
+	for _, o := range []string{"$count", "$expand", "$orderby", "$search"} {
+		if q.Has(o) {
+			return answer{}, unsupported("%s is not supported here: sign-ins are listed from the latest on.", o)
+		}
 	}
+	var err error
 	before := uint64(0)
 	if t := q.Get("$skiptoken"); t != "" {
 		if before, err = strconv.ParseUint(t, 10, 64); err != nil || before == 0 {
@@ -60,7 +62,7 @@ func (v *visit) listSignIns() (answer, error) {
 				return answer{}, err
 			}
 			if ok {
-				rows = append(rows, m)
+				rows = append(rows, pick(m, v.q.fields))
 			}
 			if len(rows) == size {
 				break
