@@ -2,7 +2,7 @@
 # install.sh puts the clients that the suites drive into a cache beside the user's
 # other caches, at exact versions, and does nothing for what is there already.
 # It needs python3 (3.10 or newer) with venv, node with npm, go, and the three registries;
-# the browser suite takes chromium from Debian's packages.
+# the suites browser and federation take chromium and slapd from Debian's packages.
 set -eu
 
 here=$(cd "$(dirname "$0")" && pwd)
@@ -52,17 +52,20 @@ node_modules() {
 	echo "$want" >"$cache/$1/.installed"
 }
 
-# chromium installs Debian's browser where that is possible; the suite that needs
-# it says SKIP where it isn't.
-chromium() {
-	if command -v chromium >/dev/null; then
-		say "chromium is there"
+# debian PROGRAM SUITE PACKAGE... installs Debian's packages, which have PROGRAM,
+# where that is possible; the suite that needs it says so where it isn't.
+debian() {
+	program=$1 suite=$2
+	shift 2
+	if command -v "$program" >/dev/null; then
+		say "$program is there"
 	elif [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
-		say "there is no chromium, and only root can install it with apt-get: the browser suite will be skipped"
+		say "there is no $program, and only root can install it with apt-get: the suite $suite can't run"
 	else
-		say "installing chromium from Debian's packages"
-		apt-get update -qq >&2 && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends chromium >&2 ||
-			say "chromium can't be installed: the browser suite will be skipped"
+		say "installing $program from Debian's packages"
+		# Nothing is started: the suites run servers of their own.
+		apt-get update -qq >&2 && RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends "$@" >&2 ||
+			say "$program can't be installed: the suite $suite can't run"
 	fi
 }
 
@@ -76,6 +79,8 @@ python aml
 python mlflow
 node_modules node "$here/node"
 node_modules browser "$here/browser"
+node_modules federation "$here/federation"
 go_modules
-chromium
+debian chromium browser chromium
+PATH=$PATH:/usr/sbin debian slapd federation slapd ldap-utils
 echo "$cache"
