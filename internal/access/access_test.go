@@ -1,6 +1,8 @@
 package access_test
 
 import (
+	"fmt"
+	"math/rand/v2"
 	"net/netip"
 	"slices"
 	"testing"
@@ -252,5 +254,83 @@ func TestZeroVerdict(t *testing.T) {
 	}
 	if !access.Decide(nil, nil, facts(), now).Allowed() {
 		t.Error("without policies somebody is kept out")
+	}
+}
+
+// A call and a sign-in of the same facts are judged alike: what is asked at each
+// call is quicker, and not another question.
+func TestCallsAgreeWithSignIns(t *testing.T) {
+	r := rand.New(rand.NewPCG(1, 2)) //nolint:gosec // the same policies each time
+	pick := func(of ...string) (out []string) {
+		for _, x := range of {
+			if r.IntN(3) == 0 {
+				out = append(out, x)
+			}
+		}
+		return out
+	}
+	one := func(n int) bool { return r.IntN(n) == 0 }
+	states := []access.State{access.Enabled, access.Enabled, access.Disabled, access.Report, ""}
+	seen := map[bool]int{}
+	for range 5000 {
+		var list []access.Policy
+		for i := range 1 + r.IntN(3) {
+			p := access.Policy{ID: fmt.Sprint("p", i), State: states[r.IntN(len(states))], IncludeUsers: append(pick(access.All, ann), ann), ExcludeUsers: pick(eve), IncludeGroups: pick(staff), ExcludeRoles: pick(admins),
+				IncludeApps: append(pick(vault, studio), ml), IncludeLocations: pick(office, access.All), MFA: one(2), Block: one(6), DeviceCode: one(4)}
+			if one(3) {
+				p.IncludeApps, p.Contexts = nil, append(pick("c1", "c2"), "c3")
+			}
+			if one(3) {
+				p.Clients = []access.Client{access.Browser}
+			}
+			if one(3) {
+				p.Strength = access.PhishingResistant
+			}
+			if one(3) {
+				p.Frequency = access.Frequency(time.Hour)
+			}
+			list = append(list, p)
+		}
+		f := facts()
+		f.Contexts, f.DeviceCode, f.BreakGlass = pick("c1", "c3"), one(2), one(9)
+		if one(2) {
+			f.Client = access.Browser
+		}
+		for _, m := range []access.Method{access.Password, access.OTP, access.Passkey} {
+			if one(2) {
+				f.Proofs = f.Proofs.With(m, now.Add(-time.Duration(r.IntN(120))*time.Minute))
+			}
+		}
+		rules := access.Compile(list, places, "c1", "c2", "c3")
+		v, unmet := rules.Decide(f, now), rules.Unmet(f, now)
+		if seen[v.Allowed()]++; v.Allowed() != (unmet == "") || unmet != "" && !slices.Contains(v.Policies, unmet) {
+			t.Fatalf("%+v of %+v: a sign-in %+v, a call %q", list, f, v, unmet)
+		}
+	}
+	if seen[true] < 500 || seen[false] < 500 {
+		t.Errorf("the cases are lopsided: %v", seen)
+	}
+}
+
+// The frequency everyTime is about tokens: a call with one is judged as of when
+// it was given, and any other frequency as of now.
+func TestEveryTimeIsAboutTokens(t *testing.T) {
+	p := base()
+	f := facts(access.Password, access.OTP)
+	for _, c := range []struct {
+		name         string
+		frequency    access.Frequency
+		issued, call time.Duration
+		met          bool
+	}{
+		{"every time, used an hour later", access.EveryTime, 4 * time.Minute, time.Hour, true},
+		{"every time, given too late", access.EveryTime, 6 * time.Minute, 7 * time.Minute, false},
+		{"each hour, used in it", access.Frequency(time.Hour), 4 * time.Minute, 50 * time.Minute, true},
+		{"each hour, used after", access.Frequency(time.Hour), 4 * time.Minute, 61 * time.Minute, false},
+	} {
+		p.Frequency, f.Issued = c.frequency, now.Add(c.issued)
+		if got := access.Compile([]access.Policy{p}, nil).Unmet(f, now.Add(c.call)) == ""; got != c.met {
+			t.Errorf("%s: met %v, want %v", c.name, got, c.met)
+		}
 	}
 }

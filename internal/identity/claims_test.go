@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"castellan/internal/access"
 )
 
 const cp1 = `{"access_token":{"xms_cc":{"values":["CP1"]}}}`
@@ -234,4 +236,24 @@ func TestCallsAreJudgedAsTheSignInWas(t *testing.T) {
 		}
 		w.admin("DELETE", capPath+"/"+p, nil)
 	}
+}
+
+// Whatever comes as the parameter claims is read or refused, and what is read
+// names only authentication contexts that there can be.
+func FuzzClaims(f *testing.F) {
+	for _, s := range []string{cp1, `{"access_token":{"nbf":{"essential":true,"value":"1"},"acrs":{"values":["c1","c99"]}}}`, `{"id_token":{"amr":{"values":["mfa"]}},"access_token":null}`, `{"a":[[]]}`, "{", ""} {
+		f.Add(s)
+	}
+	s := &Service{Config: Config{Now: time.Now}}
+	f.Fuzz(func(t *testing.T, text string) {
+		d, err := s.readDemand(text)
+		if err != nil && problemOf(err).code != "invalid_request" {
+			t.Errorf("%q: %v", text, err)
+		}
+		for _, c := range append(d.Contexts, d.Wished...) {
+			if err == nil && !access.IsContext(c) {
+				t.Errorf("%q asks for the context %q", text, c)
+			}
+		}
+	})
 }

@@ -45,6 +45,15 @@ func (l *loans) has(id string) bool {
 	return ok
 }
 
+// address is where the job of a loan was submitted from; a zero one, which
+// policies take for any, if that is not known.
+func (l *loans) address(id string) netip.Addr {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	a, _ := netip.ParseAddr(l.m[id].SignIn.Address)
+	return a
+}
+
 // Lend begins a loan.
 func (s *Service) Lend(l Loan) {
 	s.loans.mu.Lock()
@@ -127,7 +136,7 @@ func (s *Service) lendingConditions(u *User, l Loan, to api) (access.Verdict, er
 	if f.Client == "" {
 		f.Client = access.Native // jobs of old don't say
 	}
-	f.Address, _ = netip.ParseAddr(l.SignIn.Address) // policies take one that is not known for any
+	f.Address = s.loans.address(l.ID)
 	v := s.rulesOf(u.Tenant).Decide(f, s.Now())
 	if err := unmet(v, demand{}); err != nil {
 		return v, &arm.Error{Code: arm.Forbidden, Message: "Conditional Access does not allow the job a token of " + u.UPN + ": " + problemOf(err).description(), Err: err}

@@ -272,11 +272,11 @@ func (s *Service) Bearer(audiences ...string) func(*http.Request) (arm.Caller, e
 
 // judged refuses a person with a good token whom a policy now keeps out: every
 // call is judged by the policies of this moment, the address that it comes from,
-// and all else as it was at the sign-in. What is lent to a job was judged when it
-// was lent.
+// and all else as it was at the sign-in. A job's call with what was lent to it
+// comes from where its person submitted it.
 func (s *Service) judged(r *http.Request, raw string, c arm.Caller) error {
 	rules, u := s.rulesOf(c.Tenant), s.index.user(c.Object)
-	if rules == nil || u == nil || c.SignIn.Family == "" {
+	if rules == nil || u == nil {
 		return nil
 	}
 	now := s.Now()
@@ -288,6 +288,9 @@ func (s *Service) judged(r *http.Request, raw string, c arm.Caller) error {
 	f := s.factsOf(u)
 	f.App, f.Resource, f.Address, f.Client, f.DeviceCode = fold(c.App), to.app, addressOf(r), v.kind, v.device
 	f.Contexts, f.Issued, f.Proofs = v.contexts, v.issued, v.proofs
+	if v.loan != "" {
+		f.Address = s.loans.address(v.loan)
+	}
 	if id := rules.Unmet(f, now); id != "" {
 		return s.challenge(v, badToken("the Conditional Access policy "+id+" now forbids it"))
 	}

@@ -12,7 +12,9 @@ import (
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
+	"github.com/Azure/azure-sdk-for-go/sdk/resourcemanager/keyvault/armkeyvault/v2"
 	"github.com/Azure/azure-sdk-for-go/sdk/resourcemanager/resources/armresources/v3"
+	"github.com/Azure/azure-sdk-for-go/sdk/security/keyvault/azsecrets"
 )
 
 // noted is a credential that notes what the SDK asks of it.
@@ -51,14 +53,37 @@ func (r *run) continuous() {
 		return
 	}
 	r.ok("azidentity: the token's xms_cc", equal(capability(robot.token), "[cp1]"))
+	secrets, err := r.theirSecrets(robot)
+	if !r.ok("azsecrets: a client for the robot", err) {
+		return
+	}
+	look := func() error {
+		_, err := secrets.NewListSecretPropertiesPager(nil).NextPage(r.ctx)
+		return err
+	}
+	r.refused("the robot's look at secrets", look(), "403")
 	defer func() { r.ok("graph: the robot enabled again", r.enable(r.Robot, true)) }()
 	r.ok("graph: the robot disabled", r.enable(r.Robot, false))
 	r.refused("group get by an application that was disabled", get(), "AADSTS7000112")
+	r.refused("a look at secrets by an application that was disabled", look(), "AADSTS7000112")
 	last := robot.asked[len(robot.asked)-1]
 	if !last.EnableCAE || !strings.Contains(last.Claims, `"nbf"`) {
 		err = fmt.Errorf("asked with %+v", last)
 	}
 	r.ok("azcore: the claims of the challenge", err)
+}
+
+// theirSecrets is a client of the vault that all suites share.
+func (r *run) theirSecrets(who azcore.TokenCredential) (*azsecrets.Client, error) {
+	vaults, err := armkeyvault.NewVaultsClient(r.SubscriptionID, who, r.arm())
+	if err != nil {
+		return nil, err
+	}
+	v, err := vaults.Get(r.ctx, path.Base(r.Group), "clients-kv", nil)
+	if err != nil || v.Properties == nil {
+		return nil, fmt.Errorf("the vault: %+v, %w", v, err)
+	}
+	return azsecrets.NewClient(value(v.Properties.VaultURI), who, &azsecrets.ClientOptions{ClientOptions: r.opts})
 }
 
 // capability is the claim xms_cc of a token.
