@@ -209,6 +209,7 @@ var withoutGrant = map[string]string{
 	"identity.Service.VerifyToken": "it says who is calling, before there can be a Grant",
 	"governance.Service.Load":      "the start, before the first request",
 	"compliance.Service.Load":      "the start, before the first request",
+	"compliance.Service.Run":       "a worker, whose every act is admitted as an assignment's identity",
 	"blob.Service.Run":             "a worker, which removes what nothing names",
 	"blob.Service.SASCaller":       "it says who is calling, before there can be a Grant",
 	"ml.Service.Run":               "a worker, whose every act is admitted by a lease",

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"castellan/internal/arm"
+	"castellan/internal/policy"
 	"castellan/internal/rbac"
 )
 
@@ -436,4 +437,120 @@ func (a *App) giveRole(t *testing.T, token, scope, object, role string) {
 	}
 	must(t, a, http.StatusCreated, token, http.MethodPut, a.Site.Base()+scope+"/providers/Microsoft.Authorization/roleAssignments/"+arm.NewUUID()+"?api-version=2022-04-01",
 		map[string]any{"properties": map[string]any{"roleDefinitionId": "/providers/Microsoft.Authorization/roleDefinitions/" + guid, "principalId": object}})
+}
+
+// await asks until what is asked for holds, for half a minute.
+func (p *policed) await(what string, holds func() bool) {
+	p.Helper()
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for end := time.Now().Add(30 * time.Second); !holds(); <-tick.C {
+		if time.Now().After(end) {
+			p.Fatalf("it did not come about that %s", what)
+		}
+	}
+}
+
+func (p *policed) there(u string) bool {
+	return call(p.a, p.token, http.MethodGet, u+version, nil).Code == http.StatusOK
+}
+
+// A policy deploys what a resource lacks, and a task repairs what is there
+// already: both as the assignment's own identity, and as far as its roles go.
+func TestPolicyRepairs(t *testing.T) {
+	p := newPoliced(t, newApp(t))
+	template := `{"$schema":"https://schema.management.azure.com/schemas/2019-04-01/deploymentTemplate.json#","contentVersion":"1.0.0.0","parameters":{"of":{"type":"string"}},
+		"resources":[{"type":"Microsoft.ManagedIdentity/userAssignedIdentities","apiVersion":"2023-01-31","name":"[concat('of-', parameters('of'))]","location":"local"}]}`
+	dine := p.define("identity-of-account", "Indexed", nil, tree(t, `{"if":{"field":"type","equals":"Microsoft.Storage/storageAccounts"},"then":{"effect":"deployIfNotExists","details":{
+		"type":"Microsoft.ManagedIdentity/userAssignedIdentities","name":"[concat('of-', field('name'))]","roleDefinitionIds":["`+contributor+`"],
+		"deployment":{"properties":{"mode":"incremental","template":`+template+`,"parameters":{"of":{"value":"[field('name')]"}}}}}}}`))
+	tag := p.define("owner-tag", "Indexed", nil, tree(t, `{"if":{"allOf":[{"field":"type","equals":"Microsoft.Storage/storageAccounts"},{"field":"tags.owner","exists":false}]},"then":{"effect":"modify","details":{"roleDefinitionIds":["`+contributor+`"],
+		"operations":[{"operation":"add","field":"tags.owner","value":"policy"}]}}}`))
+	before, body := p.account("beforehand", nil)
+	p.fine(before, body)
+	assign := func(name, def string) (principal string) {
+		made := p.put(http.StatusCreated, p.group+"/providers/Microsoft.Authorization/policyAssignments/"+name, map[string]any{"location": "local", "identity": map[string]any{"type": "SystemAssigned"}, "properties": map[string]any{"policyDefinitionId": def}})
+		return fmt.Sprint(made["identity"].(map[string]any)["principalId"])
+	}
+	deployer, tagger := assign("deploys", dine), assign("tags", tag)
+	remedy := func(name, assignment string) (state string, repairs []any) {
+		t.Helper()
+		u := p.group + "/providers/Microsoft.PolicyInsights/remediations/" + name
+		p.put(http.StatusCreated, u, map[string]any{"properties": map[string]any{"policyAssignmentId": p.path(p.group) + "/providers/Microsoft.Authorization/policyAssignments/" + assignment}})
+		p.await("the remediation "+name+" ends", func() bool {
+			props := must(t, p.a, http.StatusOK, p.token, http.MethodGet, u+version, nil)["properties"].(map[string]any)
+			state = fmt.Sprint(props["provisioningState"])
+			return state != "Accepted" && state != "InProgress"
+		})
+		return state, must(t, p.a, http.StatusOK, p.token, http.MethodPost, u+"/listDeployments"+version, nil)["value"].([]any)
+	}
+
+	// An identity without a role repairs nothing.
+	if state, repairs := remedy("powerless", "deploys"); state != "Failed" || len(repairs) != 1 || !strings.Contains(fmt.Sprint(repairs[0]), "AuthorizationFailed") {
+		t.Errorf("without a role the remediation is %s: %v", state, repairs)
+	}
+	if state, repairs := remedy("powerless-tags", "tags"); state != "Failed" || len(repairs) != 1 {
+		t.Errorf("without a role the remediation of tags is %s: %v", state, repairs)
+	}
+	of := p.group + "/providers/Microsoft.ManagedIdentity/userAssignedIdentities/of-"
+	if p.there(of + "beforehand") {
+		t.Error("an identity without a role made a resource")
+	}
+	for _, who := range []string{deployer, tagger} {
+		p.a.giveRole(t, p.token, p.path(p.group), who, "Contributor")
+	}
+	if state, repairs := remedy("deploys", "deploys"); state != "Succeeded" || len(repairs) != 1 || !p.there(of+"beforehand") {
+		t.Errorf("the remediation is %s: %v", state, repairs)
+	}
+	if state, _ := remedy("tags", "tags"); state != "Succeeded" {
+		t.Errorf("the remediation of tags is %s", state)
+	}
+	if got := must(t, p.a, http.StatusOK, p.token, http.MethodGet, before+version, nil)["tags"]; fmt.Sprint(got) != "map[owner:policy]" {
+		t.Errorf("the tags are %v", got)
+	}
+	// After that there is nothing to do, and a change brings what it lacks by itself.
+	if state, repairs := remedy("again", "deploys"); state != "Succeeded" || len(repairs) != 0 {
+		t.Errorf("the remediation once more is %s: %v", state, repairs)
+	}
+	after, body := p.account("afterwards", nil)
+	p.fine(after, body)
+	p.await("the new account has its identity", func() bool { return p.there(of + "afterwards") })
+
+	// The identity goes with its assignment.
+	must(t, p.a, http.StatusOK, p.token, http.MethodDelete, p.group+"/providers/Microsoft.Authorization/policyAssignments/deploys"+version, nil)
+	if _, err := p.a.identity.Known(p.a.Site.Tenant, deployer); err == nil {
+		t.Error("the identity outlives its assignment")
+	}
+	// What no policy repairs, or nobody assigned, is refused.
+	for name, props := range map[string]map[string]any{
+		"no assignment": {}, "another's": {"policyAssignmentId": p.path(p.sub) + "/providers/Microsoft.Authorization/policyAssignments/none"}, "too many": {"policyAssignmentId": p.path(p.group) + "/providers/Microsoft.Authorization/policyAssignments/tags", "resourceCount": 99999},
+	} {
+		if w := call(p.a, p.token, http.MethodPut, p.group+"/providers/Microsoft.PolicyInsights/remediations/bad"+version, map[string]any{"properties": props}); w.Code/100 != 4 {
+			t.Errorf("a remediation of %s = %d %s", name, w.Code, w.Body)
+		}
+	}
+}
+
+// The aliases that a provider lists are those by which policies find properties.
+func TestPolicyAliases(t *testing.T) {
+	p := newPoliced(t, newApp(t))
+	seen := 0
+	for _, x := range must(t, p.a, http.StatusOK, p.token, http.MethodGet, p.sub+"/providers/Microsoft.Storage"+version+"&$expand=resourceTypes/aliases", nil)["resourceTypes"].([]any) {
+		m := x.(map[string]any)
+		if m["resourceType"] != "storageAccounts" {
+			continue
+		}
+		for _, a := range m["aliases"].([]any) {
+			name := fmt.Sprint(a.(map[string]any)["name"])
+			if name == "Microsoft.Storage/storageAccounts/allowSharedKeyAccess" {
+				seen++
+			}
+			if _, err := policy.ParseRule([]byte(`{"policyRule":{"if":{"field":"` + name + `","exists":true},"then":{"effect":"audit"}}}`)); err != nil {
+				t.Errorf("the alias %s: %v", name, err)
+			}
+		}
+	}
+	if seen != 1 {
+		t.Errorf("allowSharedKeyAccess is listed %d times", seen)
+	}
 }

@@ -294,3 +294,29 @@ func fields(t reflect.Type) map[string]field {
 	}
 	return out
 }
+
+// Paths are the properties that the struct behind v takes, and those that it
+// only shows, each as a path such as networkAcls.ipRules[*].value.
+func Paths(v any) []string {
+	var out []string
+	paths(reflect.TypeOf(v), "", 0, &out)
+	sort.Strings(out)
+	return out
+}
+
+func paths(t reflect.Type, at string, depth int, out *[]string) {
+	for t.Kind() == reflect.Pointer {
+		t = t.Elem()
+	}
+	switch {
+	case depth > 8: // a type that holds itself
+	case t.Kind() == reflect.Slice && t.Elem().Kind() != reflect.Uint8:
+		*out = append(*out, at+"[*]")
+		paths(t.Elem(), at+"[*]", depth+1, out)
+	case t.Kind() == reflect.Struct && !opaque(t):
+		for _, f := range fields(t) {
+			*out = append(*out, join(at, f.name))
+			paths(f.typ, join(at, f.name), depth+1, out)
+		}
+	}
+}

@@ -54,6 +54,7 @@ type Doors interface {
 type Service struct {
 	Config
 	force inForce
+	wake  chan struct{} // has Run look for work
 }
 
 // The actions that compliance asks for.
@@ -73,7 +74,7 @@ func New(c Config) (*Service, error) {
 	if c.DB == nil || c.Gate == nil || c.Now == nil || c.Scope == nil || c.Above == nil || c.Subscriptions == nil || c.Resources == nil || c.Identities == nil || c.Doors == nil {
 		return nil, errors.New("compliance: every field of Config must be set")
 	}
-	s := &Service{Config: c}
+	s := &Service{Config: c, wake: make(chan struct{}, 1)}
 	s.force.clear()
 	return s, nil
 }
@@ -86,6 +87,7 @@ func (s *Service) Routes() []gate.Route {
 	for _, k := range s.kinds() {
 		out = append(out, s.routes(k)...)
 	}
+	out = append(out, s.remediationRoutes()...)
 	return append(out,
 		gate.On(queryStates, "POST "+insights+"policyStates/{which}/queryResults", behind(5), s.states),
 		gate.On(sumStates, "POST "+insights+"policyStates/{which}/summarize", behind(5), s.summary),

@@ -285,6 +285,13 @@ func (s *Service) Settled(tx *store.Tx, c *resource.Change) error {
 		return nil
 	}
 	for _, h := range f.hits {
+		if h.rule.Effect == policy.DeployIfNotExists && h.enforce {
+			p := pending{c.Doc.ID, h.ID.Key(), h.ref}
+			tx.After(s.wakeUp)
+			if err := store.PutJSON(tx, pendingTable, p.key(), p); err != nil {
+				return err
+			}
+		}
 		if h.rule.Effect != policy.Audit && !(h.rule.Effect == policy.Deny && !h.enforce) {
 			continue
 		}

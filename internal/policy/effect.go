@@ -333,6 +333,13 @@ func (r *Rule) DeploymentParameters(in *Input) (map[string]any, error) {
 	return m, err
 }
 
+// Template is the template of deployIfNotExists, as the rule has it: its
+// expressions are its own.
+func (d *Details) Template() any {
+	t, _ := lookup(d.Deployment, "template")
+	return t
+}
+
 // Change is what modify or append makes of one field.
 type Change struct {
 	Field string // as the rule spells it

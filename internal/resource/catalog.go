@@ -118,7 +118,22 @@ func (s *Server) find(ns string) (string, []string, error) {
 	return "", nil, &arm.Error{Code: "InvalidResourceNamespace", Status: http.StatusNotFound, Message: "The resource namespace '" + ns + "' is invalid."}
 }
 
-func (s *Server) provider(w http.ResponseWriter, _ *http.Request, g gate.Grant) error {
+// aliases are the names under which policies know the properties of a type.
+func (k *Kind) aliases() []any {
+	list := []any{}
+	add := func(name, path string) {
+		list = append(list, map[string]any{"name": k.Type + "/" + name, "defaultPath": path, "type": "PlainText", "paths": []any{map[string]any{"path": path, "apiVersions": apiVersions}}})
+	}
+	for _, p := range arm.Paths(k.props()) {
+		add(p, "properties."+p)
+	}
+	if !k.Global {
+		add("sku.name", "sku.name")
+	}
+	return list
+}
+
+func (s *Server) provider(w http.ResponseWriter, r *http.Request, g gate.Grant) error {
 	at, err := g.On(readProviders)
 	if err != nil {
 		return err
@@ -127,7 +142,14 @@ func (s *Server) provider(w http.ResponseWriter, _ *http.Request, g gate.Grant) 
 	if err != nil {
 		return err
 	}
-	return writeJSON(w, http.StatusOK, s.describe(at, ns, types))
+	out := s.describe(at, ns, types)
+	if strings.EqualFold(r.URL.Query().Get("$expand"), "resourceTypes/aliases") {
+		for _, t := range out["resourceTypes"].([]any) {
+			m := t.(map[string]any)
+			m["aliases"] = s.Kind(ns + "/" + m["resourceType"].(string)).aliases()
+		}
+	}
+	return writeJSON(w, http.StatusOK, out)
 }
 
 // register answers that the provider is registered: all are, always.

@@ -4,7 +4,7 @@ import json
 import tempfile
 
 from azcli import az, login
-from checks import Suite, equal, load
+from checks import Suite, equal, load, within
 
 world = load("CASTELLAN_WORLD")
 suite = Suite("policy")
@@ -81,9 +81,20 @@ suite.refused("an assignment that changes and has no identity", lambda: az("poli
 suite.ok("assignment with an identity", lambda: must(az("policy", "assignment", "create", "--name", "inherit", "--policy", "inherit", "--scope", group, "--mi-system-assigned", "--location", location)["identity"]["principalId"], "no principal"))
 suite.ok("a resource is changed before it is denied", lambda: equal(identity("inherits")["tags"], {"owner": "green"}))
 
+suite.ok("provider show --expand resourceTypes/aliases", lambda: must(any(a["name"] == "Microsoft.Storage/storageAccounts/allowSharedKeyAccess" for t in az("provider", "show", "--namespace", "Microsoft.Storage", "--expand", "resourceTypes/aliases")["resourceTypes"] for a in t["aliases"] or []), "not listed"))
+
+# A task repairs what was there before, as the assignment's identity.
+az("policy", "assignment", "create", "--name", "repairs", "--policy", "inherit", "--scope", group, "--mi-system-assigned", "--location", location, "--role", "Contributor", "--identity-scope", group)
+suite.ok("remediation create", lambda: az("policy", "remediation", "create", "--name", "repair", "--policy-assignment", "repairs", "--resource-group", "by-policy"))
+suite.ok("it succeeds", lambda: within(30, lambda: az("policy", "remediation", "show", "--name", "repair", "--resource-group", "by-policy")["provisioningState"] == "Succeeded"))
+suite.ok("remediation deployment list", lambda: must(az("policy", "remediation", "deployment", "list", "--name", "repair", "--resource-group", "by-policy"), "nothing was repaired"))
+suite.ok("the resource is repaired", lambda: equal(az("identity", "show", "--resource-group", "by-policy", "--name", "without")["tags"].get("owner"), "green"))
+suite.ok("remediation list", lambda: must("repair" in [r["name"] for r in az("policy", "remediation", "list", "--resource-group", "by-policy")], "not listed"))
+suite.ok("remediation delete", lambda: az("policy", "remediation", "delete", "--name", "repair", "--resource-group", "by-policy"))
+
 # Definitions in use stay; then everything goes.
 suite.refused("to delete a definition in use", lambda: az("policy", "definition", "delete", "--name", "need-tag"), "PolicyDefinitionInUse")
-for name in ("cost", "owner", "inherit"):
+for name in ("cost", "owner", "inherit", "repairs"):
     suite.ok(f"assignment delete {name}", lambda name=name: az("policy", "assignment", "delete", "--name", name, "--scope", group))
 suite.ok("set-definition delete", lambda: az("policy", "set-definition", "delete", "--name", "tags"))
 suite.ok("definition delete", lambda: az("policy", "definition", "delete", "--name", "need-tag"))

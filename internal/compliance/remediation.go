@@ -1,0 +1,659 @@
+package compliance
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"castellan/internal/arm"
+	"castellan/internal/gate"
+	"castellan/internal/policy"
+	"castellan/internal/resource"
+	"castellan/internal/store"
+)
+
+const (
+	remediationType  = "Microsoft.PolicyInsights/remediations"
+	remediationTable = "policy_remediations"
+	// pendingTable has what deployIfNotExists is to look at after a change.
+	pendingTable = "policy_pending"
+	maxResources = 50_000 // of one remediation, as in Azure
+)
+
+var (
+	readRemediation   = arm.NewAction(remediationType+"/read", "see remediation tasks")
+	writeRemediation  = arm.NewAction(remediationType+"/write", "have resources repaired by a policy")
+	deleteRemediation = arm.NewAction(remediationType+"/delete", "delete a remediation task")
+	cancelRemediation = arm.NewAction(remediationType+"/cancel/action", "stop a remediation task")
+	readDeployments   = arm.NewAction(remediationType+"/listDeployments/read", "see what a remediation task did to each resource")
+)
+
+// The states of a remediation and of what it does to one resource.
+const (
+	accepted  = "Accepted"
+	running   = "InProgress"
+	succeeded = "Succeeded"
+	failed    = "Failed"
+	canceled  = "Canceled"
+)
+
+// remediation is a task that repairs resources, as the assignment's identity.
+type remediation struct {
+	ID       arm.ID           `json:"id"`
+	Scope    arm.ID           `json:"scope"`
+	Tenant   string           `json:"tenant"`
+	Props    remediationProps `json:"properties"`
+	State    string           `json:"state"`
+	Repairs  []repair         `json:"repairs,omitempty"`
+	Created  time.Time        `json:"created"`
+	Updated  time.Time        `json:"updated"`
+	Correlat string           `json:"correlation"`
+	System   resource.System  `json:"systemData"`
+}
+
+type remediationProps struct {
+	Assignment string  `json:"policyAssignmentId"`
+	Ref        string  `json:"policyDefinitionReferenceId,omitempty"`
+	Discovery  string  `json:"resourceDiscoveryMode" arm:"only=ExistingNonCompliant|ReEvaluateCompliance"`
+	Count      int     `json:"resourceCount,omitempty"`
+	Parallel   int     `json:"parallelDeployments,omitempty"`
+	Threshold  *number `json:"failureThreshold,omitempty"`
+	Filters    *struct {
+		Locations []string `json:"locations,omitempty"`
+	} `json:"filters,omitempty"`
+	State   any `json:"provisioningState,omitempty" arm:"readonly"`
+	Created any `json:"createdOn,omitempty" arm:"readonly"`
+	Updated any `json:"lastUpdatedOn,omitempty" arm:"readonly"`
+	Status  any `json:"deploymentStatus,omitempty" arm:"readonly"`
+	Message any `json:"statusMessage,omitempty" arm:"readonly"`
+	Correl  any `json:"correlationId,omitempty" arm:"readonly"`
+}
+
+type number struct {
+	Percentage float64 `json:"percentage"`
+}
+
+// repair is what a remediation does to one resource.
+type repair struct {
+	Resource   arm.ID    `json:"remediatedResourceId"`
+	Location   string    `json:"resourceLocation,omitempty"`
+	Deployment string    `json:"deploymentId,omitempty"`
+	Status     string    `json:"status"`
+	Error      string    `json:"error,omitempty"`
+	Created    time.Time `json:"createdOn"`
+	Updated    time.Time `json:"lastUpdatedOn"`
+}
+
+func (s *Service) remediationRoutes() []gate.Route {
+	const at = "/{scope...}/providers/" + remediationType
+	here := func(n int) gate.Locate {
+		return func(r *http.Request, _ gate.Vars) (gate.Target, error) { return resource.Locate(r, n) }
+	}
+	return []gate.Route{
+		gate.On(readRemediation, "GET "+at, here(3), s.listRemediations),
+		gate.On(readRemediation, "GET "+at+"/{name}", here(0), s.getRemediation),
+		gate.On(writeRemediation, "PUT "+at+"/{name}", here(0), s.putRemediation),
+		gate.On(deleteRemediation, "DELETE "+at+"/{name}", here(0), s.deleteRemediation),
+		gate.On(cancelRemediation, "POST "+at+"/{name}/cancel", here(1), s.cancelRemediation),
+		gate.On(readDeployments, "POST "+at+"/{name}/listDeployments", here(1), s.listRepairs),
+	}
+}
+
+func loadRemediation(tx *store.Tx, id arm.ID) (*remediation, error) {
+	r, ok, err := store.GetJSON[remediation](tx, remediationTable, id.Key())
+	if err != nil {
+		return nil, err
+	}
+	if !ok {
+		return nil, &arm.Error{Code: "RemediationNotFound", Status: http.StatusNotFound, Message: "The remediation '" + id.Name() + "' is not found at '" + id.Parent().String() + "'."}
+	}
+	return &r, nil
+}
+
+func (r *remediation) show() map[string]any {
+	status := map[string]int{"totalDeployments": len(r.Repairs)}
+	for _, x := range r.Repairs {
+		switch x.Status {
+		case succeeded:
+			status["successfulDeployments"]++
+		case failed:
+			status["failedDeployments"]++
+		}
+	}
+	props := map[string]any{
+		"policyAssignmentId": r.Props.Assignment, "policyDefinitionReferenceId": r.Props.Ref, "provisioningState": r.State, "resourceDiscoveryMode": r.Props.Discovery,
+		"createdOn": r.Created, "lastUpdatedOn": r.Updated, "deploymentStatus": status, "correlationId": r.Correlat, "resourceCount": r.Props.Count, "parallelDeployments": r.Props.Parallel,
+	}
+	if r.Props.Filters != nil {
+		props["filters"] = r.Props.Filters
+	}
+	if r.Props.Threshold != nil {
+		props["failureThreshold"] = r.Props.Threshold
+	}
+	return map[string]any{"id": r.ID, "name": r.ID.Name(), "type": remediationType, "properties": props, "systemData": r.System}
+}
+
+func (r *remediation) over() bool { return r.State != accepted && r.State != running }
+
+func (s *Service) putRemediation(w http.ResponseWriter, r *http.Request, g gate.Grant) error {
+	id, err := g.On(writeRemediation)
+	if err != nil {
+		return err
+	}
+	data, err := resource.ReadBody(w, r)
+	if err != nil {
+		return err
+	}
+	var b objectBody
+	if err := arm.Decode(data, &b); err != nil {
+		return err
+	}
+	p := remediationProps{Discovery: "ExistingNonCompliant", Count: 500, Parallel: 10}
+	if b.Properties != nil {
+		if err := arm.DecodeTree(b.Properties, &p); err != nil {
+			return err
+		}
+	}
+	switch {
+	case !nameForm.MatchString(id.Name()):
+		return arm.Errorf(arm.InvalidResourceName, "the name of a remediation must have 1 to 64 characters")
+	case p.Count < 1 || p.Count > maxResources:
+		return arm.Errorf(arm.InvalidRequest, "resourceCount is %d; it must be 1 to %d", p.Count, maxResources)
+	case p.Parallel < 1 || p.Parallel > 30:
+		return arm.Errorf(arm.InvalidRequest, "parallelDeployments is %d; it must be 1 to 30", p.Parallel)
+	case p.Threshold != nil && (p.Threshold.Percentage < 0 || p.Threshold.Percentage > 1):
+		return arm.Errorf(arm.InvalidRequest, "failureThreshold.percentage is %v; it must be 0 to 1", p.Threshold.Percentage)
+	}
+	x := &remediation{ID: id, Props: p, State: accepted, Created: s.Now().UTC(), Updated: s.Now().UTC(), Correlat: g.Correlation()}
+	err = g.Change(r.Context(), s.DB, func(tx *store.Tx) error {
+		if x.Scope, err = s.Scope(tx, id.Parent()); err != nil {
+			return err
+		}
+		x.ID, x.Tenant = itemID(x.Scope, remediationType, id.Name()), s.Site.TenantOf(x.Scope)
+		if _, _, err := s.repairing(x); err != nil {
+			return err
+		}
+		o := &object{}
+		s.stamp(o, g.Caller())
+		x.System = o.System
+		if old, err := loadRemediation(tx, id); err == nil && !old.over() {
+			return arm.Errorf(arm.Conflict, "the remediation %s is at work; cancel it first", id.Name())
+		}
+		tx.After(s.wakeUp)
+		return store.PutJSON(tx, remediationTable, x.ID.Key(), x)
+	})
+	if err != nil {
+		return err
+	}
+	gate.WriteJSON(w, http.StatusCreated, x.show())
+	return nil
+}
+
+// repairing is the assignment and the rule that a remediation is for.
+func (s *Service) repairing(x *remediation) (*bound, *one, error) {
+	id, err := arm.ParseID(x.Props.Assignment)
+	if err != nil || !strings.EqualFold(id.Type(), assignments.typ) {
+		return nil, nil, arm.Errorf(arm.InvalidRequest, "policyAssignmentId is %q; it must be the id of a policy assignment", x.Props.Assignment)
+	}
+	for _, b := range s.reaching(x.Scope) {
+		if b.ID.Key() != id.Key() || b.Tenant != x.Tenant {
+			continue
+		}
+		for _, r := range b.all {
+			if (b.set != nil || x.Props.Ref != "") && !strings.EqualFold(r.ref, x.Props.Ref) {
+				continue
+			}
+			if !needsIdentity(r.rule.Effect) {
+				return nil, nil, arm.Errorf("InvalidRemediation", "the policy has the effect %s; only deployIfNotExists and modify repair", r.rule.Effect)
+			}
+			return b, r, nil
+		}
+		return nil, nil, arm.Errorf(arm.InvalidRequest, "policyDefinitionReferenceId is %q, which the initiative does not have", x.Props.Ref)
+	}
+	return nil, nil, arm.Errorf("InvalidRemediation", "the assignment %s does not reach %s", x.Props.Assignment, x.Scope)
+}
+
+func (s *Service) getRemediation(w http.ResponseWriter, r *http.Request, g gate.Grant) error {
+	return s.showRemediation(w, r, g, readRemediation, func(x *remediation) any { return x.show() })
+}
+
+func (s *Service) listRepairs(w http.ResponseWriter, r *http.Request, g gate.Grant) error {
+	return s.showRemediation(w, r, g, readDeployments, func(x *remediation) any {
+		list := []any{}
+		for _, p := range x.Repairs {
+			m := map[string]any{"remediatedResourceId": p.Resource, "resourceLocation": p.Location, "status": p.Status, "createdOn": p.Created, "lastUpdatedOn": p.Updated}
+			if p.Deployment != "" {
+				m["deploymentId"] = p.Deployment
+			}
+			if p.Error != "" {
+				m["error"] = map[string]any{"code": "RepairFailed", "message": p.Error}
+			}
+			list = append(list, m)
+		}
+		return map[string]any{"value": list}
+	})
+}
+
+func (s *Service) showRemediation(w http.ResponseWriter, r *http.Request, g gate.Grant, a arm.Action, show func(*remediation) any) error {
+	id, err := g.On(a)
+	if err != nil {
+		return err
+	}
+	return s.DB.View(r.Context(), func(tx *store.Tx) error {
+		x, err := loadRemediation(tx, id)
+		if err != nil {
+			return err
+		}
+		gate.WriteJSON(w, http.StatusOK, show(x))
+		return nil
+	})
+}
+
+func (s *Service) listRemediations(w http.ResponseWriter, r *http.Request, g gate.Grant) error {
+	scope, err := g.On(readRemediation)
+	if err != nil {
+		return err
+	}
+	var found []remediation
+	if err := s.DB.View(r.Context(), func(tx *store.Tx) error {
+		if _, err := s.Scope(tx, scope); err != nil {
+			return err
+		}
+		found, err = store.ScanJSON[remediation](tx, remediationTable, "", "", 0)
+		return err
+	}); err != nil {
+		return err
+	}
+	list := []any{}
+	for i := range found {
+		if found[i].Tenant == g.Caller().Tenant && s.below(found[i].Scope, scope) {
+			list = append(list, found[i].show())
+		}
+	}
+	gate.WriteJSON(w, http.StatusOK, map[string]any{"value": list})
+	return nil
+}
+
+func (s *Service) deleteRemediation(w http.ResponseWriter, r *http.Request, g gate.Grant) error {
+	id, err := g.On(deleteRemediation)
+	if err != nil {
+		return err
+	}
+	var x *remediation
+	err = g.Change(r.Context(), s.DB, func(tx *store.Tx) error {
+		if x, err = loadRemediation(tx, id); err != nil {
+			if arm.CodeOf(err) == "RemediationNotFound" {
+				return nil
+			}
+			return err
+		}
+		if !x.over() {
+			return arm.Errorf(arm.Conflict, "the remediation %s is at work; cancel it first", id.Name())
+		}
+		return tx.Delete(remediationTable, id.Key())
+	})
+	if err != nil {
+		return err
+	}
+	if x == nil {
+		w.WriteHeader(http.StatusNoContent)
+		return nil
+	}
+	gate.WriteJSON(w, http.StatusOK, x.show())
+	return nil
+}
+
+func (s *Service) cancelRemediation(w http.ResponseWriter, r *http.Request, g gate.Grant) error {
+	id, err := g.On(cancelRemediation)
+	if err != nil {
+		return err
+	}
+	var x *remediation
+	err = g.Change(r.Context(), s.DB, func(tx *store.Tx) error {
+		if x, err = loadRemediation(tx, id); err != nil {
+			return err
+		}
+		if x.over() {
+			return arm.Errorf(arm.Conflict, "the remediation %s is over: %s", id.Name(), x.State)
+		}
+		x.State, x.Updated = canceled, s.Now().UTC()
+		return store.PutJSON(tx, remediationTable, x.ID.Key(), x)
+	})
+	if err != nil {
+		return err
+	}
+	gate.WriteJSON(w, http.StatusOK, x.show())
+	return nil
+}
+
+// pending is a resource for deployIfNotExists to look at.
+type pending struct {
+	Resource   arm.ID `json:"resource"`
+	Assignment string `json:"assignment"` // key
+	Ref        string `json:"ref,omitempty"`
+}
+
+func (p pending) key() string { return p.Resource.Key() + "|" + p.Assignment + "|" + p.Ref }
+
+// wakeUp has Run look for work.
+func (s *Service) wakeUp() {
+	select {
+	case s.wake <- struct{}{}:
+	default:
+	}
+}
+
+// Run repairs what policies find, until ctx is done: after changes, and by
+// remediation tasks. What was left undone by a crash it does again.
+func (s *Service) Run(ctx context.Context) error {
+	s.wakeUp()
+	timer := time.NewTicker(5 * time.Second) // for resources that were still being made
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-s.wake:
+		case <-timer.C:
+		}
+		if err := s.work(ctx); err != nil && ctx.Err() == nil {
+			return err
+		}
+	}
+}
+
+func (s *Service) work(ctx context.Context) error {
+	var todo []pending
+	var tasks []remediation
+	err := s.DB.View(ctx, func(tx *store.Tx) (err error) {
+		if todo, err = store.ScanJSON[pending](tx, pendingTable, "", "", 200); err != nil {
+			return err
+		}
+		tasks, err = store.ScanJSON[remediation](tx, remediationTable, "", "", 0)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	for _, p := range todo {
+		if err := s.after(ctx, p); err != nil {
+			return err
+		}
+	}
+	for i := range tasks {
+		if !tasks[i].over() {
+			if err := s.remediate(ctx, &tasks[i]); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// after looks at a resource after a change, and deploys what it lacks.
+func (s *Service) after(ctx context.Context, p pending) error {
+	var b *bound
+	var r *one
+	for _, x := range s.reaching(p.Resource) {
+		if x.ID.Key() == p.Assignment {
+			b = x
+			r = x.member(p.Ref)
+		}
+	}
+	if b != nil && r != nil && b.enforce {
+		wait, err := s.repair(ctx, b, r, &repair{Resource: p.Resource})
+		if err != nil || wait {
+			return err
+		}
+	}
+	return s.DB.Do(ctx, func(tx *store.Tx) error { return tx.Delete(pendingTable, p.key()) })
+}
+
+func (b *bound) member(ref string) *one {
+	for _, x := range b.all {
+		if x.ref == ref {
+			return x
+		}
+	}
+	return nil
+}
+
+// principal is the identity of an assignment.
+func (b *bound) principal() string {
+	if b.Identity == nil {
+		return ""
+	}
+	for _, u := range b.Identity.Users {
+		return u.Principal
+	}
+	return b.Identity.Principal
+}
+
+// remediate works through a task, one resource after the other, until all are
+// done, too many failed, or it was canceled.
+func (s *Service) remediate(ctx context.Context, x *remediation) error {
+	b, r, err := s.repairing(x)
+	if err != nil { // the assignment went meanwhile
+		x.State = failed
+		return s.keepRemediation(ctx, x)
+	}
+	if x.State == accepted {
+		if err := s.discover(ctx, x, b, r); err != nil {
+			return err
+		}
+		x.State = running
+		if err := s.keepRemediation(ctx, x); err != nil {
+			return err
+		}
+	}
+	bad := 0
+	for i := range x.Repairs {
+		p := &x.Repairs[i]
+		if p.Status == succeeded || p.Status == failed {
+			if p.Status == failed {
+				bad++
+			}
+			continue
+		}
+		if x.Props.Threshold != nil && float64(bad) > x.Props.Threshold.Percentage*float64(len(x.Repairs)) {
+			break
+		}
+		wait, err := s.repair(ctx, b, r, p)
+		if err != nil {
+			return err
+		}
+		if wait {
+			p.Status, p.Error = failed, "the resource is still being made or changed"
+		}
+		if p.Status == failed {
+			bad++
+		}
+		p.Updated = s.Now().UTC()
+		if err := s.keepRemediation(ctx, x); err != nil {
+			return err
+		}
+		if x.State == canceled {
+			return nil
+		}
+	}
+	x.State = succeeded
+	if bad > 0 {
+		x.State = failed
+	}
+	return s.keepRemediation(ctx, x)
+}
+
+// keepRemediation writes x, unless it was canceled or deleted meanwhile.
+func (s *Service) keepRemediation(ctx context.Context, x *remediation) error {
+	x.Updated = s.Now().UTC()
+	return s.DB.Do(ctx, func(tx *store.Tx) error {
+		old, err := loadRemediation(tx, x.ID)
+		if err != nil || old.over() {
+			x.State = canceled
+			return nil
+		}
+		return store.PutJSON(tx, remediationTable, x.ID.Key(), x)
+	})
+}
+
+// discover finds what a task is to repair.
+func (s *Service) discover(ctx context.Context, x *remediation, b *bound, r *one) error {
+	return s.DB.View(ctx, func(tx *store.Tx) error {
+		found, err := s.statesBelow(tx, x.Scope)
+		if err != nil {
+			return err
+		}
+		for i := range found {
+			st := &found[i]
+			if st.ID.Key() != b.ID.Key() || st.ref != r.ref || st.value != NonCompliant || len(x.Repairs) == x.Props.Count {
+				continue
+			}
+			if f := x.Props.Filters; f != nil && len(f.Locations) > 0 && !contains(f.Locations, st.doc.Location) {
+				continue
+			}
+			x.Repairs = append(x.Repairs, repair{Resource: st.doc.ID, Location: st.doc.Location, Status: accepted, Created: s.Now().UTC(), Updated: s.Now().UTC()})
+		}
+		return nil
+	})
+}
+
+// repair makes one resource comply, as the assignment's identity and through the
+// gate: what the identity may not do is not done. wait is true if the resource
+// is not ready yet.
+func (s *Service) repair(ctx context.Context, b *bound, r *one, p *repair) (wait bool, err error) {
+	var state string
+	var in *policy.Input
+	ready := true
+	err = s.DB.View(ctx, func(tx *store.Tx) error {
+		d, err := resource.Load(tx, p.Resource)
+		if err != nil || d == nil {
+			return err
+		}
+		ready = slices.Contains([]string{"", resource.Succeeded, resource.Failed, "Canceled"}, resource.StateOf(d))
+		doc, err := s.Resources.Tree(d)
+		if err != nil {
+			return err
+		}
+		x, err := s.subjectOf(tx, d.ID, d.Type, doc, "")
+		if err != nil {
+			return err
+		}
+		in = x.judging(hit{bound: b, one: r})
+		state, err = s.judge(tx, x, b, r)
+		return err
+	})
+	switch {
+	case err != nil:
+		return false, err
+	case !ready:
+		return true, nil
+	case state != NonCompliant:
+		p.Status = succeeded
+		return false, nil
+	}
+	if r.rule.Effect == policy.Modify {
+		status, answer, err := s.Doors.Do(ctx, b.Tenant, b.principal(), http.MethodPatch, p.Resource, "2023-04-01", []byte("{}"))
+		p.end(status, answer, err)
+		return false, ctx.Err()
+	}
+	p.Deployment, err = s.deploy(ctx, b, r, in, p)
+	if err != nil {
+		p.Status, p.Error = failed, err.Error()
+	}
+	return false, ctx.Err()
+}
+
+// end is how a request went.
+func (p *repair) end(status int, answer []byte, err error) {
+	p.Status = succeeded
+	if err != nil || status/100 != 2 {
+		p.Status, p.Error = failed, said(status, answer, err)
+	}
+}
+
+func said(status int, answer []byte, err error) string {
+	if err != nil {
+		_, text := gate.PublicError(err)
+		return text
+	}
+	var e struct {
+		Error struct {
+			Code    string `json:"code"`
+			Message string `json:"message"`
+		} `json:"error"`
+	}
+	_ = json.Unmarshal(answer, &e) // what is no error says so by its status
+	return fmt.Sprintf("%d %s: %s", status, e.Error.Code, e.Error.Message)
+}
+
+// deploy deploys a rule's template to the resource's group and waits until that
+// is over.
+func (s *Service) deploy(ctx context.Context, b *bound, r *one, in *policy.Input, p *repair) (string, error) {
+	if r.rule.Details.DeploymentScope != "resourceGroup" {
+		return "", arm.Errorf(arm.Unsupported, "deployments at the scope of a subscription are not supported")
+	}
+	want, err := r.rule.Related(in)
+	if err != nil {
+		return "", err
+	}
+	group := p.Resource.Group()
+	if want.Group != "" {
+		if group, err = arm.ParseID("/subscriptions/" + p.Resource.Subscription() + "/resourceGroups/" + want.Group); err != nil {
+			return "", err
+		}
+	}
+	if group.IsZero() {
+		return "", arm.Errorf(arm.Unsupported, "the resource lies in no group, and the policy names none to deploy to")
+	}
+	params, err := r.rule.DeploymentParameters(in)
+	if err != nil {
+		return "", err
+	}
+	template := r.rule.Details.Template()
+	body, err := json.Marshal(map[string]any{"properties": map[string]any{"mode": "Incremental", "template": template, "parameters": params}})
+	if err != nil {
+		return "", err
+	}
+	id := group.Child("Microsoft.Resources/deployments", "PolicyDeployment_"+arm.NewHex()[:16])
+	do := func(method string, body []byte) (int, []byte, error) {
+		return s.Doors.Do(ctx, b.Tenant, b.principal(), method, id, "2021-04-01", body)
+	}
+	status, answer, err := do(http.MethodPut, body)
+	timer := time.NewTicker(100 * time.Millisecond)
+	defer timer.Stop()
+	for range 6000 { // ten minutes
+		if p.end(status, answer, err); p.Status == failed {
+			return id.String(), nil
+		}
+		var d struct {
+			Properties struct {
+				State string `json:"provisioningState"`
+				Error struct {
+					Code    string `json:"code"`
+					Message string `json:"message"`
+				} `json:"error"`
+			} `json:"properties"`
+		}
+		if err := json.Unmarshal(answer, &d); err != nil {
+			return id.String(), err
+		}
+		switch d.Properties.State {
+		case succeeded:
+			return id.String(), nil
+		case failed, canceled:
+			p.Status, p.Error = failed, d.Properties.Error.Code+": "+d.Properties.Error.Message
+			return id.String(), nil
+		}
+		select {
+		case <-ctx.Done():
+			return id.String(), ctx.Err()
+		case <-timer.C:
+		}
+		status, answer, err = do(http.MethodGet, nil)
+	}
+	return id.String(), arm.Errorf(arm.Conflict, "the deployment was not over after ten minutes")
+}
