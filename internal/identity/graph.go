@@ -56,7 +56,7 @@ func (s *Service) Graph() *gate.Plane {
 		s.appDoors(),
 		s.federatedDoors(), s.permissionDoors(), s.policyDoors(),
 		s.principalDoors(),
-		s.objectDoors(),
+		s.objectDoors(), s.memberDoors(),
 		s.roleDoors(),
 		s.keyDoors(),
 		s.tenantDoors(),
@@ -66,6 +66,7 @@ func (s *Service) Graph() *gate.Plane {
 		s.accessDoors(),
 		s.contextDoors(),
 		s.signInDoors(),
+		{s.batchDoor(p)},
 	} {
 		p.Routes = append(p.Routes, more...)
 	}

@@ -146,7 +146,6 @@ func (s *Service) userDoors() []gate.Route {
 		s.door(updateUser, "PATCH users/{id}", (*visit).updateUser),
 		s.door(deleteUser, "DELETE users/{id}", (*visit).deleteUser),
 		s.door(revokeUser, "POST users/{id}/revokesigninsessions", (*visit).revokeUser),
-		s.door(readMembers, "POST users/{id}/getmembergroups", (*visit).memberGroups),
 	}
 	out = append(out, s.collection(readUsers, "users", false, (*visit).listUsers)...)
 	out = append(out, s.collection(readMembers, "users/{id}/memberof", true, func(v *visit) (answer, error) { return v.groupsOfUser(false) })...)
@@ -381,15 +380,6 @@ func (v *visit) groupRows(id string, all bool) (rows []map[string]any) {
 		}
 	}
 	return rows
-}
-
-func (v *visit) memberGroups() (answer, error) {
-	u, err := v.user(v.seg(1))
-	if err != nil {
-		return answer{}, err
-	}
-	ids := append([]string{}, v.s.index.groupsOf(u.ID)...)
-	return answer{http.StatusOK, map[string]any{"@odata.context": v.context("Collection(Edm.String)"), "value": ids}}, nil
 }
 
 func typedShow(class string, m map[string]any) map[string]any {
