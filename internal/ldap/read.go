@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -172,19 +173,59 @@ func (d *Directory) groups(c *ldap.Conn, filter string, members bool) ([]Group, 
 			return nil, err
 		}
 		g := Group{ID: id, DN: e.DN, Name: e.GetEqualFoldAttributeValue(d.Names.GroupName)}
-		for _, a := range e.Attributes {
-			if members && strings.HasPrefix(strings.ToLower(a.Name), strings.ToLower(d.Names.Member)+";range=") {
-				return nil, fmt.Errorf("the group %q has more members than the directory tells at once", e.DN)
-			}
-		}
 		if members {
-			for _, m := range e.GetEqualFoldAttributeValues(d.Names.Member) {
-				g.Members = append(g.Members, Key(m))
+			if g.Members, err = d.members(c, e); err != nil {
+				return nil, err
 			}
 		}
 		out = append(out, g)
 	}
 	return out, nil
+}
+
+// members are whom a group's entry names. Of many, Active Directory tells one
+// range at a time, as member;range=0-1499, and the last one as 1500-*
+// ([MS-ADTS] section 3.1.1.3.1.3.3).
+func (d *Directory) members(c *ldap.Conn, e *ldap.Entry) (out []string, err error) {
+	take := func(values []string) {
+		for _, m := range values {
+			out = append(out, Key(m))
+		}
+	}
+	take(e.GetEqualFoldAttributeValues(d.Names.Member))
+	for next := 0; ; {
+		i := slices.IndexFunc(e.Attributes, func(a *ldap.EntryAttribute) bool {
+			return strings.HasPrefix(strings.ToLower(a.Name), strings.ToLower(d.Names.Member)+";range=")
+		})
+		if i < 0 {
+			if next > 0 {
+				return nil, fmt.Errorf("the directory did not tell the members of %q to the end", e.DN)
+			}
+			return out, nil
+		}
+		a := e.Attributes[i]
+		from, to, _ := strings.Cut(a.Name[len(d.Names.Member+";range="):], "-")
+		if from != strconv.Itoa(next) {
+			return nil, fmt.Errorf("the directory told other members of %q than it was asked for", e.DN)
+		}
+		take(a.Values)
+		if to == "*" {
+			return out, nil
+		}
+		last, err := strconv.Atoi(to)
+		if err != nil || last < next || len(out) > mostAll {
+			return nil, fmt.Errorf("the directory told too many members of %q, or in no order", e.DN)
+		}
+		next = last + 1
+		res, err := c.Search(ldap.NewSearchRequest(e.DN, ldap.ScopeBaseObject, ldap.NeverDerefAliases, 1, int(patience.Seconds()), false, "(objectClass=*)", []string{fmt.Sprintf("%s;range=%d-*", d.Names.Member, next)}, nil))
+		if err != nil {
+			return nil, fmt.Errorf("reading members: %w", err)
+		}
+		if len(res.Entries) != 1 {
+			return nil, fmt.Errorf("the group %q went while it was read", e.DN)
+		}
+		e = res.Entries[0]
+	}
 }
 
 // all reads a list to its end, page by page. Where it leads elsewhere (a

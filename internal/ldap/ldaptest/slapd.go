@@ -1,4 +1,4 @@
-// Package ldaptest runs OpenLDAP's slapd for tests: an LDAP directory that others wrote.
+// Package ldaptest runs LDAP directories that others wrote for tests: OpenLDAP's slapd, and Samba's Active Directory.
 package ldaptest
 
 import (
@@ -107,7 +107,7 @@ func Start(t testing.TB, entries string) *Server {
 	must(t, err)
 	must(t, os.WriteFile(s.file("slapd"), b, 0o700))
 	must(t, os.Mkdir(s.file("data"), 0o700))
-	s.certify(t)
+	s.certify(t, net.IPv4(127, 0, 0, 1))
 	must(t, os.WriteFile(s.file("slapd.conf"), []byte(strings.ReplaceAll(config, "DIR", s.dir)), 0o600))
 	must(t, os.WriteFile(s.file("start.ldif"), []byte(start+entries), 0o600))
 	if out, err := exec.Command(s.file("slapd"), "-Ta", "-f", s.file("slapd.conf"), "-q", "-l", s.file("start.ldif")).CombinedOutput(); err != nil {
@@ -210,12 +210,12 @@ func lines(l []string) string {
 
 func (s *Server) file(name string) string { return filepath.Join(s.dir, name) }
 
-func (s *Server) certify(t testing.TB) {
+func (s *Server) certify(t testing.TB, ip net.IP) {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	must(t, err)
 	c := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "ldap"}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
-		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, DNSNames: []string{"ldap.corp.example"}, IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign}
+		IPAddresses: []net.IP{ip}, DNSNames: []string{"ldap.corp.example"}, IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign}
 	raw, err := x509.CreateCertificate(rand.Reader, c, c, key.Public(), key)
 	must(t, err)
 	private, err := x509.MarshalPKCS8PrivateKey(key)
