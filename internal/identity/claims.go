@@ -2,6 +2,7 @@ package identity
 
 import (
 	"encoding/json"
+	"errors"
 	"slices"
 	"strconv"
 	"strings"
@@ -123,11 +124,6 @@ func badClaims(why string) error {
 	return problemf(900144, "invalid_request", "The parameter 'claims' is not valid: %s.", why)
 }
 
-// wantedError is what is wrong with one claim.
-type wantedError string
-
-func (e wantedError) Error() string { return string(e) }
-
 // maxWanted is how many values one claim may name.
 const maxWanted = 100
 
@@ -139,16 +135,16 @@ func readWanted(v any) (w wanted, err error) {
 	}
 	o, ok := v.(map[string]any)
 	if !ok {
-		return w, wantedError("must be null or an object")
+		return w, errors.New("must be null or an object")
 	}
 	if e, ok := o["essential"]; ok {
 		if w.essential, ok = e.(bool); !ok {
-			return w, wantedError("must have true or false as essential")
+			return w, errors.New("must have true or false as essential")
 		}
 	}
 	list, ok := o["values"].([]any)
 	if !ok && o["values"] != nil || len(list) > maxWanted {
-		return w, wantedError("must have a list of at most " + strconv.Itoa(maxWanted) + " as values")
+		return w, errors.New("must have a list of at most " + strconv.Itoa(maxWanted) + " as values")
 	}
 	if one, ok := o["value"]; ok {
 		list = append(list, one)
@@ -162,7 +158,7 @@ func readWanted(v any) (w wanted, err error) {
 		case bool:
 			w.values = append(w.values, strconv.FormatBool(x))
 		default:
-			return w, wantedError("must have texts or numbers as its values")
+			return w, errors.New("must have texts or numbers as its values")
 		}
 	}
 	return w, nil
