@@ -27,8 +27,7 @@ async function begin(server, issuer, clients) {
     cookies: { keys: [require("crypto").randomBytes(32).toString("hex")] },
     pkce: { required: () => true },
   });
-  const serve = provider.callback();
-  server.on("request", serve);
+  server.on("request", provider.callback());
 }
 
 const server = https.createServer({ cert: fs.readFileSync(cert), key: fs.readFileSync(key) });
