@@ -39,9 +39,10 @@ func (d *Directory) Authenticate(ctx context.Context, name, password string, may
 		if found != nil {
 			dn = found.DN
 		}
-		err = c.Bind(dn, password)
+		policy := ldap.NewControlBeheraPasswordPolicy()
+		res, err := c.SimpleBind(&ldap.SimpleBindRequest{Username: dn, Password: password, Controls: []ldap.Control{policy}})
 		switch {
-		case ldap.IsErrorAnyOf(err, refusals...), err != nil && found == nil:
+		case err == nil && mustChange(res), ldap.IsErrorAnyOf(err, refusals...), err != nil && found == nil:
 			return ErrWrong
 		case err != nil:
 			return fmt.Errorf("binding as the person: %w", err)
@@ -56,6 +57,13 @@ func (d *Directory) Authenticate(ctx context.Context, name, password string, may
 		return err
 	})
 	return p, groups, err
+}
+
+// mustChange reports whether a password is good for choosing another alone. Those
+// who have it get in nowhere else, and Active Directory refuses them by itself.
+func mustChange(res *ldap.SimpleBindResult) bool {
+	said, ok := ldap.FindControl(res.Controls, ldap.ControlTypeBeheraPasswordPolicy).(*ldap.ControlBeheraPasswordPolicy)
+	return ok && said.Error == ldap.BeheraChangeAfterReset
 }
 
 // refusals are how directories say that somebody does not get in, whatever the

@@ -137,6 +137,14 @@ func TestDisabledThere(t *testing.T) {
 	if _, _, err := d.Authenticate(t.Context(), "ann", "ann-password", all); !errors.Is(err, ErrWrong) {
 		t.Errorf("a locked person: %v", err)
 	}
+	reset := ldap.NewModifyRequest(ldaptest.UID("bob"), nil)
+	reset.Replace("pwdReset", []string{"TRUE"})
+	if err := c.Modify(reset); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := d.Authenticate(t.Context(), "bob", "bob-password", all); !errors.Is(err, ErrWrong) {
+		t.Errorf("somebody who must change their password there: %v", err)
+	}
 	people, _, err := d.Everybody(t.Context())
 	if i := slices.IndexFunc(people, func(p Person) bool { return p.UPN == "ann" }); err != nil || i < 0 || !people[i].Disabled {
 		t.Errorf("%+v, %v", people, err)

@@ -57,6 +57,12 @@ objectClass: organizationalRole
 objectClass: simpleSecurityObject
 userPassword: reader-password-canary
 
+dn: cn=policy,dc=corp,dc=example
+objectClass: organizationalRole
+objectClass: pwdPolicy
+pwdAttribute: userPassword
+pwdMustChange: TRUE
+
 dn: ou=people,dc=corp,dc=example
 objectClass: organizationalUnit
 
@@ -88,6 +94,7 @@ limits * size.soft=500 size.hard=500 size.prtotal=unlimited
 access to attrs=userPassword by anonymous auth by * none
 access to * by users read by * none
 overlay ppolicy
+ppolicy_default "cn=policy,dc=corp,dc=example"
 `
 
 // Start runs a slapd that has the entries (LDIF) besides its own. Where slapd is
