@@ -31,7 +31,7 @@ func TestWhoMayChangeTheDirectory(t *testing.T) {
 	w := newWorld(t)
 	id, upn := w.user("ann")
 	token := w.graphToken(upn)
-	for _, path := range []string{"me", "users", "users/" + id, "groups", "applications", "servicePrincipals", "organization", "directoryObjects/" + id} {
+	for _, path := range []string{"me", "users", "users/" + id, "groups", "applications", "servicePrincipals", "organization", "organization/" + w.first.Tenant, "subscribedSkus", "directoryObjects/" + id} {
 		if r := w.graph(token, "GET", path, nil); r.status != 200 {
 			t.Errorf("a person reads %s: %d %s", path, r.status, r.body)
 		}

@@ -3,6 +3,7 @@ package identity
 import (
 	"bytes"
 	"encoding/json"
+	"io"
 	"net/http"
 	"net/url"
 	"slices"
@@ -124,7 +125,7 @@ func (v *visit) send(p *gate.Plane, part batchPart, to *partAnswer) error {
 	}
 	r.Body, r.ContentLength = http.NoBody, int64(len(body))
 	if len(body) > 0 {
-		r.Body = readCloser{bytes.NewReader(body)}
+		r.Body = io.NopCloser(bytes.NewReader(body))
 	}
 	rt, vars, _, err := p.Find(r)
 	if err == nil && rt.Method == "" {
@@ -137,10 +138,6 @@ func (v *visit) send(p *gate.Plane, part batchPart, to *partAnswer) error {
 	v.s.Gate.Serve(p, rt, vars, to, r)
 	return nil
 }
-
-type readCloser struct{ *bytes.Reader }
-
-func (readCloser) Close() error { return nil }
 
 // partAnswer keeps the answer to one request of a batch.
 type partAnswer struct {

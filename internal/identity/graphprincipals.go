@@ -188,11 +188,21 @@ func (s *Service) objectDoors() []gate.Route {
 			return v.one(http.StatusOK, "directoryObjects", m)
 		}),
 		s.door(readOrg, "GET organization", func(v *visit) (answer, error) {
-			t := v.s.index.tenantOf(v.tenant)
-			return v.list("organization", []map[string]any{{"id": t.ID, "displayName": t.Name, "createdDateTime": stamp(t.Created),
-				"verifiedDomains": []any{map[string]any{"name": t.Domain, "isDefault": true, "isInitial": true, "type": "Managed", "capabilities": "Email"}}}})
+			return v.list("organization", []map[string]any{v.s.index.tenantOf(v.tenant).show()})
 		}),
+		s.door(readOrg, "GET organization/{id}", func(v *visit) (answer, error) {
+			if fold(v.seg(1)) != v.tenant {
+				return answer{}, missing("organization", v.seg(1))
+			}
+			return v.one(http.StatusOK, "organization", v.s.index.tenantOf(v.tenant).show())
+		}),
+		s.door(readOrg, "GET subscribedskus", func(v *visit) (answer, error) { return v.list("subscribedSkus", nil) }), // nothing here is licensed
 	}
+}
+
+func (t *Tenant) show() map[string]any {
+	return map[string]any{"id": t.ID, "displayName": t.Name, "createdDateTime": stamp(t.Created),
+		"verifiedDomains": []any{map[string]any{"name": t.Domain, "isDefault": true, "isInitial": true, "type": "Managed", "capabilities": "Email"}}}
 }
 
 // byIDs looks up objects of any kind; those that are not there are left out.

@@ -3,6 +3,10 @@
 const fs = require("fs");
 const { ClientSecretCredential, ClientCertificateCredential } = require("@azure/identity");
 const { AzureMachineLearningWorkspaces } = require("@azure/arm-machinelearning");
+const { Client, PageIterator } = require("@microsoft/microsoft-graph-client");
+const { EnvHttpProxyAgent, setGlobalDispatcher } = require("undici");
+
+setGlobalDispatcher(new EnvHttpProxyAgent()); // Node's own fetch minds HTTPS_PROXY only from version 24 on
 
 const world = JSON.parse(fs.readFileSync(process.env.CASTELLAN_WORLD));
 const group = "clients";
@@ -116,8 +120,60 @@ async function main() {
 
   await ok("workspace delete", () => ml.workspaces.beginDeleteAndWait(group, "by-node", fast));
   await refused("get of the deleted workspace", () => ml.workspaces.get(group, "by-node"), "ResourceNotFound");
+  await directory();
   console.log("done node");
   process.exitCode = failed ? 1 : 0;
+}
+
+// directory is Graph's own client: people, a group, pages, a batch, and what must be refused.
+async function directory() {
+  const graph = (who) =>
+    Client.init({
+      baseUrl: world.graphEndpoint + "/",
+      customHosts: new Set([new URL(world.graphEndpoint).hostname]),
+      authProvider: (done) => credential(who).getToken(world.graphEndpoint + "/.default").then((t) => done(null, t.token), (e) => done(e, null)),
+    });
+  const admin = graph("admin");
+  const domain = world.admin.userName.split("@")[1];
+  const made = [];
+  await ok("Graph's users, created", async () => {
+    for (const n of ["nell", "nick", "nora"]) {
+      const user = { accountEnabled: true, displayName: "Node " + n, mailNickname: n, userPrincipalName: `${n}@${domain}`, passwordProfile: { password: "Correct-Horse-Battery-7!" } };
+      made.push((await admin.api("/users").post(user)).id);
+    }
+  });
+  await ok("pages of one, in an order, selected and counted", async () => {
+    const first = await admin.api("/users").header("ConsistencyLevel", "eventual").filter("startswith(displayName,'Node ')").orderby("displayName desc").select("displayName").count(true).top(1).get();
+    equal(first["@odata.count"], 3);
+    const names = [];
+    const pages = new PageIterator(admin, first, (u) => names.push(Object.keys(u) + u.displayName), { headers: { ConsistencyLevel: "eventual" } });
+    await pages.iterate();
+    equal(names.join(), "displayNameNode nora,displayNameNode nick,displayNameNode nell");
+  });
+  await ok("search", async () => equal((await admin.api("/users").header("ConsistencyLevel", "eventual").search('"displayName:nick"').get()).value.length, 1));
+  const group = await ok("a group with members, expanded", async () => {
+    const g = await admin.api("/groups").post({ displayName: "Nodes", mailEnabled: false, mailNickname: "nodes", securityEnabled: true, "members@odata.bind": made.map((id) => `${world.graphEndpoint}/v1.0/directoryObjects/${id}`) });
+    equal((await admin.api("/groups/" + g.id).expand("members($select=id)").get()).members.length, 3);
+    return g.id;
+  });
+  await ok("a batch, one part after another", async () => {
+    const requests = [
+      { id: "1", method: "DELETE", url: `/groups/${group}/members/${made[0]}/$ref` },
+      { id: "2", method: "GET", url: `/groups/${group}/members/$count`, headers: { ConsistencyLevel: "eventual" }, dependsOn: ["1"] },
+    ];
+    const { responses } = await admin.api("/$batch").post({ requests });
+    equal(responses.map((r) => `${r.id} ${r.status} ${r.body}`).join(), "1 204 undefined,2 200 2");
+  });
+  await ok("a stranger's batch is refused part by part", async () => {
+    const { responses } = await graph("stranger").api("/$batch").post({ requests: [{ id: "1", method: "DELETE", url: "/users/" + made[1] }, { id: "2", method: "GET", url: "/users" }] });
+    equal(responses.map((r) => r.status).join(), "403,403");
+  });
+  await refused("an option that is none", () => admin.api("/users").orderby("accountEnabled").get(), "Request_UnsupportedQuery");
+  await refused("a stranger's users", () => graph("stranger").api("/users").get(), "Authorization_RequestDenied");
+  await ok("Graph's objects, deleted", async () => {
+    for (const id of made) await admin.api("/users/" + id).delete();
+    await admin.api("/groups/" + group).delete();
+  });
 }
 
 main();
