@@ -230,6 +230,26 @@ func tenantCommand() *cobra.Command {
 	)
 }
 
+func scimCommand() *cobra.Command {
+	cols := []string{"displayName", "id", "hint", "endDateTime"}
+	return noun("scim", "Tokens by which outside systems provision people and groups",
+		verb{use: "list-tokens", short: "List the tokens", example: "scim list-tokens", columns: cols, run: listOf("identity/scimTokens")},
+		verb{use: "create-token NAME", short: "Make a token, which is shown once", example: "scim create-token Okta --end 2027-01-31T00:00:00Z", columns: []string{"id", "endDateTime", "baseUrl", "secretText"},
+			flags: []string{"end=when it ends, at most 365 days from now (default: in 180 days)"},
+			run: func(a *admin, args []string) (any, error) {
+				body := row{"displayName": args[0]}
+				if end := a.flag("end"); end != "" {
+					body["endDateTime"] = end
+				}
+				return a.graph("POST", "identity/scimTokens", body)
+			}},
+		verb{use: "revoke-token ID", short: "End a token at once", example: "scim revoke-token 3f0c9a1e-0000-0000-0000-000000000000",
+			run: func(a *admin, args []string) (any, error) {
+				return a.graph("DELETE", "identity/scimTokens/"+seg(args[0]), nil)
+			}},
+	)
+}
+
 func accessCommand() *cobra.Command {
 	return noun("access", "Conditional Access", verb{use: "list", short: "List the policies", example: "access list", columns: []string{"displayName", "state", "id"}, run: listOf("identity/conditionalAccess/policies")})
 }

@@ -62,6 +62,7 @@ func (s *Service) Graph() *gate.Plane {
 		s.tenantDoors(),
 		s.providerDoors(),
 		s.ldapDoors(),
+		s.scimTokenDoors(),
 		s.linkDoors(),
 		s.accessDoors(),
 		s.contextDoors(),

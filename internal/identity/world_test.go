@@ -100,7 +100,7 @@ func newWorldWith(t testing.TB, set func(*Config)) *world {
 	if w.first, err = w.s.Bootstrap(context.Background(), Founding{Tenant: w.site.Tenant}); err != nil {
 		t.Fatal(err)
 	}
-	planes := []*gate.Plane{w.s.Login(), w.s.Graph()}
+	planes := []*gate.Plane{w.s.Login(), w.s.Graph(), w.s.SCIM()}
 	w.server = httptest.NewTLSServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) { w.serve(planes, rw, r) }))
 	addr := w.server.Listener.Addr().String()
 	w.wire = &http.Transport{
