@@ -278,7 +278,8 @@ func (a *App) whoLearns() func(*http.Request) (arm.Caller, error) {
 
 // decide asks whoever decides about id: the directory, a vault with access
 // policies, and for everything else the roles.
-func (a *App) decide(c arm.Caller, act arm.Action, id arm.ID) (bool, string) {
+func (a *App) decide(c arm.Caller, act arm.Action, on gate.Target) (bool, string) {
+	id := on.ID
 	if handled, ok, why := a.identity.Decide(c, act, id); handled {
 		return ok, why
 	}
@@ -288,7 +289,7 @@ func (a *App) decide(c arm.Caller, act arm.Action, id arm.ID) (bool, string) {
 	if handled, ok, why := a.vault.Decide(c, act, id); handled {
 		return ok, why
 	}
-	d := a.engine.Decide(c, act, id)
+	d := a.engine.DecideWith(c, act, id, on.Attributes)
 	if d.Allowed {
 		return true, d.Role + " by " + d.By
 	}

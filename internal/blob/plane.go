@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"castellan/internal/arm"
+	"castellan/internal/condition"
 	"castellan/internal/gate"
 )
 
@@ -141,7 +142,7 @@ func (s *Service) atContainer(r *http.Request, v gate.Vars) (gate.Target, error)
 	if err := CheckContainerName(v["container"]); err != nil {
 		return gate.Target{}, err
 	}
-	return gate.Target{ID: a.containerID(v["container"])}, nil
+	return gate.Target{ID: a.containerID(v["container"]), Attributes: attributes(r, v["container"], "")}, nil
 }
 
 func (s *Service) atBlob(r *http.Request, v gate.Vars) (gate.Target, error) {
@@ -150,7 +151,36 @@ func (s *Service) atBlob(r *http.Request, v gate.Vars) (gate.Target, error) {
 		return t, err
 	}
 	t.Item = v["blob"]
+	t.Attributes = attributes(r, v["container"], t.Item)
 	return t, checkBlobName(t.Item)
+}
+
+// The attributes that conditions of role assignments ask about blobs, and the
+// name of the operation that lists them (Azure's suboperation).
+const (
+	attrContainer = "microsoft.storage/storageaccounts/blobservices/containers:name"
+	attrPath      = "microsoft.storage/storageaccounts/blobservices/containers/blobs:path"
+	attrPrefix    = "microsoft.storage/storageaccounts/blobservices/containers/blobs:prefix"
+	listing       = "Blob.List"
+)
+
+// attributes are those of a request; r is nil for the source of a copy.
+func attributes(r *http.Request, container, blob string) func() *condition.Attributes {
+	return func() *condition.Attributes {
+		a := &condition.Attributes{Resource: map[string]any{attrContainer: container}}
+		if blob != "" {
+			a.Resource[attrPath] = blob
+			return a
+		}
+		if r == nil {
+			return a
+		}
+		if q, err := parseQuery(r.URL.RawQuery); err == nil && q["comp"] == "list" {
+			a.SubOperation = listing
+			a.Request = map[string]any{attrPrefix: q["prefix"]}
+		}
+		return a
+	}
 }
 
 // exchange is one request that was let in, and its answer.

@@ -185,8 +185,8 @@ func (w *world) setup() func(r *http.Request) (arm.Caller, error) {
 		}
 		return person(name), nil
 	}
-	w.gate = gate.New(func(c arm.Caller, a arm.Action, id arm.ID) (bool, string) {
-		d := w.roles.Decide(c, a, id)
+	w.gate = gate.New(func(c arm.Caller, a arm.Action, on gate.Target) (bool, string) {
+		d := w.roles.DecideWith(c, a, on.ID, on.Attributes)
 		return d.Allowed, d.Reason
 	}, w.log)
 	w.s, err = New(Config{

@@ -66,7 +66,7 @@ func init() {
 		b, ok2 := boolean(r)
 		return a == b, ok && ok2
 	})
-	add("GuidEquals", "GuidNotEquals", texts(strings.EqualFold))
+	add("GuidEquals", "GuidNotEquals", texts(func(s, t string) bool { return strings.EqualFold(hex(s), hex(t)) }))
 	add("IpMatch", "IpNotMatch", func(l, r any) (bool, bool) {
 		a, ok := address(l)
 		text, _ := r.(string)
@@ -88,6 +88,9 @@ func init() {
 	})
 	add("ListContains", "ListNotContains", func(l, r any) (bool, bool) { return contains(list(l), r), true })
 }
+
+// hex is a GUID without its hyphens.
+func hex(s string) string { return strings.ReplaceAll(s, "-", "") }
 
 func address(v any) (netip.Addr, bool) {
 	s, _ := v.(string)

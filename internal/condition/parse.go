@@ -47,7 +47,7 @@ func (p *parser) next() error {
 		return nil
 	}
 	from := p.at
-	if guid := guidForm.FindString(p.s[p.at:]); guid != "" { // Azure's portal writes them without quotes
+	if guid := guidForm.FindString(p.s[p.at:]); guid != "" { // Azure writes them without quotes, and without hyphens
 		p.at += len(guid)
 		p.tok = token{kind: text, s: guid}
 		return nil
@@ -82,7 +82,7 @@ func (p *parser) next() error {
 	return nil
 }
 
-var guidForm = regexp.MustCompile(`^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}\b`)
+var guidForm = regexp.MustCompile(`^([0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}|[0-9a-fA-F]{32})\b`)
 
 func letter(c byte) bool { return c == '_' || 'a' <= c|0x20 && c|0x20 <= 'z' }
 func digit(c byte) bool  { return '0' <= c && c <= '9' }

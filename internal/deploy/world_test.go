@@ -65,7 +65,8 @@ func (w *world) Known(tenant, object string) (arm.Caller, error) {
 	return arm.Caller{Tenant: tenant, Object: object, Kind: arm.User, Name: object}, nil
 }
 
-func decide(c arm.Caller, a arm.Action, id arm.ID) (bool, string) {
+func decide(c arm.Caller, a arm.Action, on gate.Target) (bool, string) {
+	id := on.ID
 	switch {
 	case strings.Contains(id.Key(), "/resourcegroups/shut") && c.Object != "ann":
 		return false, "shut"

@@ -10,6 +10,7 @@ import (
 
 	"castellan/internal/arm"
 	"castellan/internal/audit"
+	"castellan/internal/condition"
 	"castellan/internal/store"
 )
 
@@ -18,10 +19,14 @@ import (
 type Target struct {
 	ID   arm.ID
 	Item string
+	// Attributes are what conditions of role assignments may ask about the
+	// request and the target. They are asked for only where a condition decides;
+	// nil is none, and a condition on what is not there does not hold.
+	Attributes func() *condition.Attributes
 }
 
-// Decider says whether c may do a on id, and why.
-type Decider func(c arm.Caller, a arm.Action, id arm.ID) (allowed bool, reason string)
+// Decider says whether c may do a on the target, and why.
+type Decider func(c arm.Caller, a arm.Action, on Target) (allowed bool, reason string)
 
 // Gate admits callers. The zero Gate admits nobody.
 type Gate struct {
@@ -180,7 +185,7 @@ func (g *Gate) judge(c arm.Caller, a arm.Action, on Target) (bool, string) {
 		return false, "it belongs to another tenant"
 	}
 	if c.Lease == nil {
-		return g.decide(c, a, on.ID)
+		return g.decide(c, a, on)
 	}
 	if !c.Lease.Allows(a, on.ID) {
 		return false, "outside what " + c.Lease.Why + " allows"

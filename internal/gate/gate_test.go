@@ -37,7 +37,7 @@ func newWorld(t *testing.T, allow bool) world {
 	}
 	log := audit.New(db, time.Now)
 	t.Cleanup(func() { _ = log.Close(); db.Close() }) // some tests break the log on purpose
-	return world{db, log, New(func(arm.Caller, arm.Action, arm.ID) (bool, string) { return allow, "test" }, log)}
+	return world{db, log, New(func(arm.Caller, arm.Action, Target) (bool, string) { return allow, "test" }, log)}
 }
 
 // tail is the whole log, once all of it is written.
@@ -102,7 +102,9 @@ func TestGrantOpensOneThing(t *testing.T) {
 // what a data action of the same name would, nor what lies elsewhere.
 func TestSeesItsOwnRows(t *testing.T) {
 	w := newWorld(t, true)
-	w.gate.decide = func(_ arm.Caller, a arm.Action, id arm.ID) (bool, string) { return a.Is(read) && id == thing, "test" }
+	w.gate.decide = func(_ arm.Caller, a arm.Action, on Target) (bool, string) {
+		return a.Is(read) && on.ID == thing, "test"
+	}
 	g, err := w.gate.admitEach(context.Background(), ann, read, Target{ID: thing})
 	if err != nil {
 		t.Fatal(err)
@@ -145,7 +147,7 @@ func TestEveryDecisionIsRecordedOnce(t *testing.T) {
 			t.Errorf("Close = %v, want %v", got, fail)
 		}
 	}
-	no := New(func(arm.Caller, arm.Action, arm.ID) (bool, string) { return false, "no role" }, w.log)
+	no := New(func(arm.Caller, arm.Action, Target) (bool, string) { return false, "no role" }, w.log)
 	if _, err := no.Admit(ctx, ann, read, Target{ID: thing}); arm.CodeOf(err) != arm.Forbidden {
 		t.Errorf("refusal = %v", err)
 	}
@@ -197,13 +199,13 @@ func TestLease(t *testing.T) {
 		on   Target
 		want bool
 	}{
-		"its own":                 {read, Target{thing, "run1"}, true},
-		"another item":            {read, Target{thing, "run2"}, false},
-		"no item":                 {read, Target{thing, ""}, false},
-		"another action":          {write, Target{thing, "run1"}, false},
-		"the data action":         {peek, Target{thing, "run1"}, false},
-		"a name that begins so":   {read, Target{other, "run1"}, false},
-		"the group that holds it": {read, Target{thing.Group(), "run1"}, false},
+		"its own":                 {read, Target{ID: thing, Item: "run1"}, true},
+		"another item":            {read, Target{ID: thing, Item: "run2"}, false},
+		"no item":                 {read, Target{ID: thing, Item: ""}, false},
+		"another action":          {write, Target{ID: thing, Item: "run1"}, false},
+		"the data action":         {peek, Target{ID: thing, Item: "run1"}, false},
+		"a name that begins so":   {read, Target{ID: other, Item: "run1"}, false},
+		"the group that holds it": {read, Target{ID: thing.Group(), Item: "run1"}, false},
 	} {
 		if _, err := w.gate.Admit(ctx, run, c.a, c.on); (err == nil) != c.want {
 			t.Errorf("%s: %v, want allowed %v", name, err, c.want)

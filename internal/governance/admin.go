@@ -38,8 +38,10 @@ func (s *Service) keepsAdmin(tx *store.Tx, scope, id arm.ID) error {
 		Message: "Cannot delete the last RBAC admin assignment: nobody could give roles at this subscription any more. Make another principal Owner of it first."}
 }
 
-// lasting reports whether a holds now and always will.
-func (s *Service) lasting(a *assignment) bool { return a.NotAfter.IsZero() && s.holds(a) }
+// lasting reports whether a holds now and always will, whatever is asked.
+func (s *Service) lasting(a *assignment) bool {
+	return a.NotAfter.IsZero() && a.Condition == "" && s.holds(a)
+}
 
 // changesAdmin is keepsAdmin for a role that is about to become next.
 func (s *Service) changesAdmin(tx *store.Tx, old, next rbac.Role) error {

@@ -33,6 +33,8 @@ type assignment struct {
 	Principal   string    `json:"principal"`
 	Kind        arm.Kind  `json:"kind"`
 	Description string    `json:"description,omitempty"`
+	Condition   string    `json:"condition,omitempty"`
+	Version     string    `json:"conditionVersion,omitempty"`
 	CreatedOn   time.Time `json:"createdOn"`
 	CreatedBy   string    `json:"createdBy"`
 	UpdatedOn   time.Time `json:"updatedOn"`
@@ -48,7 +50,7 @@ type assignment struct {
 }
 
 func (a *assignment) forEngine() rbac.Assignment {
-	return a.timed(rbac.Assignment{ID: a.ID.String(), Scope: a.Scope, RoleID: a.Role, Principal: a.Principal, PrincipalType: a.Kind})
+	return a.timed(rbac.Assignment{ID: a.ID.String(), Scope: a.Scope, RoleID: a.Role, Principal: a.Principal, PrincipalType: a.Kind, Condition: a.Condition, ConditionVersion: a.Version})
 }
 
 func (a *assignment) name() string { return key(a.ID.Name()) }

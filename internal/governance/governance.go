@@ -107,8 +107,8 @@ func (s *Service) Routes() []gate.Route {
 	return append(s.privilegedRoutes(), []gate.Route{
 		gate.On(ReadAssignment, "GET "+at+"roleAssignments", locateScope, s.listAssignments),
 		gate.On(ReadAssignment, "GET "+at+"roleAssignments/{assignment}", locateItem, s.getAssignment),
-		gate.On(WriteAssignment, "PUT "+at+"roleAssignments/{assignment}", locateItem, s.putAssignment),
-		gate.On(DeleteAssignment, "DELETE "+at+"roleAssignments/{assignment}", locateItem, s.deleteAssignment),
+		gate.On(WriteAssignment, "PUT "+at+"roleAssignments/{assignment}", s.locateWritten, s.putAssignment),
+		gate.On(DeleteAssignment, "DELETE "+at+"roleAssignments/{assignment}", s.locateDeleted, s.deleteAssignment),
 
 		gate.On(ReadDefinition, "GET "+at+"roleDefinitions", locateScope, s.listDefinitions),
 		gate.On(ReadDefinition, "GET "+at+"roleDefinitions/{definition}", locateItem, s.getDefinition),

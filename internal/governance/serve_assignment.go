@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"castellan/internal/arm"
+	"castellan/internal/condition"
 	"castellan/internal/gate"
 	"castellan/internal/resource"
 	"castellan/internal/store"
@@ -56,8 +57,6 @@ func (b *assignmentBody) read(id arm.ID) (*assignment, error) {
 		return nil, arm.Errorf("InvalidPrincipalId", "The Principal ID '%s' is not valid. Principal ID must be a GUID.", p.Principal)
 	case p.Kind != "" && p.Kind != arm.User && p.Kind != arm.Group && p.Kind != arm.ServicePrincipal:
 		return nil, arm.Errorf(arm.InvalidRequest, "properties.principalType is %q; it must be User, Group or ServicePrincipal", p.Kind)
-	case p.Condition != "" || p.Version != "":
-		return nil, arm.Errorf(arm.Unsupported, "properties.condition is not supported: conditions are not evaluated yet, and an assignment that seems narrower than it is must not be")
 	case p.DelegateTo != "":
 		return nil, arm.Errorf(arm.Unsupported, "properties.delegatedManagedIdentityResourceId is not supported: there is one tenant")
 	case len(p.Description) > maxText:
@@ -68,7 +67,12 @@ func (b *assignmentBody) read(id arm.ID) (*assignment, error) {
 	if err := agrees(b.ID, b.Name, b.Type, id, assignmentType); err != nil {
 		return nil, err
 	}
-	return &assignment{Role: role, Principal: key(p.Principal), Kind: p.Kind, Description: p.Description}, nil
+	if p.Condition != "" || p.Version != "" {
+		if _, err := condition.Parse(p.Condition, p.Version); err != nil {
+			return nil, err
+		}
+	}
+	return &assignment{Role: role, Principal: key(p.Principal), Kind: p.Kind, Description: p.Description, Condition: p.Condition, Version: p.Version}, nil
 }
 
 // agrees holds what a body says of itself against the path.
@@ -137,7 +141,7 @@ func (s *Service) putAssignment(w http.ResponseWriter, r *http.Request, g gate.G
 }
 
 // settle holds a against what has its name or gives the same. Of an assignment
-// that is there only the description can change.
+// that is there only the description and the condition can change.
 func (s *Service) settle(tx *store.Tx, a *assignment) (fresh bool, err error) {
 	old, err := indexed(tx, "name|"+a.name())
 	if err != nil {
@@ -167,7 +171,7 @@ func (s *Service) settle(tx *store.Tx, a *assignment) (fresh bool, err error) {
 	if old == nil {
 		return true, nil
 	}
-	*a = assignment{ID: old.ID, Scope: old.Scope, Role: old.Role, Principal: old.Principal, Kind: old.Kind, Description: a.Description, CreatedOn: old.CreatedOn, CreatedBy: old.CreatedBy,
+	*a = assignment{ID: old.ID, Scope: old.Scope, Role: old.Role, Principal: old.Principal, Kind: old.Kind, Description: a.Description, Condition: a.Condition, Version: a.Version, CreatedOn: old.CreatedOn, CreatedBy: old.CreatedBy,
 		Tenant: old.Tenant, NotBefore: old.NotBefore, NotAfter: old.NotAfter, Eligible: old.Eligible, Via: old.Via, Request: old.Request}
 	return false, nil
 }
@@ -224,7 +228,7 @@ func (a *assignment) show() map[string]any {
 		"id": a.ID, "name": a.ID.Name(), "type": assignmentType,
 		"properties": map[string]any{
 			"roleDefinitionId": definitionID(a.Scope, a.Role), "principalId": a.Principal, "principalType": a.Kind, "scope": a.Scope,
-			"description": nullable(a.Description), "condition": nil, "conditionVersion": nil, "delegatedManagedIdentityResourceId": nil,
+			"description": nullable(a.Description), "condition": nullable(a.Condition), "conditionVersion": nullable(a.Version), "delegatedManagedIdentityResourceId": nil,
 			"createdOn": a.CreatedOn, "createdBy": a.CreatedBy, "updatedOn": a.UpdatedOn, "updatedBy": a.UpdatedBy,
 		},
 	}

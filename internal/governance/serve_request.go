@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"castellan/internal/arm"
+	"castellan/internal/condition"
 	"castellan/internal/gate"
 	"castellan/internal/resource"
 	"castellan/internal/store"
@@ -80,7 +81,7 @@ func (b *requestBody) read(id arm.ID, typ string) (*request, error) {
 	case id.Parent() == arm.Root:
 		return nil, arm.Errorf(arm.InvalidRequest, "requests are made at a management group, a subscription or below, not at '/'")
 	case p.Condition != "" || p.Version != "":
-		return nil, arm.Errorf(arm.Unsupported, "properties.condition is not supported: conditions are not evaluated yet, and an assignment that seems narrower than it is must not be")
+		return nil, arm.Errorf(arm.Unsupported, "properties.condition is not supported for roles that are given for a time: an assignment that seems narrower than it is must not be")
 	case len(p.Justification) > maxText || len(p.Ticket.Number) > maxText || len(p.Ticket.System) > maxText:
 		return nil, arm.Errorf(arm.InvalidRequest, "properties.justification and ticketInfo have at most %d bytes", maxText)
 	}
@@ -143,12 +144,30 @@ func (s *Service) request(w http.ResponseWriter, r *http.Request, g gate.Grant, 
 	if q.own() {
 		return q, nil
 	}
-	return q, s.administers(r.Context(), g, act, id.Parent())
+	if err := s.administers(r.Context(), g, act, gate.Target{ID: id.Parent()}); err != nil {
+		return nil, err
+	}
+	return q, s.mayGive(r.Context(), g, q)
+}
+
+// mayGive asks the gate whether the caller may give the role that a request
+// gives for a time, or take it, outright: a condition that holds them from that
+// holds them from this.
+func (s *Service) mayGive(ctx context.Context, g gate.Grant, q *request) error {
+	at := gate.Target{ID: q.ID.Parent()}
+	if q.Type == adminRemove {
+		at.Attributes = func() *condition.Attributes {
+			return &condition.Attributes{Resource: given(q.Role, q.Principal, q.Kind)}
+		}
+		return s.administers(ctx, g, DeleteAssignment, at)
+	}
+	at.Attributes = func() *condition.Attributes { return s.asked(ctx, q.ID, q.Role, q.Principal) }
+	return s.administers(ctx, g, WriteAssignment, at)
 }
 
 // administers asks the gate whether the caller's roles allow the action at the scope.
-func (s *Service) administers(ctx context.Context, g gate.Grant, act arm.Action, scope arm.ID) error {
-	x, err := s.Gate.Admit(ctx, g.Caller(), act, gate.Target{ID: scope})
+func (s *Service) administers(ctx context.Context, g gate.Grant, act arm.Action, on gate.Target) error {
+	x, err := s.Gate.Admit(ctx, g.Caller(), act, on)
 	return x.Close(ctx, err)
 }
 

@@ -128,13 +128,13 @@ func (w *world) open() {
 	}
 	w.log = audit.New(w.db, w.now)
 	w.engine = rbac.New(rbac.BuiltIn())
-	w.gate = gate.New(func(c arm.Caller, a arm.Action, id arm.ID) (bool, string) {
-		if handled, ok, why := w.roles.Decide(c, a, id); handled {
+	w.gate = gate.New(func(c arm.Caller, a arm.Action, on gate.Target) (bool, string) {
+		if handled, ok, why := w.roles.Decide(c, a, on.ID); handled {
 			return ok, why
 		}
-		d := w.engine.Decide(c, a, id)
+		d := w.engine.DecideWith(c, a, on.ID, on.Attributes)
 		if w.decided != nil {
-			w.decided(a, id)
+			w.decided(a, on.ID)
 		}
 		return d.Allowed, d.Reason
 	}, w.log)

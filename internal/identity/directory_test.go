@@ -209,7 +209,7 @@ func TestManagedIdentity(t *testing.T) {
 	if token, err := mint(owner); err == nil || token != "" {
 		t.Error("an administrator gets a workspace's token")
 	}
-	all := gate.New(func(arm.Caller, arm.Action, arm.ID) (bool, string) { return true, "everything" }, w.log)
+	all := gate.New(func(arm.Caller, arm.Action, gate.Target) (bool, string) { return true, "everything" }, w.log)
 	g, err := all.Admit(context.Background(), owner, MintManaged, gate.Target{ID: ws})
 	if err != nil {
 		t.Fatal(err)

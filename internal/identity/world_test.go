@@ -88,8 +88,8 @@ func newWorldWith(t testing.TB, set func(*Config)) *world {
 		t.Fatal(err)
 	}
 	w.log = audit.New(db, w.now)
-	w.gate = gate.New(func(c arm.Caller, a arm.Action, id arm.ID) (bool, string) {
-		_, ok, why := w.s.Decide(c, a, id)
+	w.gate = gate.New(func(c arm.Caller, a arm.Action, on gate.Target) (bool, string) {
+		_, ok, why := w.s.Decide(c, a, on.ID)
 		return ok, why
 	}, w.log)
 	cfg := Config{DB: db, Log: w.log, Gate: w.gate, Root: root, Site: w.site, Now: w.now}

@@ -81,8 +81,8 @@ func newWorld(t *testing.T) *world {
 	w.db = db
 	w.engine = rbac.New(rbac.BuiltIn())
 	w.log = audit.New(db, time.Now)
-	w.gate = gate.New(func(c arm.Caller, a arm.Action, id arm.ID) (bool, string) {
-		d := w.engine.Decide(c, a, id)
+	w.gate = gate.New(func(c arm.Caller, a arm.Action, on gate.Target) (bool, string) {
+		d := w.engine.Decide(c, a, on.ID)
 		return d.Allowed, d.Reason
 	}, w.log)
 	w.roles = &roles{w: w}

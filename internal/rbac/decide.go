@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"castellan/internal/arm"
+	"castellan/internal/condition"
 )
 
 // Decision is an answer and what it rests on. The zero Decision denies.
@@ -14,6 +15,15 @@ type Decision struct {
 	By      string // id of the assignment that allows
 	Role    string // name of the role that it gives
 	Reason  string // for people
+
+	maybe *maybe // what conditions decide; nil once it is settled
+}
+
+// maybe is an assignment that allows, if its conditions hold.
+type maybe struct {
+	conditions []*condition.Condition
+	d          Decision
+	next       *maybe
 }
 
 // The reasons of decisions.
@@ -25,7 +35,7 @@ const (
 	becauseUnassigned   = "the caller has no role assignment here or above"
 	becauseInsufficient = "none of the caller's roles here or above has the action"
 	becauseUntimely     = "the time of the caller's only fitting role assignments has not come, or is over"
-	becauseConditional  = "the caller's only fitting role assignments have conditions, which are not evaluated"
+	becauseConditional  = "the conditions of the caller's only fitting role assignments do not hold"
 )
 
 // decided is a Decision together with everything it depends on.
@@ -56,8 +66,45 @@ func (s *span) holds() bool {
 // Decide says whether c may do a on the resource. An assignment counts when it
 // names the caller or one of the caller's groups by object id, begins at the
 // resource or at a scope that holds it, and gives a role that has the action.
-// It denies callers with a Lease, for whom the credential decides.
+// It denies callers with a Lease, for whom the credential decides. Conditions
+// are held against the action alone.
 func (e *Engine) Decide(c arm.Caller, a arm.Action, on arm.ID) Decision {
+	return e.DecideWith(c, a, on, nil)
+}
+
+// DecideWith is Decide with what conditions may ask about the request, the
+// resource and the caller. It is asked for only where a condition decides.
+func (e *Engine) DecideWith(c arm.Caller, a arm.Action, on arm.ID, attributes func() *condition.Attributes) Decision {
+	d := e.decide(c, a, on)
+	if d.maybe == nil {
+		return d
+	}
+	var at condition.Attributes
+	if attributes != nil {
+		if got := attributes(); got != nil {
+			at = *got
+		}
+	}
+	at.Action = a.Name()
+	for m := d.maybe; m != nil; m = m.next {
+		if m.holds(&at) {
+			return m.d
+		}
+	}
+	return Decision{Reason: becauseConditional}
+}
+
+func (m *maybe) holds(at *condition.Attributes) bool {
+	for _, c := range m.conditions {
+		if !c.Holds(at) {
+			return false
+		}
+	}
+	return true
+}
+
+// decide is Decide but for conditions.
+func (e *Engine) decide(c arm.Caller, a arm.Action, on arm.ID) Decision {
 	if why := refuse(&c, a, on); why != "" {
 		return Decision{Reason: why}
 	}
@@ -137,7 +184,7 @@ func (e *Engine) weigh(v *view, k actionKey, scope string, now time.Time) Decisi
 			continue
 		}
 		for at := v.place(e.hash(s), s).first - 1; at >= 0; at = v.links[at].next {
-			if l := &v.links[at]; e.weighOne(l.x, l.role, mask, now, &out) {
+			if l := &v.links[at]; e.weighOne(l.x, l.role, k, mask, now, &out) {
 				return out
 			}
 		}
@@ -151,26 +198,41 @@ func (e *Engine) weighHolders(v *view, k actionKey, scope string, now time.Time,
 	for _, h := range v.holders {
 		h.each(scope, func(x *entry) {
 			if !out.Allowed {
-				e.weighOne(x, x.effective(v.who), mask, now, out)
+				e.weighOne(x, x.effective(v.who), k, mask, now, out)
 			}
 		})
 	}
 }
 
 // weighOne holds the action against one assignment, and writes down what it finds.
-func (e *Engine) weighOne(x *entry, role int32, mask []uint64, now time.Time, out *Decision) bool {
-	if role >= 0 && has(mask, role) {
-		if x.timed && (now.IsZero() || !x.Holds(now)) {
-			out.Reason = becauseUntimely
-			return false
+func (e *Engine) weighOne(x *entry, role int32, k actionKey, mask []uint64, now time.Time, out *Decision) bool {
+	if role < 0 {
+		if out.Reason == becauseUnassigned {
+			out.Reason = becauseInsufficient
 		}
-		*out = Decision{Allowed: true, By: x.ID, Role: x.slot.role.name, Reason: becauseAssigned}
+		return false
+	}
+	allows := has(mask, role)
+	if !allows && (x.slot.role == nil || !x.slot.role.mayAllow(k)) {
+		if out.Reason == becauseUnassigned {
+			out.Reason = becauseInsufficient
+		}
+		return false
+	}
+	if x.timed && (now.IsZero() || !x.Holds(now)) {
+		out.Reason = becauseUntimely
+		return false
+	}
+	d := Decision{Allowed: true, By: x.ID, Role: x.slot.role.name, Reason: becauseAssigned}
+	if allows && x.Condition == "" {
+		*out = d
 		return true
 	}
-	if x.Condition != "" && has(mask, int32(x.slot.index)) {
-		out.Reason = becauseConditional
-	} else if out.Reason == becauseUnassigned {
-		out.Reason = becauseInsufficient
+	for _, conditions := range x.slot.role.conditions(k, allows) {
+		if x.Condition != "" {
+			conditions = append(conditions, x.cond) // nil, which never holds, if it can't be read
+		}
+		out.maybe = &maybe{conditions, d, out.maybe}
 	}
 	return false
 }

@@ -10,13 +10,15 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"castellan/internal/condition"
 )
 
 // Engine holds roles and assignments in memory and decides by them. Every
 // change holds for the next Decide. An Engine is safe for concurrent use.
 //
 // It fails closed: whatever it cannot understand gives nothing. That goes for
-// an assignment with a condition, a role's permission with a condition, an
+// a condition that can't be read or asks for what is not there, an
 // assignment of a role that is not there, one that is bound to a time while
 // there is no clock, and a zero caller, action or id.
 type Engine struct {
@@ -52,8 +54,9 @@ type entry struct {
 	slot *roleSlot
 	hash uint64 // of the scope's key
 
-	timed bool // the clock counts
-	pos   int  // place in its holder's list
+	timed bool                 // the clock counts
+	cond  *condition.Condition // nil if there is none, or it can't be read
+	pos   int                  // place in its holder's list
 }
 
 // holder is what was given to one principal.
@@ -171,6 +174,9 @@ func (e *Engine) PutAssignment(a Assignment) error {
 	e.change(func() {
 		e.drop(a.ID)
 		x := &entry{Assignment: a, slot: e.slot(a.RoleID), hash: e.hash(a.Scope.Key()), timed: a.Timed()}
+		if a.Condition != "" {
+			x.cond, _ = condition.Parse(a.Condition, a.ConditionVersion) // what can't be read never holds
+		}
 		e.given[strings.ToLower(a.ID)] = x
 		k := strings.ToLower(a.Principal)
 		if e.holders[k] == nil {

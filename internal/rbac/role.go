@@ -2,10 +2,12 @@
 package rbac
 
 import (
+	"slices"
 	"strings"
 	"time"
 
 	"castellan/internal/arm"
+	"castellan/internal/condition"
 )
 
 // Role is a named set of permissions, Azure's role definition.
@@ -26,8 +28,8 @@ type Permission struct {
 	DataActions    []string // data patterns given
 	NotDataActions []string // and taken away again
 
-	// Condition restricts the block. The engine evaluates none, so a block with
-	// a condition gives nothing; what it takes away, it takes away still.
+	// Condition restricts what the block gives; what it takes away, it takes away
+	// whether or not it holds.
 	Condition        string
 	ConditionVersion string
 }
@@ -40,8 +42,7 @@ type Assignment struct {
 	Principal     string   // object id; never a name
 	PrincipalType arm.Kind // what the principal is
 
-	// Condition restricts the assignment. The engine evaluates none, so an
-	// assignment with a condition gives nothing.
+	// Condition restricts the assignment; one that can't be read gives nothing.
 	Condition        string
 	ConditionVersion string
 
@@ -70,6 +71,13 @@ func roleKey(id string) string {
 type compiled struct {
 	name          string
 	control, data grants
+	blocks        []block // those with a condition
+}
+
+// block is what a role gives if a condition holds.
+type block struct {
+	control, data []pattern
+	cond          *condition.Condition // nil, which never holds, if it can't be read
 }
 
 // grants is what a role gives and takes in one plane.
@@ -81,6 +89,9 @@ func compileRole(r Role) *compiled {
 		c.control.except = appendPatterns(c.control.except, p.NotActions)
 		c.data.except = appendPatterns(c.data.except, p.NotDataActions)
 		if p.Condition != "" {
+			b := block{control: appendPatterns(nil, p.Actions), data: appendPatterns(nil, p.DataActions)}
+			b.cond, _ = condition.Parse(p.Condition, p.ConditionVersion)
+			c.blocks = append(c.blocks, b)
 			continue
 		}
 		c.control.allow = appendPatterns(c.control.allow, p.Actions)
@@ -103,6 +114,33 @@ func (c *compiled) allows(k actionKey) bool {
 		g = &c.data
 	}
 	return anyCovers(g.allow, k.name) && !anyCovers(g.except, k.name)
+}
+
+// mayAllow reports whether a block with a condition gives the action.
+func (c *compiled) mayAllow(k actionKey) bool {
+	return slices.ContainsFunc(c.blocks, func(b block) bool { return c.gives(b, k) })
+}
+
+func (c *compiled) gives(b block, k actionKey) bool {
+	if k.data {
+		return anyCovers(b.data, k.name) && !anyCovers(c.data.except, k.name)
+	}
+	return anyCovers(b.control, k.name) && !anyCovers(c.control.except, k.name)
+}
+
+// conditions are the conditions of which each by itself lets the role allow the
+// action: an empty list stands for none.
+func (c *compiled) conditions(k actionKey, allows bool) [][]*condition.Condition {
+	if allows {
+		return [][]*condition.Condition{nil}
+	}
+	var out [][]*condition.Condition
+	for _, b := range c.blocks {
+		if c.gives(b, k) {
+			out = append(out, []*condition.Condition{b.cond})
+		}
+	}
+	return out
 }
 
 // actionKey is an action in the form that is compared.

@@ -126,7 +126,7 @@ func (v *view) place(h uint64, scope string) *place {
 // effective is the slot of the role that x gives to w, whatever the time, or -1
 // when x gives nothing.
 func (x *entry) effective(w *identity) int32 {
-	if x.Condition != "" || x.Via != "" && !w.in(x.Via) {
+	if x.Via != "" && !w.in(x.Via) {
 		return -1
 	}
 	return int32(x.slot.index)

@@ -39,8 +39,8 @@ func TestAnIdentityMadeAnewIsAnother(t *testing.T) {
 	const thing, uami = "/subscriptions/s/resourceGroups/rg/providers/Test.Things/things/a", "/subscriptions/s/resourceGroups/private/providers/Microsoft.ManagedIdentity/userAssignedIdentities/u1"
 	ids := directory{arm.MustID(uami).Key(): "first"}
 	k := &Kind{Type: "Test.Things/things", Doc: "a thing", Parent: Group, Identity: func(d *Doc) string { return d.Name }}
-	s := &Server{DB: db, Gate: gate.New(func(_ arm.Caller, _ arm.Action, id arm.ID) (bool, string) {
-		return !strings.Contains(id.Key(), "private"), "test"
+	s := &Server{DB: db, Gate: gate.New(func(_ arm.Caller, _ arm.Action, on gate.Target) (bool, string) {
+		return !strings.Contains(on.ID.Key(), "private"), "test"
 	}, log), Now: time.Now, Site: arm.Site{Suffix: "test", Location: "local"}, Identities: ids}
 	p := &gate.Plane{Name: "arm", Fold: true, Who: func(*http.Request) (arm.Caller, error) { return arm.Caller{Object: "ann"}, nil }, Refuse: gate.RefuseARM, Routes: s.Routes(k)}
 	if err := db.Do(t.Context(), func(tx *store.Tx) error {

@@ -48,8 +48,8 @@ func server(t *testing.T) *httptest.Server {
 		t.Fatal(err)
 	}
 	log := audit.New(db, time.Now)
-	g := gate.New(func(_ arm.Caller, a arm.Action, id arm.ID) (bool, string) {
-		return !strings.Contains(id.Key(), "private"), "test"
+	g := gate.New(func(_ arm.Caller, a arm.Action, on gate.Target) (bool, string) {
+		return !strings.Contains(on.ID.Key(), "private"), "test"
 	}, log)
 	s := &Server{DB: db, Gate: g, Now: time.Now, Site: arm.Site{Suffix: "test", Location: "local"}}
 	p := &gate.Plane{Name: "arm", Fold: true,

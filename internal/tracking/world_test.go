@@ -157,7 +157,8 @@ type world struct {
 
 // may says what the callers of the tests may do. ann may all; reader may read;
 // two may all in ws2 alone; metrics may log metrics alone.
-func may(c arm.Caller, a arm.Action, id arm.ID) (bool, string) {
+func may(c arm.Caller, a arm.Action, on gate.Target) (bool, string) {
+	id := on.ID
 	switch c.Object {
 	case "ann":
 		return true, "all"

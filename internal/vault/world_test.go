@@ -118,11 +118,11 @@ func (w *world) start() {
 	may := func(c arm.Caller, a arm.Action, id arm.ID) bool { return w.roles.Decide(c, a, id).Allowed }
 	w.v, err = New(Config{DB: w.db, Root: w.root, Site: site, Now: w.clock, Who: who, May: may})
 	w.must(err)
-	w.gate = gate.New(func(c arm.Caller, a arm.Action, id arm.ID) (bool, string) {
-		if handled, ok, why := w.v.Decide(c, a, id); handled {
+	w.gate = gate.New(func(c arm.Caller, a arm.Action, on gate.Target) (bool, string) {
+		if handled, ok, why := w.v.Decide(c, a, on.ID); handled {
 			return ok, why
 		}
-		d := w.roles.Decide(c, a, id)
+		d := w.roles.Decide(c, a, on.ID)
 		return d.Allowed, d.Reason
 	}, w.log)
 	rs := &resource.Server{DB: w.db, Gate: w.gate, Now: w.clock, Site: site}
