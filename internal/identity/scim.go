@@ -49,6 +49,9 @@ func (s *Service) SCIM() *gate.Plane {
 func (s *Service) scimElsewhere() (out []gate.Route) {
 	for _, m := range []string{"GET", "POST", "PUT", "PATCH", "DELETE"} {
 		out = append(out, s.scimDoor(readSCIM, m+" {any...}", func(v *visit) (answer, error) {
+			if slices.Contains([]string{"Users", "Groups", "ServiceProviderConfig", "ResourceTypes", "Schemas"}, v.seg(0)) && len(v.path) < 3 && v.r.Method != http.MethodGet {
+				return answer{}, arm.Errorf(arm.MethodNotAllowed, "%s can't be done to %s.", v.r.Method, printable(strings.Join(v.path, "/")))
+			}
 			return answer{}, arm.Errorf(arm.NotFound, "There is nothing at %s %s; there are Users, Groups, ServiceProviderConfig, ResourceTypes and Schemas. Bulk, Me and .search are not supported.", v.r.Method, printable(strings.Join(v.path, "/")))
 		}))
 	}
@@ -337,21 +340,11 @@ func (s *Service) untouchable(class, id string) bool {
 }
 
 // provisioned is an object that SCIM made in the tenant, as tx sees it.
-func provisioned(tx *store.Tx, tenant, id string) (kind string, name string, ok bool, err error) {
+func provisioned(tx *store.Tx, tenant, id string) (kind string, ok bool, err error) {
 	u, ok, err := fetch[*User](tx, tenant, "user", id)
 	if err != nil || ok {
-		return "User", nameOf(u), ok && u.Origin == scimOrigin, err
+		return "User", ok && u.Origin == scimOrigin, err
 	}
 	g, ok, err := fetch[*Group](tx, tenant, "group", id)
-	if err != nil || !ok {
-		return "", "", false, err
-	}
-	return "Group", g.Name, g.Origin == scimOrigin && !g.Assignable, nil
-}
-
-func nameOf(u *User) string {
-	if u == nil {
-		return ""
-	}
-	return u.Name
+	return "Group", ok && g.Origin == scimOrigin && !g.Assignable, err
 }

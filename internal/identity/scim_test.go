@@ -298,6 +298,8 @@ func TestSCIMRefuses(t *testing.T) {
 		{"an order", "GET", "Users?sortBy=userName", nil, 400, "invalidValue"},
 		{"no number", "GET", "Users?count=many", nil, 400, "invalidValue"},
 		{"bulk", "POST", "Bulk", `{}`, 404, ""},
+		{"a schema of one's own", "POST", "Schemas", `{}`, 405, ""},
+		{"all people at once", "DELETE", "Users", nil, 405, ""},
 		{"the root", "GET", "", nil, 404, ""},
 		{"a filter of schemas", "GET", "Schemas?filter=x", nil, 403, ""},
 	} {

@@ -58,12 +58,12 @@ func (s *Service) scimShowGroup(tx *store.Tx, g *Group) (map[string]any, error) 
 	var members []any
 	for _, r := range rows {
 		id := r.Key[strings.LastIndexByte(r.Key, '|')+1:]
-		kind, name, ok, err := provisioned(tx, g.Tenant, id)
+		kind, ok, err := provisioned(tx, g.Tenant, id)
 		if err != nil {
 			return nil, err
 		}
 		if ok {
-			members = append(members, map[string]any{"value": id, "type": kind, "display": name, "$ref": s.scimBase(g.Tenant) + "/" + kind + "s/" + id})
+			members = append(members, map[string]any{"value": id, "type": kind, "$ref": s.scimBase(g.Tenant) + "/" + kind + "s/" + id})
 		}
 	}
 	if len(members) > 0 {
@@ -164,7 +164,7 @@ func (v *visit) scimMembers(tx *store.Tx, g *Group, was, want map[string]bool) e
 		if was[id] {
 			continue
 		}
-		_, _, ok, err := provisioned(tx, v.tenant, id)
+		_, ok, err := provisioned(tx, v.tenant, id)
 		if err != nil {
 			return err
 		}

@@ -121,8 +121,10 @@ var Groups = newType("Group", "/Groups", "a group", &Schema{ID: "urn:ietf:params
 	text("displayName", "the group's name").required(),
 	text("members", "who is in the group, of what SCIM made").many(
 		text("value", "the member's id").exact().mutable("immutable"), text("$ref", "the member's URL").refers("User", "Group").mutable("immutable"),
-		text("type", "User or Group").mutable("immutable"), text("display", "the member's name").mutable("readOnly")),
+		kinds(text("type", "User or Group").mutable("immutable")), text("display", "taken, and not shown").mutable("readOnly")),
 }})
+
+func kinds(a Attribute) Attribute { a.Canonical = []string{"User", "Group"}; return a }
 
 // Types are all kinds of resources.
 var Types = []*Type{Users, Groups}

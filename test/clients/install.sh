@@ -77,6 +77,7 @@ go_modules() {
 python az
 python aml
 python mlflow
+python scim
 node_modules node "$here/node"
 node_modules browser "$here/browser"
 node_modules federation "$here/federation"
