@@ -259,6 +259,22 @@ func TestRunTokenIsForItsRun(t *testing.T) {
 			t.Errorf("%s %s with a run's token = %d %s", d.method, d.url, a.status, a.body)
 		}
 	}
+	admin := s.ready.Admin.ClientID
+	for as, more := range map[string]url.Values{
+		"a client's assertion": {"grant_type": {"client_credentials"}, "client_assertion_type": {"urn:ietf:params:oauth:client-assertion-type:jwt-bearer"}, "client_assertion": {token}},
+		"a client's secret":    {"grant_type": {"client_credentials"}, "client_secret": {token}},
+		"a refresh token":      {"grant_type": {"refresh_token"}, "client_secret": {s.ready.Admin.ClientSecret}, "refresh_token": {token}},
+		"a code":               {"grant_type": {"authorization_code"}, "client_secret": {s.ready.Admin.ClientSecret}, "code": {token}, "redirect_uri": {"http://localhost"}, "code_verifier": {strings.Repeat("v", 43)}},
+		"a device code":        {"grant_type": {"urn:ietf:params:oauth:grant-type:device_code"}, "client_secret": {s.ready.Admin.ClientSecret}, "device_code": {token}},
+		"a person's assertion": {"grant_type": {"urn:ietf:params:oauth:grant-type:jwt-bearer"}, "requested_token_use": {"on_behalf_of"}, "client_secret": {s.ready.Admin.ClientSecret}, "assertion": {token}},
+	} {
+		more.Set("client_id", admin)
+		more.Set("scope", l.base+"/.default")
+		a := l.knockAt(t, doorway{"login", http.MethodPost, s.ready.Login + "/" + s.ready.TenantID + "/oauth2/v2.0/token", more}, "")
+		if a.status != http.StatusBadRequest && a.status != http.StatusUnauthorized || strings.Contains(string(a.body), "access_token") {
+			t.Errorf("a run's token as %s = %d %s", as, a.status, a.body)
+		}
+	}
 	theft(t, a, l, token, map[string]door{"the host": host, "another sandbox": a.insideOf("job-another")})
 	l.must(t, nil, l.arm, http.MethodPost, l.url(l.workspace+"/jobs/own/cancel"), nil)
 	l.until(t, time.Minute, "the job's end", func() bool { return l.status("own") == "Canceled" })

@@ -134,6 +134,9 @@ func (s *Service) foreign(ctx context.Context, raw, name string) (map[string]any
 	if err == nil && (text(m, "iss") != name || text(m, "idtyp") != "app") {
 		return nil, badToken("only an application's or managed identity's token of this issuer is taken")
 	}
+	if err == nil && v.sandbox != "" {
+		return nil, badToken("it is bound to a sandbox, and what it would be changed for is not")
+	}
 	return m, err
 }
 

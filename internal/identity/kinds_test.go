@@ -47,6 +47,37 @@ func TestNoTokenBecomesAnother(t *testing.T) {
 		t.Fatalf("the person's own token is not taken: %d %s", r.status, r.body)
 	}
 
+	// The application trusts the managed identity and the person as much as it may.
+	exchange, err := w.s.target(w.first.Tenant, exchangeAudience)
+	if err != nil {
+		t.Fatal(err)
+	}
+	theirs, _, err := w.s.accessToken(sub, exchange)
+	if err != nil {
+		t.Fatal(err)
+	}
+	loaned := sub
+	loaned.loan, loaned.sandbox = l.ID, l.Sandbox
+	theirLoan, _, err := w.s.accessToken(loaned, exchange)
+	if err != nil {
+		t.Fatal(err)
+	}
+	unbound, _, managed, err := w.managedToken(of, exchangeAudience)
+	if err != nil {
+		t.Fatal(err)
+	}
+	bound, _, _, err := w.managedTokenIn(of, exchangeAudience, "job-a")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, token := range map[string]string{"managed": unbound, "person": theirs} {
+		said := claims(t, token)
+		w.admin("POST", "applications/"+e.api.text("id")+"/federatedIdentityCredentials", map[string]any{"name": name, "issuer": said["iss"], "subject": said["sub"], "audiences": []string{exchangeAudience}})
+	}
+	if r := w.exchange(e.apiID, unbound); r.status != http.StatusOK {
+		t.Fatalf("a managed identity that the application trusts is not taken: %d %s", r.status, r.body)
+	}
+
 	lent, err := w.lentTo(l.ID, "https://storage.azure.com/")
 	if err != nil {
 		t.Fatal(err)
@@ -58,14 +89,15 @@ func TestNoTokenBecomesAnother(t *testing.T) {
 		"lent, for the application":    forged(func(x *subject) { x.loan = l.ID }),
 		"bound, for the application":   forged(func(x *subject) { x.sandbox = l.Sandbox }),
 		"a job's, for the application": forged(func(x *subject) { x.loan, x.sandbox = l.ID, l.Sandbox }),
+
+		"a person's, for the exchange":                  theirs,
+		"lent, for the exchange":                        theirLoan,
+		"a managed identity's, bound, for the exchange": bound,
 	}
-	var managed string
 	for name, at := range map[string][2]string{"a managed identity's": {"https://storage.azure.com", ""}, "a managed identity's, bound": {"https://graph.microsoft.com", "job-a"}} {
-		token, _, client, err := w.managedTokenIn(of, at[0], at[1])
-		if err != nil {
+		if kinds[name], _, _, err = w.managedTokenIn(of, at[0], at[1]); err != nil {
 			t.Fatal(err)
 		}
-		kinds[name], managed = token, client
 	}
 	said := claims(t, good)
 	for c := range classes {
