@@ -38,6 +38,8 @@ type Entry struct {
 	Outcome     string    `json:"outcome,omitempty"` // ok, or the error's code
 	Correlation string    `json:"correlation,omitempty"`
 	Detail      string    `json:"detail,omitempty"` // JSON that belongs to the action
+	Data        bool      `json:"data,omitempty"`   // Action is a data action
+	Plane       string    `json:"plane,omitempty"`  // whose door it was; "" when the platform asked by itself
 	Prev        string    `json:"prev"`
 	Hash        string    `json:"hash"`
 }
@@ -108,6 +110,9 @@ func (l *Log) appendAll(tx *store.Tx, list []Entry) error {
 		}
 		e.Hash = e.digest()
 		if err := store.PutJSON(tx, table, key(e.Seq), e); err != nil {
+			return err
+		}
+		if err := e.index(tx); err != nil {
 			return err
 		}
 		h = head{e.Seq, e.Hash}

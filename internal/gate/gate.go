@@ -55,6 +55,7 @@ type state struct {
 	action      arm.Action
 	target      Target
 	reason      string
+	plane       string
 	correlation string
 	filtered    bool // the caller may not see the whole list
 
@@ -67,7 +68,12 @@ type state struct {
 // yes the caller must Close the Grant. On no the error says which action on
 // which scope was missing, whether or not the target exists.
 func (g *Gate) Admit(ctx context.Context, c arm.Caller, a arm.Action, on Target) (Grant, error) {
-	s, ok, err := g.weigh(c, a, on)
+	return g.admit(ctx, "", c, a, on)
+}
+
+// admit is Admit at a door of the plane.
+func (g *Gate) admit(ctx context.Context, plane string, c arm.Caller, a arm.Action, on Target) (Grant, error) {
+	s, ok, err := g.weigh(plane, c, a, on)
 	if err != nil {
 		return Grant{}, err
 	}
@@ -88,8 +94,8 @@ func (g *Gate) Admit(ctx context.Context, c arm.Caller, a arm.Action, on Target)
 
 // admitEach admits any caller to a list; without the right to all of it the
 // Grant only sees the rows that the caller may see.
-func (g *Gate) admitEach(ctx context.Context, c arm.Caller, a arm.Action, on Target) (Grant, error) {
-	s, ok, err := g.weigh(c, a, on)
+func (g *Gate) admitEach(ctx context.Context, plane string, c arm.Caller, a arm.Action, on Target) (Grant, error) {
+	s, ok, err := g.weigh(plane, c, a, on)
 	if err != nil {
 		return Grant{}, err
 	}
@@ -124,7 +130,7 @@ func (g *Gate) refuseForeign(ctx context.Context, s *state) error {
 
 // weigh is what every admission begins with: who and what are there, the log
 // can be written, and the decision.
-func (g *Gate) weigh(c arm.Caller, a arm.Action, on Target) (s *state, ok bool, err error) {
+func (g *Gate) weigh(plane string, c arm.Caller, a arm.Action, on Target) (s *state, ok bool, err error) {
 	if g == nil || g.decide == nil || g.log == nil || c.IsZero() || a.IsZero() || on.ID.IsZero() {
 		return nil, false, arm.Errorf(arm.Forbidden, "nobody may do this")
 	}
@@ -132,7 +138,7 @@ func (g *Gate) weigh(c arm.Caller, a arm.Action, on Target) (s *state, ok bool, 
 		return nil, false, unrecorded(err)
 	}
 	ok, reason := g.judge(c, a, on)
-	return &state{gate: g, caller: c, action: a, target: on, reason: reason, correlation: arm.NewHex()}, ok, nil
+	return &state{gate: g, caller: c, action: a, target: on, reason: reason, plane: plane, correlation: arm.NewHex()}, ok, nil
 }
 
 func unrecorded(err error) error {
@@ -173,11 +179,16 @@ func name(c arm.Caller) string {
 // Would reports whether Admit would let c do a on id now. It admits nobody and
 // records nothing: it is for a look ahead.
 func (g *Gate) Would(c arm.Caller, a arm.Action, id arm.ID) bool {
-	if g == nil || g.decide == nil || c.IsZero() || a.IsZero() || id.IsZero() {
-		return false
-	}
-	ok, _ := g.judge(c, a, Target{ID: id})
+	ok, _ := g.Judge(c, a, Target{ID: id})
 	return ok
+}
+
+// Judge is Would with the reason, for who explains decisions.
+func (g *Gate) Judge(c arm.Caller, a arm.Action, on Target) (allowed bool, reason string) {
+	if g == nil || g.decide == nil || c.IsZero() || a.IsZero() || on.ID.IsZero() {
+		return false, "nobody may do this"
+	}
+	return g.judge(c, a, on)
 }
 
 func (g *Gate) judge(c arm.Caller, a arm.Action, on Target) (bool, string) {
@@ -199,7 +210,7 @@ func (g *Gate) judge(c arm.Caller, a arm.Action, on Target) (bool, string) {
 func (s *state) entry(decision, outcome string) audit.Entry {
 	return audit.Entry{
 		Tenant: s.caller.Tenant, Caller: s.caller.Object, Name: s.caller.Name, App: s.caller.App,
-		Credential: s.caller.Token, Action: s.action.Name(), Target: s.target.ID.String(), Item: s.target.Item,
+		Credential: s.caller.Token, Action: s.action.Name(), Data: s.action.Data(), Plane: s.plane, Target: s.target.ID.String(), Item: s.target.Item,
 		Decision: decision, Reason: s.reason, Outcome: outcome, Correlation: s.correlation,
 	}
 }

@@ -105,7 +105,7 @@ func TestSeesItsOwnRows(t *testing.T) {
 	w.gate.decide = func(_ arm.Caller, a arm.Action, on Target) (bool, string) {
 		return a.Is(read) && on.ID == thing, "test"
 	}
-	g, err := w.gate.admitEach(context.Background(), ann, read, Target{ID: thing})
+	g, err := w.gate.admitEach(context.Background(), "", ann, read, Target{ID: thing})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -115,11 +115,11 @@ func (g *Gate) Serve(p *Plane, rt Route, v Vars, w http.ResponseWriter, r *http.
 		g.refuse(p, w, r, err)
 		return
 	}
-	admit := g.Admit
+	admit := g.admit
 	if rt.each {
 		admit = g.admitEach
 	}
-	grant, err := admit(r.Context(), who, rt.Action, on)
+	grant, err := admit(r.Context(), p.Name, who, rt.Action, on)
 	if err != nil {
 		g.refuse(p, w, r, err)
 		return

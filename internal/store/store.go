@@ -304,7 +304,21 @@ func (tx *Tx) Scan(table, prefix, after string, limit int) ([]Row, error) {
 	if limit == 0 {
 		limit = -1
 	}
-	rows, err := tx.tx.Query("SELECT k,v FROM kv WHERE t=? AND k>=? AND k<? AND k>? ORDER BY k LIMIT ?", table, prefix, prefix+"\U0010ffff", after, limit)
+	return tx.list(table, "k>=? AND k<? AND k>? ORDER BY k LIMIT ?", prefix, prefix+"\U0010ffff", after, limit)
+}
+
+// ScanDown is up to limit rows whose key begins with prefix and comes before
+// before, the last first; before "" means from the end.
+func (tx *Tx) ScanDown(table, prefix, before string, limit int) ([]Row, error) {
+	end := prefix + "\U0010ffff"
+	if before == "" {
+		before = end
+	}
+	return tx.list(table, "k>=? AND k<? AND k<? ORDER BY k DESC LIMIT ?", prefix, end, before, limit)
+}
+
+func (tx *Tx) list(table, where string, args ...any) ([]Row, error) {
+	rows, err := tx.tx.Query("SELECT k,v FROM kv WHERE t=? AND "+where, append([]any{table}, args...)...)
 	if err != nil {
 		return nil, fmt.Errorf("listing %s: %w", table, err)
 	}
