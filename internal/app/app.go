@@ -201,7 +201,10 @@ func (a *App) services(ctx context.Context, key seal.Key) (err error) {
 	if err != nil {
 		return err
 	}
-	a.roles, err = governance.New(governance.Config{DB: a.db, Gate: a.gate, Engine: a.engine, Directory: directory{a}, Site: a.Site, Now: a.Now, BreakGlass: a.identity.IsBreakGlass})
+	a.roles, err = governance.New(governance.Config{
+		DB: a.db, Log: a.Audit, Gate: a.gate, Engine: a.engine, Directory: directory{a}, Known: a.identity.Known, Actions: a.actions,
+		Site: a.Site, Now: a.Now, BreakGlass: a.identity.IsBreakGlass,
+	})
 	if err != nil {
 		return err
 	}
@@ -294,6 +297,21 @@ func (a *App) decide(c arm.Caller, act arm.Action, on gate.Target) (bool, string
 		return true, d.Role + " by " + d.By
 	}
 	return false, d.Reason
+}
+
+// actions are all actions that doors ask for, each once.
+func (a *App) actions() (out []arm.Action) {
+	seen := map[string]bool{}
+	for _, p := range a.Planes {
+		for _, rt := range p.Routes {
+			k := fmt.Sprint(rt.Action.Key(), rt.Action.Data())
+			if !rt.Action.IsZero() && !seen[k] {
+				seen[k] = true
+				out = append(out, rt.Action)
+			}
+		}
+	}
+	return out
 }
 
 func (a *App) may(c arm.Caller, act arm.Action, id arm.ID) bool {

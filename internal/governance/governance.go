@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"castellan/internal/arm"
+	"castellan/internal/audit"
 	"castellan/internal/gate"
 	"castellan/internal/rbac"
 	"castellan/internal/store"
@@ -29,11 +30,17 @@ type Directory interface {
 // Config is what a Service is made of. All but Exists must be there.
 type Config struct {
 	DB        *store.DB
+	Log       *audit.Log // where decisions are found that are to be explained
 	Gate      *gate.Gate
 	Engine    *rbac.Engine // made with rbac.BuiltIn
 	Directory Directory
 	Site      arm.Site
 	Now       func() time.Time
+	// Known is somebody as the directory knows them now; an error means that it
+	// does not, or that they may not sign in.
+	Known func(tenant, object string) (arm.Caller, error)
+	// Actions are all actions that the platform's doors ask for, each once.
+	Actions func() []arm.Action
 	// Exists says whether id is a scope that package resource does not keep,
 	// such as a blob container; without it there are no such scopes.
 	Exists func(tx *store.Tx, id arm.ID) (bool, error)
@@ -64,8 +71,8 @@ var (
 // New is a Service over what c names. Load must have succeeded before the first
 // request, since the engine denies what it has not been told.
 func New(c Config) (*Service, error) {
-	if c.DB == nil || c.Gate == nil || c.Engine == nil || c.Directory == nil || c.Now == nil || c.Site.Tenant == "" {
-		return nil, errors.New("governance: DB, Gate, Engine, Directory, Now and Site.Tenant must be set")
+	if c.DB == nil || c.Log == nil || c.Gate == nil || c.Engine == nil || c.Directory == nil || c.Known == nil || c.Actions == nil || c.Now == nil || c.Site.Tenant == "" {
+		return nil, errors.New("governance: DB, Log, Gate, Engine, Directory, Known, Actions, Now and Site.Tenant must be set")
 	}
 	s := &Service{Config: c, builtIn: map[string]rbac.Role{}, named: map[string]string{}}
 	for _, r := range rbac.BuiltIn() {
@@ -122,6 +129,10 @@ func (s *Service) Routes() []gate.Route {
 
 		// Everybody sees their own permissions, perhaps none.
 		gate.Each(ReadPermissions, "GET "+at+"permissions", locateScope, s.listPermissions),
+
+		// Everybody finds the decisions about themselves, and others those at
+		// scopes whose assignments they may read.
+		gate.Each(ReadAssignment, "GET /providers/"+decisionType+"/{decision}", locateItem, s.getDecision),
 
 		gate.Each(ReadGroup, "GET /providers/"+groupType, locateGroups, s.listGroups),
 		gate.On(ReadGroup, "GET /providers/"+groupType+"/{group}", locateItem, s.getGroup),

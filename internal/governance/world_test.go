@@ -2,6 +2,7 @@ package governance
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -139,7 +140,7 @@ func (w *world) open() {
 		return d.Allowed, d.Reason
 	}, w.log)
 	site := arm.Site{Suffix: "test", Tenant: "77777777-7777-7777-7777-777777777777", Location: "local"}
-	if w.roles, err = New(Config{DB: w.db, Gate: w.gate, Engine: w.engine, Directory: w.people, Site: site, Now: w.now,
+	if w.roles, err = New(Config{DB: w.db, Log: w.log, Gate: w.gate, Known: w.known, Actions: w.actions, Engine: w.engine, Directory: w.people, Site: site, Now: w.now,
 		BreakGlass: func(_ *store.Tx, _, id string) (bool, error) { return id == w.broken, nil }}); err != nil {
 		w.Fatal(err)
 	}
@@ -169,11 +170,28 @@ func (w *world) restart() { w.close(); w.open() }
 func (w *world) who(r *http.Request) (arm.Caller, error) {
 	id := r.Header.Get("x-who")
 	groups, _ := w.people.Groups(nil, "", id)
-	c := arm.Caller{Tenant: tenant, Object: id, Kind: arm.User, Groups: groups, AMR: strings.Fields(r.Header.Get("x-amr")), ACRS: strings.Fields(r.Header.Get("x-amr"))}
+	c := arm.Caller{Tenant: tenant, Object: id, Kind: arm.User, Groups: groups, Token: "access", AMR: strings.Fields(r.Header.Get("x-amr")), ACRS: strings.Fields(r.Header.Get("x-amr"))}
 	if id == bot {
 		c.Kind = arm.ServicePrincipal
 	}
 	return c, nil
+}
+
+// known is somebody as who knows them; nobody without a kind.
+func (w *world) known(_, object string) (arm.Caller, error) {
+	kind, ok, _ := w.people.Principal(nil, "", object)
+	if !ok {
+		return arm.Caller{}, errors.New("gone")
+	}
+	groups, _ := w.people.Groups(nil, "", object)
+	return arm.Caller{Tenant: tenant, Object: object, Kind: kind, Groups: groups, Token: "access"}, nil
+}
+
+func (w *world) actions() (out []arm.Action) {
+	for _, r := range w.plane.Routes {
+		out = append(out, r.Action)
+	}
+	return out
 }
 
 // found makes the subscriptions, the groups, the workspace and the first roles.

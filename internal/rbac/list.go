@@ -93,7 +93,7 @@ func (e *Engine) Assignments(keep ...Filter) []Assignment {
 			out = append(out, x.Assignment)
 		}
 	}
-	slices.SortFunc(out, func(a, b Assignment) int { return cmp.Compare(a.ID, b.ID) })
+	slices.SortFunc(out, compareIDs)
 	return out
 }
 
@@ -107,6 +107,8 @@ func (e *Engine) Assignment(id string) (Assignment, bool) {
 	}
 	return x.Assignment, true
 }
+
+func compareIDs(a, b Assignment) int { return cmp.Compare(a.ID, b.ID) }
 
 func passes(a Assignment, keep []Filter) bool {
 	for _, f := range keep {
@@ -133,7 +135,7 @@ func (e *Engine) Considered(c arm.Caller, a arm.Action, on arm.ID) []Assignment 
 		for _, h := range holders {
 			h.each(s, func(x *entry) { out = append(out, x.Assignment) })
 		}
-		slices.SortFunc(out[from:], func(a, b Assignment) int { return cmp.Compare(a.ID, b.ID) })
+		slices.SortFunc(out[from:], compareIDs)
 	}
 	return out
 }
@@ -150,6 +152,6 @@ func (e *Engine) Held(principal string) []Assignment {
 	for i, x := range h.all {
 		out[i] = x.Assignment
 	}
-	slices.SortFunc(out, func(a, b Assignment) int { return cmp.Compare(a.ID, b.ID) })
+	slices.SortFunc(out, compareIDs)
 	return out
 }
