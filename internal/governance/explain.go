@@ -69,14 +69,18 @@ func (s *Service) explain(r *http.Request, out map[string]any, e audit.Entry, sc
 	a := actionOf(e)
 	allowed, reason := s.Gate.Judge(c, a, gate.Target{ID: scope, Item: e.Item})
 	now := map[bool]string{true: "allowed", false: "refused"}[allowed]
-	out["now"], out["changed"] = map[string]any{"decision": now, "reason": reason}, e.Decision != now
-	out["note"] = "The assignments are those of now, and the caller's groups too."
-	if e.Decision != now {
-		out["note"] = "It would be " + now + " now: something was changed since. The assignments are those of now, and the caller's groups too."
-	}
-	list := []any{}
+	list, conditional := []any{}, false
 	for _, x := range s.Engine.Explain(c, a, scope) {
 		list = append(list, s.showWeighed(x, c, a))
+		conditional = conditional || x.Verdict == rbac.ConditionFail
+	}
+	out["now"], out["changed"] = map[string]any{"decision": now, "reason": reason}, e.Decision != now && !conditional
+	out["note"] = "The assignments are those of now, and the caller's groups too."
+	switch {
+	case conditional:
+		out["note"] = "The assignments are those of now. Conditions were held against the action alone: what else the request was about is not kept."
+	case e.Decision != now:
+		out["note"] = "It would be " + now + " now: something was changed since. The assignments are those of now, and the caller's groups too."
 	}
 	out["assignmentsConsidered"] = list
 	if out["eligible"], err = s.wouldDo(r, c, a, scope); err != nil || allowed {
@@ -103,6 +107,9 @@ func (s *Service) showWeighed(x rbac.Weighed, c arm.Caller, a arm.Action) map[st
 		"id": x.ID, "roleDefinitionId": definitionID(x.Scope, x.RoleID), "roleName": x.Role.Name, "scope": x.Scope,
 		"principalId": x.Principal, "verdict": x.Verdict, "explanation": because(x, a),
 	}
+	if x.Condition != "" {
+		out["condition"] = x.Condition
+	}
 	if !strings.EqualFold(x.Principal, c.Object) {
 		out["throughGroup"] = x.Principal
 	}
@@ -126,7 +133,7 @@ func because(x rbac.Weighed, a arm.Action) string {
 	case rbac.NotInGroup:
 		return "It counts only for who is in the group " + x.Via + "."
 	case rbac.ConditionFail:
-		return "Its condition is not met."
+		return "A condition, of it or of its role, does not hold for the action alone."
 	case rbac.RoleGone:
 		return "Its role does not exist."
 	}

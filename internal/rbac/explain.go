@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"castellan/internal/arm"
+	"castellan/internal/condition"
 )
 
 // Verdict is what one assignment does to a question.
@@ -17,7 +18,7 @@ const (
 	OtherScope    Verdict = "OtherScope"      // it would do, but begins where the resource is not
 	Untimely      Verdict = "OutsideItsTime"  // its time has not come, or is over
 	NotInGroup    Verdict = "NotInGroup"      // it counts only in a group that the caller is not in
-	ConditionFail Verdict = "ConditionNotMet" // its condition does not hold
+	ConditionFail Verdict = "ConditionNotMet" // a condition does not hold for the action alone
 	RoleGone      Verdict = "RoleGone"        // its role is not there
 )
 
@@ -30,7 +31,8 @@ type Weighed struct {
 
 // Explain holds the question against every assignment of the caller and the
 // caller's groups: first those that reach the resource, innermost first, then
-// those that would open the action elsewhere. One allows if and only if Decide does.
+// those that would open the action elsewhere. One allows if and only if Decide does:
+// conditions are held against the action alone.
 func (e *Engine) Explain(c arm.Caller, a arm.Action, on arm.ID) []Weighed {
 	if refuse(&c, a, on) != "" {
 		return nil
@@ -48,7 +50,7 @@ func (e *Engine) Explain(c arm.Caller, a arm.Action, on arm.ID) []Weighed {
 	var out []Weighed
 	for _, h := range e.holdersOf(c.Object, c.Groups) {
 		for _, x := range h.all {
-			w := Weighed{x.Assignment, x.slot.def, e.verdict(x, who, k)}
+			w := Weighed{x.Assignment, x.slot.def, e.verdict(x, who, k, a)}
 			if rank(w) == len(above) {
 				if w.Verdict != Allows {
 					continue
@@ -68,20 +70,25 @@ func (e *Engine) Explain(c arm.Caller, a arm.Action, on arm.ID) []Weighed {
 }
 
 // verdict is what x does to the action for w, wherever it begins. Callers hold mu.
-func (e *Engine) verdict(x *entry, w *identity, k actionKey) Verdict {
+func (e *Engine) verdict(x *entry, w *identity, k actionKey, a arm.Action) Verdict {
+	role := x.slot.role
 	switch {
-	case x.slot.role == nil:
+	case role == nil:
 		return RoleGone
-	case !x.slot.role.allows(k):
+	case !role.allows(k) && !role.mayAllow(k):
 		return LacksAction
-	case x.Condition != "":
-		return ConditionFail
 	case x.effective(w) < 0:
 		return NotInGroup
 	case x.timed && (e.now == nil || !x.Holds(e.now())):
 		return Untimely
 	}
-	return Allows
+	at := condition.Attributes{Action: a.Name()}
+	for _, all := range role.conditions(k, role.allows(k)) {
+		if m := (&maybe{conditions: all}); m.holds(&at) && (x.Condition == "" || x.cond.Holds(&at)) {
+			return Allows
+		}
+	}
+	return ConditionFail
 }
 
 // Gives reports whether a block of the role gives the action, whatever the role

@@ -24,7 +24,11 @@ func TestExplanationsAgree(t *testing.T) {
 		for i := range 12 {
 			scope := []string{"/", mgTop, sub, rg1, ws, vault, store, sub + "0"}[w.IntN(8)]
 			a := Assignment{ID: fmt.Sprint("x", i), Scope: arm.MustID(scope), RoleID: builtInID(t, roles[w.IntN(len(roles))]), Principal: people[w.IntN(3)]}
-			switch w.IntN(6) {
+			switch w.IntN(8) {
+			case 3: // holds for reads
+				a.Condition, a.ConditionVersion = "((!(ActionMatches{'*/write'})))", "2.0"
+			case 4: // asks for what the action alone does not tell
+				a.Condition, a.ConditionVersion = "((@Resource[Microsoft.KeyVault/vaults:name] StringEquals 'x'))", "2.0"
 			case 0:
 				a.NotAfter = now.Add(time.Duration(w.IntN(3)-1) * time.Hour)
 			case 1:
