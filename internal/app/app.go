@@ -203,7 +203,7 @@ func (a *App) services(ctx context.Context, key seal.Key) (err error) {
 	}
 	a.roles, err = governance.New(governance.Config{
 		DB: a.db, Log: a.Audit, Gate: a.gate, Engine: a.engine, Directory: directory{a}, Known: a.identity.Known, Actions: a.actions,
-		Site: a.Site, Now: a.Now, BreakGlass: a.identity.IsBreakGlass,
+		Site: a.Site, Now: a.Now, BreakGlass: a.identity.IsBreakGlass, Judge: a.resources.Judge,
 	})
 	if err != nil {
 		return err
@@ -220,7 +220,7 @@ func (a *App) services(ctx context.Context, key seal.Key) (err error) {
 	a.resources.OnRemove = append(a.resources.OnRemove, a.roles.DropScope, a.policies.DropScope)
 	a.identity.OnPrincipalGone(a.roles.DropPrincipal)
 	a.identity.OnTenant(a.foundTenant)
-	a.vault, err = vault.New(vault.Config{DB: a.db, Root: key, Site: a.Site, Now: a.Now, Who: a.identity.Bearer(a.Site.VaultAudiences()...), May: a.may})
+	a.vault, err = vault.New(vault.Config{DB: a.db, Root: key, Site: a.Site, Now: a.Now, Who: a.identity.Bearer(a.Site.VaultAudiences()...), May: a.may, Judge: a.resources.Judge})
 	if err != nil {
 		return err
 	}
@@ -262,7 +262,8 @@ func (a *App) learning(ctx context.Context) (err error) {
 	}
 	a.tracking, err = tracking.New(tracking.Config{
 		DB: a.db, Gate: a.gate, Site: a.Site, Now: a.Now, Who: a.whoLearns(), Workspace: a.ml.Kinds()[0],
-		Blobs: trackingBlobs{a}, Workspaces: workspaces{a},
+		Blobs: trackingBlobs{a}, Workspaces: workspaces{a}, Judge: a.resources.Judge,
+		Removed: func(tx *store.Tx, d *resource.Doc) error { return a.resources.Removed(tx, d, arm.Caller{}) },
 	})
 	return err
 }

@@ -554,3 +554,45 @@ func TestPolicyAliases(t *testing.T) {
 		t.Errorf("allowSharedKeyAccess is listed %d times", seen)
 	}
 }
+
+// What is written by other ways than a resource's own doors is judged too:
+// models by MLflow's registry, role assignments, a vault's access policies.
+func TestPolicyHoldsEverywhere(t *testing.T) {
+	l := newLab(t, spawn(t, t.TempDir()+"/data"))
+	vault := l.group + "/providers/Microsoft.KeyVault/vaults/open-vault"
+	l.put(t, vault, map[string]any{"location": l.location, "properties": map[string]any{"tenantId": claimOf(l.arm, "tid"), "sku": map[string]any{"family": "A", "name": "standard"}, "accessPolicies": []any{}}})
+	for name, cond := range map[string]string{
+		"models":  `{"allOf":[{"field":"type","equals":"Microsoft.MachineLearningServices/workspaces/models"},{"field":"name","notLike":"approved-*"}]}`,
+		"owners":  `{"allOf":[{"field":"type","equals":"Microsoft.Authorization/roleAssignments"},{"field":"Microsoft.Authorization/roleAssignments/roleDefinitionId","like":"*8e3af657-a8ff-443c-a75c-2fe8c4bcb635"}]}`,
+		"keepers": `{"allOf":[{"field":"type","equals":"Microsoft.KeyVault/vaults"},{"count":{"field":"Microsoft.KeyVault/vaults/accessPolicies[*]","where":{"field":"Microsoft.KeyVault/vaults/accessPolicies[*].objectId","equals":"` + l.nobody + `"}},"greater":0}]}`,
+	} {
+		def := "/subscriptions/" + l.sub + "/providers/Microsoft.Authorization/policyDefinitions/" + name
+		l.must(t, nil, l.arm, http.MethodPut, l.url(def), map[string]any{"properties": map[string]any{"policyRule": map[string]any{"if": tree(t, cond), "then": map[string]any{"effect": "deny"}}}})
+		l.must(t, nil, l.arm, http.MethodPut, l.url(l.group+"/providers/Microsoft.Authorization/policyAssignments/"+name), map[string]any{"properties": map[string]any{"policyDefinitionId": def}})
+	}
+	refused := func(what, method, u string, body any) {
+		t.Helper()
+		a, err := l.send(l.arm, method, u, body)
+		if err != nil || a.status != http.StatusForbidden || !strings.Contains(string(a.body), "disallowed by policy") {
+			t.Errorf("%s = %d %s (%v)", what, a.status, a.body, err)
+		}
+	}
+	refused("a model by MLflow", http.MethodPost, l.mlflow+"registered-models/create", map[string]any{"name": "wild"})
+	l.must(t, nil, l.arm, http.MethodPost, l.mlflow+"registered-models/create", map[string]any{"name": "approved-one"})
+	refused("its new name", http.MethodPost, l.mlflow+"registered-models/rename", map[string]any{"name": "approved-one", "new_name": "wild"})
+	refused("a model by Resource Manager", http.MethodPut, l.url(l.workspace+"/models/wild"), map[string]any{"properties": map[string]any{}})
+
+	give := func(role string) (string, any) {
+		return l.url(l.group + "/providers/Microsoft.Authorization/roleAssignments/" + arm.NewUUID()), assignmentOf(l.sub, role, l.nobody)
+	}
+	u, body := give(ownerRole)
+	refused("an Owner", http.MethodPut, u, body)
+	u, body = give(roles[0])
+	l.must(t, nil, l.arm, http.MethodPut, u, body)
+
+	keep := func(who string) any {
+		return map[string]any{"properties": map[string]any{"accessPolicies": []any{map[string]any{"tenantId": claimOf(l.arm, "tid"), "objectId": who, "permissions": map[string]any{"secrets": []string{"get"}}}}}}
+	}
+	refused("an access policy", http.MethodPut, l.url(vault+"/accessPolicies/add"), keep(l.nobody))
+	l.must(t, nil, l.arm, http.MethodPut, l.url(vault+"/accessPolicies/add"), keep(l.owner))
+}

@@ -13,6 +13,7 @@ import (
 	"castellan/internal/audit"
 	"castellan/internal/gate"
 	"castellan/internal/rbac"
+	"castellan/internal/resource"
 	"castellan/internal/store"
 )
 
@@ -47,6 +48,9 @@ type Config struct {
 	// BreakGlass says whether a person's account is for emergencies, in which
 	// nobody may be there to approve; without it no account is.
 	BreakGlass func(tx *store.Tx, tenant, id string) (bool, error)
+	// Judge says whether a role assignment that somebody writes may be so; nil
+	// lets all be.
+	Judge func(tx *store.Tx, d *resource.Doc, by arm.Caller) error
 }
 
 // Service keeps who has which role where.

@@ -2,6 +2,7 @@ package governance
 
 import (
 	"encoding/base64"
+	"encoding/json"
 	"net/http"
 	"slices"
 	"strings"
@@ -131,6 +132,9 @@ func (s *Service) putAssignment(w http.ResponseWriter, r *http.Request, g gate.G
 			status = http.StatusOK
 		}
 		s.stamp(a, g.Caller())
+		if err := s.judge(tx, a, g.Caller()); err != nil {
+			return err
+		}
 		return s.keep(tx, a)
 	})
 	if err != nil {
@@ -138,6 +142,18 @@ func (s *Service) putAssignment(w http.ResponseWriter, r *http.Request, g gate.G
 	}
 	gate.WriteJSON(w, status, a.show())
 	return nil
+}
+
+// judge asks policies whether an assignment may be so.
+func (s *Service) judge(tx *store.Tx, a *assignment, by arm.Caller) error {
+	if s.Judge == nil {
+		return nil
+	}
+	props, err := json.Marshal(a.show()["properties"])
+	if err != nil {
+		return err
+	}
+	return s.Judge(tx, &resource.Doc{ID: a.ID, Name: a.ID.Name(), Type: assignmentType, Properties: props}, by)
 }
 
 // settle holds a against what has its name or gives the same. Of an assignment

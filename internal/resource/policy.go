@@ -96,6 +96,55 @@ func messageOf(err error) string {
 	return message
 }
 
+// Judge has policies judge a resource that a service writes by itself, and makes
+// it what they make of it. What is no Kind's they can't change.
+func (s *Server) Judge(tx *store.Tx, d *Doc, by arm.Caller) error {
+	if s.Policies == nil {
+		return nil
+	}
+	old, err := Load(tx, d.ID)
+	if err != nil {
+		return err
+	}
+	c := &Change{Doc: d, Old: old, Caller: by}
+	if k := s.Kind(d.Type); k != nil {
+		err = handler{s: s, k: k}.review(tx, c)
+	} else {
+		var doc map[string]any
+		if doc, err = plain(d); err != nil {
+			return err
+		}
+		var edit func(map[string]any) error
+		if edit, err = s.Policies.Review(tx, c, doc); err == nil && edit != nil {
+			err = arm.Errorf("PolicyModifyFailed", "a policy changes %s, which can't be changed by policies", d.ID)
+		}
+	}
+	if err != nil {
+		return err
+	}
+	return s.Policies.Settled(tx, c)
+}
+
+// Removed runs what is run for every resource that is deleted, for one that a
+// service deletes by itself, once policies let it go.
+func (s *Server) Removed(tx *store.Tx, d *Doc, by arm.Caller) error {
+	if k := s.Kind(d.Type); k != nil && s.Policies != nil {
+		doc, err := tree(k, d)
+		if err != nil {
+			return err
+		}
+		if err := s.Policies.Removing(tx, by, d, doc); err != nil {
+			return err
+		}
+	}
+	for _, f := range s.OnRemove {
+		if err := f(tx, d); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // rewrite makes d what policies make of its document: what a client could have
 // sent, and nothing else.
 func (k *Kind) rewrite(d *Doc, edit func(doc map[string]any) error) error {

@@ -115,8 +115,18 @@ func entryOf[P, I any](d *resource.Doc) (e entry[P, I], err error) {
 	return e, err
 }
 
-func keep[P, I any](tx *store.Tx, e entry[P, I]) error {
-	return firstErr(setProps(e.Doc, e.props), setInner(e.Doc, e.inner), resource.Save(tx, e.Doc))
+// keep writes a model or a version that a caller makes or changes, if policies
+// let it be so.
+func keep[P, I any](tx *store.Tx, s *Service, e entry[P, I], by arm.Caller) error {
+	if err := firstErr(setProps(e.Doc, e.props), setInner(e.Doc, e.inner)); err != nil {
+		return err
+	}
+	if s.Judge != nil {
+		if err := s.Judge(tx, e.Doc, by); err != nil {
+			return err
+		}
+	}
+	return resource.Save(tx, e.Doc)
 }
 
 func loadModel(tx *store.Tx, ws arm.ID, name string) (model, error) {
@@ -165,7 +175,7 @@ func (s *Service) alterModel(ctx context.Context, g gate.Grant, name string, fn 
 			return err
 		}
 		s.touch(m.Doc, g.Caller())
-		if err := keep(tx, m); err != nil {
+		if err := keep(tx, s, m, g.Caller()); err != nil {
 			return err
 		}
 		out, err = s.showModel(tx, m)
@@ -192,7 +202,7 @@ func (s *Service) alterVersion(ctx context.Context, g gate.Grant, name, number s
 			return err
 		}
 		s.touch(v.Doc, g.Caller())
-		if err := keep(tx, v); err != nil {
+		if err := keep(tx, s, v, g.Caller()); err != nil {
 			return err
 		}
 		out, err = showVersion(tx, v)
@@ -227,7 +237,7 @@ func (s *Service) createModel(ctx context.Context, g gate.Grant, in *input) (any
 		if m.props.Tags, err = setTags(nil, tags, "Model "+name); err != nil {
 			return err
 		}
-		if err := keep(tx, m); err != nil {
+		if err := keep(tx, s, m, g.Caller()); err != nil {
 			return err
 		}
 		out, err = s.showModel(tx, m)
@@ -595,7 +605,7 @@ func (s *Service) createVersion(ctx context.Context, g gate.Grant, in *input) (a
 		if v.props.Tags, err = setTags(nil, tags, "Model version "+name); err != nil {
 			return err
 		}
-		if err := firstErr(keep(tx, v), s.counted(tx, v.Doc, g.Caller())); err != nil {
+		if err := firstErr(keep(tx, s, v, g.Caller()), s.counted(tx, v.Doc, g.Caller())); err != nil {
 			return err
 		}
 		out, err = showVersion(tx, v)
@@ -694,7 +704,7 @@ func (s *Service) moveVersion(ctx context.Context, g gate.Grant, in *input) (any
 			}
 			x.props.Stage = "Archived"
 			s.touch(x.Doc, g.Caller())
-			if err := keep(tx, x); err != nil {
+			if err := keep(tx, s, x, g.Caller()); err != nil {
 				return err
 			}
 		}

@@ -18,7 +18,7 @@ import (
 	"castellan/internal/store"
 )
 
-// Config is what a Service needs; every field but Removed is needed.
+// Config is what a Service needs; every field but Judge and Removed is needed.
 type Config struct {
 	DB   *store.DB
 	Gate *gate.Gate
@@ -32,6 +32,8 @@ type Config struct {
 	Workspace  *resource.Kind
 	Blobs      Blobs
 	Workspaces Workspaces
+	// Judge says whether a model or version that MLflow's registry writes may be so.
+	Judge func(tx *store.Tx, d *resource.Doc, by arm.Caller) error
 	// Removed is run for every model and version that MLflow's registry deletes,
 	// in the deletion's own transaction, as Resource Manager does for what it
 	// deletes itself. nil does nothing.

@@ -96,6 +96,14 @@ func (s *Service) UpdatePolicies(ctx context.Context, g gate.Grant, op string, s
 			return err
 		}
 		d.Etag = `"` + arm.NewHex() + `"`
+		if s.Judge != nil {
+			if err := s.Judge(tx, d, g.Caller()); err != nil {
+				return err
+			}
+			if p, err = propsOf(d); err != nil { // policies may have changed it
+				return err
+			}
+		}
 		tx.After(func() { s.know(&live{v.ID, v.UID, p}) })
 		return resource.Save(tx, d)
 	})

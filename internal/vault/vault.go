@@ -33,6 +33,9 @@ type Config struct {
 	// May says whether a caller's roles allow an action. It is asked within the
 	// transaction that changes how a vault decides; without it none may change.
 	May func(c arm.Caller, a arm.Action, id arm.ID) bool
+	// Judge says whether a vault may be as a change of its access policies makes
+	// it; nil lets all be.
+	Judge func(tx *store.Tx, d *resource.Doc, by arm.Caller) error
 }
 
 // Service is all key vaults of an installation.
