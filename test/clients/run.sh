@@ -87,7 +87,7 @@ for s in $suites; do
 	jobs) suite jobs 180 "$python" "$here/python/jobs.py" ;;
 	mlflow) suite mlflow 180 "$cache/mlflow/bin/python" "$here/python/mlflow_client.py" ;;
 	federation) suite federation 120 "$python" "$here/python/elsewhere.py" "$cache/federation/node_modules" ;;
-	pim) suite pim 120 "$python" "$here/python/pim.py" ;;
+	pim) suite pim 240 "$python" "$here/python/pim.py" ;;
 	access) suite access 180 "$python" "$here/python/access.py" ;;
 	scim) suite scim 120 "$cache/scim/bin/python" "$here/python/scim.py" ;;
 	ad) suite ad 240 "$python" "$here/python/ad.py" ;;
