@@ -160,6 +160,9 @@ func New(ctx context.Context, cfg Config) (_ *App, err error) {
 		return nil, err
 	}
 	a.Audit = audit.New(db, cfg.Now)
+	if err := a.Audit.Err(); err != nil {
+		return nil, err
+	}
 	a.engine = rbac.New(rbac.BuiltIn())
 	a.gate = gate.New(a.decide, a.Audit)
 	a.gate.Inside, a.gate.Site = a.engine.Inside, a.Site
@@ -337,7 +340,7 @@ func (a *App) planes() []*gate.Plane {
 		control.Routes = append(control.Routes, a.resources.Routes(k)...)
 	}
 	for _, more := range [][]gate.Route{
-		server.Metadata(a.Site), a.resources.OperationRoutes(), a.resources.CatalogRoutes(), a.roles.Routes(), a.policies.Routes(), a.vault.Routes(),
+		server.Metadata(a.Site), a.auditRoutes(), a.resources.OperationRoutes(), a.resources.CatalogRoutes(), a.roles.Routes(), a.policies.Routes(), a.vault.Routes(),
 		a.blob.Routes(), a.ml.Routes(), a.deploy.Routes(),
 	} {
 		control.Routes = append(control.Routes, more...)

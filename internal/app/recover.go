@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
 
 	"castellan/internal/arm"
 	"castellan/internal/audit"
@@ -19,17 +17,8 @@ import (
 // Owner of its subscription if owner is set. It needs the root key, makes
 // neither a key nor an installation, and is refused while a server runs.
 func Recover(ctx context.Context, cfg Config, r identity.Recovery, owner bool) (password arm.Secret, err error) {
-	if cfg, err = cfg.withDefaults(); err != nil {
-		return password, err
-	}
-	needed := []string{filepath.Join(cfg.Data, "castellan.db"), cfg.keyFile()}
-	if cfg.PassphraseFile != "" {
-		needed[1] = cfg.PassphraseFile
-	}
-	for _, path := range needed { // what is not there would be made
-		if _, err := os.Stat(path); err != nil {
-			return password, fmt.Errorf("recovering needs the data folder and its root key: %w", err)
-		}
+	if cfg, err = cfg.existing(); err != nil {
+		return password, fmt.Errorf("recovering: %w", err)
 	}
 	a, err := New(ctx, cfg)
 	if err != nil {

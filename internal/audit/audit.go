@@ -1,16 +1,15 @@
 // Package audit is a log that shows whether it was altered.
 //
-// Every entry carries the hash of the one before it, so an entry cannot be
-// changed, taken out, put in or moved without breaking the chain. Entries of
-// changes are written in the same transaction as the change; entries of reads
+// It is a transparency log: every entry is a leaf of one growing Merkle tree
+// (RFC 6962), so an entry cannot be changed, taken out, put in or moved without
+// another root. Signed checkpoints say what the root was; with one that was kept
+// elsewhere, a log that was cut short or rolled back shows too. Entries of changes are written in the same transaction as the change; entries of reads
 // and refusals are gathered and written a moment later, and once that fails
 // nothing more is let through.
 package audit
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -19,6 +18,8 @@ import (
 	"time"
 
 	"castellan/internal/store"
+
+	"golang.org/x/mod/sumdb/tlog"
 )
 
 // Entry is one line of the log. No field ever holds a secret.
@@ -40,13 +41,11 @@ type Entry struct {
 	Detail      string    `json:"detail,omitempty"` // JSON that belongs to the action
 	Data        bool      `json:"data,omitempty"`   // Action is a data action
 	Plane       string    `json:"plane,omitempty"`  // whose door it was; "" when the platform asked by itself
-	Prev        string    `json:"prev"`
-	Hash        string    `json:"hash"`
 }
 
 const (
 	table = "audit"
-	heads = "audit_head"
+	heads = "audit_head" // where the log ends, and its key
 	// queueSize is how many entries wait for the next flush at most; whoever
 	// comes then waits too.
 	queueSize = 4096
@@ -62,20 +61,35 @@ type Log struct {
 	stop  chan struct{}
 	done  chan struct{}
 
-	mu     sync.Mutex // guards broken
-	broken error      // why the last flush failed; nothing is let through while it stands
+	mu        sync.Mutex // guards what follows
+	broken    error      // why the log can't be written; nothing is let through while it stands
+	published []byte     // the last checkpoint that was made for everybody
+	at        time.Time  // and when
 }
 
-type head struct {
-	Seq  uint64
-	Hash string
-}
-
-// New opens the log that db keeps.
+// New opens the log that db keeps; if that fails, Err says why. A log of an
+// older form, a chain, is made a tree.
 func New(db *store.DB, now func() time.Time) *Log {
 	l := &Log{db: db, now: now, queue: make(chan Entry, queueSize), sync: make(chan chan error), stop: make(chan struct{}), done: make(chan struct{})}
+	if err := l.open(context.Background()); err != nil {
+		l.broken = fmt.Errorf("opening the audit log: %w", err)
+	}
 	go l.flusher()
 	return l
+}
+
+// Read opens the log that db keeps to be read alone; nothing can be recorded.
+func Read(db *store.DB) *Log {
+	return &Log{db: db, now: time.Now, broken: errors.New("the audit log was opened to be read alone")}
+}
+
+func (l *Log) open(ctx context.Context) error {
+	for more := true; more; {
+		if err := l.db.Do(ctx, func(tx *store.Tx) (err error) { more, err = carry(tx); return err }); err != nil {
+			return err
+		}
+	}
+	return l.db.Do(ctx, keyOnce)
 }
 
 // Close writes what is still queued.
@@ -99,36 +113,27 @@ func (l *Log) Append(tx *store.Tx, e Entry) error { return l.appendAll(tx, []Ent
 
 // appendAll is Append for many, which costs less than one by one.
 func (l *Log) appendAll(tx *store.Tx, list []Entry) error {
-	h, _, err := store.GetJSON[head](tx, heads, "head")
+	_, t, err := headOf(tx)
 	if err != nil {
 		return err
 	}
 	for _, e := range list {
-		e.Seq, e.Prev = h.Seq+1, h.Hash
+		e.Seq = uint64(t.n) + 1
 		if e.Time.IsZero() {
 			e.Time = l.now().UTC()
 		}
-		e.Hash = e.digest()
-		if err := store.PutJSON(tx, table, key(e.Seq), e); err != nil {
+		leaf, err := json.Marshal(e)
+		if err != nil {
+			return fmt.Errorf("writing an audit entry: %w", err)
+		}
+		if err := tx.Put(table, key(e.Seq), pack(t.add(tlog.RecordHash(leaf)), leaf)); err != nil {
 			return err
 		}
 		if err := e.index(tx); err != nil {
 			return err
 		}
-		h = head{e.Seq, e.Hash}
 	}
-	return store.PutJSON(tx, heads, "head", h)
-}
-
-// digest is the hash of e and, through Prev, of all before it.
-func (e Entry) digest() string {
-	e.Hash = ""
-	b, err := json.Marshal(e)
-	if err != nil {
-		return "" // no field of Entry can fail to marshal
-	}
-	sum := sha256.Sum256(b)
-	return hex.EncodeToString(sum[:])
+	return putHead(tx, t)
 }
 
 // Record queues e. It fails if the log can't be written, and then what e tells
@@ -202,7 +207,7 @@ func (l *Log) flush() error {
 // Tail is the last n entries, oldest first.
 func (l *Log) Tail(ctx context.Context, n int) (out []Entry, err error) {
 	err = l.db.View(ctx, func(tx *store.Tx) error {
-		h, _, err := store.GetJSON[head](tx, heads, "head")
+		h, _, err := headOf(tx)
 		if err != nil {
 			return err
 		}
@@ -210,7 +215,7 @@ func (l *Log) Tail(ctx context.Context, n int) (out []Entry, err error) {
 		if h.Seq > uint64(n) {
 			from = h.Seq - uint64(n)
 		}
-		out, err = store.ScanJSON[Entry](tx, table, "", key(from), n)
+		out, err = entries(tx, key(from), n)
 		return err
 	})
 	return out, err
@@ -221,93 +226,22 @@ func (l *Log) Tail(ctx context.Context, n int) (out []Entry, err error) {
 func (l *Log) Before(ctx context.Context, seq uint64, n int) (out []Entry, err error) {
 	err = l.db.View(ctx, func(tx *store.Tx) error {
 		if seq == 0 {
-			h, _, err := store.GetJSON[head](tx, heads, "head")
+			h, _, err := headOf(tx)
 			if err != nil {
 				return err
 			}
 			seq = h.Seq + 1
 		}
+		if seq == 1 {
+			return nil
+		}
 		from := uint64(0)
 		if seq > uint64(n)+1 {
 			from = seq - uint64(n) - 1
 		}
-		out, err = store.ScanJSON[Entry](tx, table, "", key(from), int(seq-1-from))
+		out, err = entries(tx, key(from), int(seq-1-from))
 		return err
 	})
 	slices.Reverse(out)
 	return out, err
-}
-
-// Verify walks the whole log and says how many entries it has, or which one is
-// not as it was written.
-func (l *Log) Verify(ctx context.Context) (n uint64, err error) {
-	err = l.db.View(ctx, func(tx *store.Tx) error {
-		h, _, err := store.GetJSON[head](tx, heads, "head")
-		if err != nil {
-			return err
-		}
-		var c Chain
-		for after := ""; ; {
-			rows, err := store.ScanJSON[Entry](tx, table, "", after, 1000)
-			if err != nil {
-				return err
-			}
-			if len(rows) == 0 {
-				break
-			}
-			for _, e := range rows {
-				if err := c.Next(e); err != nil {
-					return err
-				}
-			}
-			after = key(c.Seq)
-		}
-		n = c.Seq
-		if c.Seq != h.Seq || c.Hash != h.Hash {
-			return fmt.Errorf("audit: the log ends at entry %d; its head says %d", c.Seq, h.Seq)
-		}
-		return nil
-	})
-	return n, err
-}
-
-// Chain verifies entries one after the other, also offline from an export. The
-// zero Chain expects the first entry.
-type Chain struct {
-	Seq  uint64
-	Hash string
-}
-
-// Next takes the next entry, or says what is wrong with it.
-func (c *Chain) Next(e Entry) error {
-	switch {
-	case e.Seq != c.Seq+1:
-		return fmt.Errorf("audit: entry %d follows entry %d", e.Seq, c.Seq)
-	case e.Prev != c.Hash:
-		return fmt.Errorf("audit: entry %d does not follow the entry before it: its prev is %.12s, that entry's hash %.12s", e.Seq, e.Prev, c.Hash)
-	case e.Hash != e.digest():
-		return fmt.Errorf("audit: entry %d was altered", e.Seq)
-	}
-	c.Seq, c.Hash = e.Seq, e.Hash
-	return nil
-}
-
-// Export calls fn with every entry from the first on.
-func (l *Log) Export(ctx context.Context, fn func(Entry) error) error {
-	for after := ""; ; {
-		var rows []Entry
-		err := l.db.View(ctx, func(tx *store.Tx) (err error) {
-			rows, err = store.ScanJSON[Entry](tx, table, "", after, 1000)
-			return err
-		})
-		if err != nil || len(rows) == 0 {
-			return err
-		}
-		for _, e := range rows {
-			if err := fn(e); err != nil {
-				return err
-			}
-			after = key(e.Seq)
-		}
-	}
 }

@@ -61,7 +61,7 @@ func (l *Log) Find(ctx context.Context, correlation string) (e Entry, ok bool, e
 		if err != nil || at == nil {
 			return err
 		}
-		e, ok, err = store.GetJSON[Entry](tx, table, string(at))
+		e, ok, err = entryAt(tx, string(at))
 		return err
 	})
 	return e, ok, err
@@ -89,7 +89,7 @@ func (l *Log) Changes(ctx context.Context, subscription string, from, till time.
 			if r.Key < prefix+from.UTC().Format(stamp) {
 				return nil
 			}
-			e, ok, err := store.GetJSON[Entry](tx, table, string(r.Value))
+			e, ok, err := entryAt(tx, string(r.Value))
 			if err != nil {
 				return err
 			}

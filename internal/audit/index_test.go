@@ -63,7 +63,7 @@ func TestChanges(t *testing.T) {
 	if err != nil || len(part) != 5 || part[0].Seq != got[5].Seq || part[4].Seq != got[9].Seq {
 		t.Errorf("from the 9th to the 5th are %d, %v", len(part), err)
 	}
-	if e, ok, err := l.Find(ctx, got[3].Correlation); err != nil || !ok || e.Hash != got[3].Hash {
+	if e, ok, err := l.Find(ctx, got[3].Correlation); err != nil || !ok || e.Seq != got[3].Seq {
 		t.Errorf("Find(%s) = %v, %v, %v", got[3].Correlation, e, ok, err)
 	}
 	if _, ok, err := l.Find(ctx, "x/y/read1arm"); ok || err != nil {
