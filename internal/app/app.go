@@ -205,7 +205,7 @@ func (a *App) services(ctx context.Context, key seal.Key) (err error) {
 		return err
 	}
 	a.roles, err = governance.New(governance.Config{
-		DB: a.db, Log: a.Audit, Gate: a.gate, Engine: a.engine, Directory: directory{a}, Known: a.identity.Known, Actions: a.actions,
+		DB: a.db, Log: a.Audit, Gate: a.gate, Engine: a.engine, Directory: directory{a}, Known: a.identity.Known, Members: a.identity.Members, Actions: a.actions,
 		Site: a.Site, Now: a.Now, BreakGlass: a.identity.IsBreakGlass, Judge: a.resources.Judge,
 	})
 	if err != nil {

@@ -40,6 +40,9 @@ type Config struct {
 	// Known is somebody as the directory knows them now; an error means that it
 	// does not, or that they may not sign in.
 	Known func(tenant, object string) (arm.Caller, error)
+	// Members are the object ids of what is in a group itself, not by nesting;
+	// none of what is no group of the tenant.
+	Members func(tenant, group string) []string
 	// Actions are all actions that the platform's doors ask for, each once.
 	Actions func() []arm.Action
 	// Exists says whether id is a scope that package resource does not keep,
@@ -75,8 +78,8 @@ var (
 // New is a Service over what c names. Load must have succeeded before the first
 // request, since the engine denies what it has not been told.
 func New(c Config) (*Service, error) {
-	if c.DB == nil || c.Log == nil || c.Gate == nil || c.Engine == nil || c.Directory == nil || c.Known == nil || c.Actions == nil || c.Now == nil || c.Site.Tenant == "" {
-		return nil, errors.New("governance: DB, Log, Gate, Engine, Directory, Known, Actions, Now and Site.Tenant must be set")
+	if c.DB == nil || c.Log == nil || c.Gate == nil || c.Engine == nil || c.Directory == nil || c.Known == nil || c.Members == nil || c.Actions == nil || c.Now == nil || c.Site.Tenant == "" {
+		return nil, errors.New("governance: DB, Log, Gate, Engine, Directory, Known, Members, Actions, Now and Site.Tenant must be set")
 	}
 	s := &Service{Config: c, builtIn: map[string]rbac.Role{}, named: map[string]string{}}
 	for _, r := range rbac.BuiltIn() {
@@ -137,6 +140,7 @@ func (s *Service) Routes() []gate.Route {
 		// Everybody finds the decisions about themselves, and others those at
 		// scopes whose assignments they may read.
 		gate.Each(ReadAssignment, "GET /providers/"+decisionType+"/{decision}", locateItem, s.getDecision),
+		gate.On(ReadAssignment, "GET /{scope...}/providers/Castellan.Authorization/whoCan", locateScope, s.listWhoCan),
 
 		gate.Each(ReadGroup, "GET /providers/"+groupType, locateGroups, s.listGroups),
 		gate.On(ReadGroup, "GET /providers/"+groupType+"/{group}", locateItem, s.getGroup),

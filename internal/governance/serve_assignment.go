@@ -4,6 +4,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"net/http"
+	"net/url"
 	"slices"
 	"strings"
 
@@ -268,10 +269,9 @@ func (s *Service) listAssignments(w http.ResponseWriter, r *http.Request, g gate
 	if err != nil {
 		return err
 	}
-	token := q.Get("$skiptoken") + q.Get("$skipToken")
-	after, err := base64.RawURLEncoding.DecodeString(token)
+	after, err := cursor(q)
 	if err != nil {
-		return arm.Errorf(arm.BadRequest, "the $skipToken is not one that a nextLink gave")
+		return err
 	}
 	var found []*assignment
 	err = s.DB.View(r.Context(), func(tx *store.Tx) error {
@@ -284,13 +284,11 @@ func (s *Service) listAssignments(w http.ResponseWriter, r *http.Request, g gate
 	if err != nil {
 		return err
 	}
-	found = slices.DeleteFunc(found, func(a *assignment) bool { return a.ID.Key() <= string(after) })
+	found = slices.DeleteFunc(found, func(a *assignment) bool { return a.ID.Key() <= after })
 	out := map[string]any{}
 	if len(found) > page {
 		found = found[:page]
-		q.Del("$skiptoken")
-		q.Set("$skipToken", base64.RawURLEncoding.EncodeToString([]byte(found[page-1].ID.Key())))
-		out["nextLink"] = s.Site.Base() + r.URL.EscapedPath() + "?" + q.Encode()
+		out["nextLink"] = s.next(r, q, found[page-1].ID.Key())
 	}
 	list := make([]any, len(found))
 	for i, a := range found {
@@ -299,6 +297,22 @@ func (s *Service) listAssignments(w http.ResponseWriter, r *http.Request, g gate
 	out["value"] = list
 	gate.WriteJSON(w, http.StatusOK, out)
 	return nil
+}
+
+// cursor is where the page before ended, "" for the first.
+func cursor(q url.Values) (string, error) {
+	after, err := base64.RawURLEncoding.DecodeString(q.Get("$skiptoken") + q.Get("$skipToken"))
+	if err != nil {
+		return "", arm.Errorf(arm.BadRequest, "the $skipToken is not one that a nextLink gave")
+	}
+	return string(after), nil
+}
+
+// next is the link to the page that begins after the cursor.
+func (s *Service) next(r *http.Request, q url.Values, after string) string {
+	q.Del("$skiptoken")
+	q.Set("$skipToken", base64.RawURLEncoding.EncodeToString([]byte(after)))
+	return s.Site.Base() + r.URL.EscapedPath() + "?" + q.Encode()
 }
 
 // find is, by id, what of the tenant reaches the scope and, without atScope(),

@@ -17,3 +17,12 @@ func (s *Service) Known(tenant, object string) (arm.Caller, error) {
 	}
 	return arm.Caller{}, arm.Errorf(arm.Unauthenticated, "the principal %s is gone or may not sign in", object)
 }
+
+// Members are the object ids of what is in a group of the tenant itself, not by
+// nesting; none if there is no such group.
+func (s *Service) Members(tenant, group string) []string {
+	if g := s.index.group(group); g == nil || g.Tenant != tenant {
+		return nil
+	}
+	return s.index.membersOf(group, false)
+}

@@ -101,6 +101,12 @@ func (r Role) Gives(a arm.Action) bool {
 	return less.Allows(a)
 }
 
+// May reports whether the role has the action, if need be under a condition.
+func (r Role) May(a arm.Action) bool {
+	c, k := compileRole(r), actionKey{a.Key(), a.Data()}
+	return !a.IsZero() && (c.allows(k) || c.mayAllow(k))
+}
+
 // Narrowest is, of the roles that have the action, the one that opens the fewest
 // of the known actions; of those alike, the one with the narrowest patterns.
 func Narrowest(roles []Role, a arm.Action, known []arm.Action) (best Role, ok bool) {
