@@ -22,6 +22,7 @@ type verb struct {
 	bools               []string // name=usage
 	needs               []string // flags that must be there
 	run                 func(a *admin, args []string) (any, error)
+	lines               func(out any) []any // of the table, where they are not the answer's rows; may be nil
 }
 
 // admin is one run of a verb.
@@ -76,6 +77,9 @@ func (v verb) command() *cobra.Command {
 			e := json.NewEncoder(c.OutOrStdout())
 			e.SetIndent("", "  ")
 			return e.Encode(out)
+		}
+		if v.lines != nil {
+			out = v.lines(out)
 		}
 		return v.table(c.OutOrStdout(), out)
 	}

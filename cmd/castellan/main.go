@@ -38,6 +38,6 @@ Unmodified Azure clients work against it.
 		SilenceUsage: true, SilenceErrors: true,
 	}
 	c.AddCommand(demoCommand(), up(), setup(), auditCommand(), recoverCommand(),
-		loginCommand(), logoutCommand(), userCommand(), groupCommand(), appCommand(), roleCommand(), pimCommand(), keysCommand(), tenantCommand(), scimCommand(), accessCommand(), signInsCommand())
+		loginCommand(), logoutCommand(), userCommand(), groupCommand(), appCommand(), roleCommand(), whyCommand(), whoCanCommand(), pimCommand(), keysCommand(), tenantCommand(), scimCommand(), accessCommand(), signInsCommand())
 	return c
 }
