@@ -220,6 +220,7 @@ func (a *App) services(ctx context.Context, key seal.Key) (err error) {
 		return err
 	}
 	a.resources.Policies = a.policies
+	a.gate.Locks = &gate.Locks{DB: a.db, Holding: a.roles.Holding}
 	a.resources.OnRemove = append(a.resources.OnRemove, a.roles.DropScope, a.policies.DropScope)
 	a.identity.OnPrincipalGone(a.roles.DropPrincipal)
 	a.identity.OnTenant(a.foundTenant)

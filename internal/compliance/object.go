@@ -340,7 +340,7 @@ func (s *Service) prepare(tx *store.Tx, g gate.Grant, k *kind, id arm.ID, data [
 	if o.Properties, err = json.Marshal(props); err != nil {
 		return nil, nil, err
 	}
-	s.stamp(o, g.Caller())
+	o.System.Stamp(g.Caller(), s.Now())
 	return o, old, k.check(tx, o, old)
 }
 
@@ -351,17 +351,6 @@ func high(id arm.ID) bool {
 
 // itemID is the id of something of the type at a scope.
 func itemID(scope arm.ID, typ, name string) arm.ID { return scope.Child(typ, name) }
-
-func (s *Service) stamp(o *object, by arm.Caller) {
-	now, typ, who := s.Now().UTC(), "Application", by.App
-	if by.Kind == arm.User {
-		typ, who = "User", by.Name
-	}
-	if o.System.CreatedAt.IsZero() {
-		o.System.CreatedBy, o.System.CreatedByType, o.System.CreatedAt = who, typ, now
-	}
-	o.System.ModifiedBy, o.System.ModifiedByType, o.System.ModifiedAt = who, typ, now
-}
 
 func (s *Service) delete(k *kind) gate.Verb {
 	return func(w http.ResponseWriter, r *http.Request, g gate.Grant) error {

@@ -178,7 +178,7 @@ func (s *Service) putRemediation(w http.ResponseWriter, r *http.Request, g gate.
 			return err
 		}
 		o := &object{}
-		s.stamp(o, g.Caller())
+		o.System.Stamp(g.Caller(), s.Now())
 		x.System = o.System
 		if old, err := loadRemediation(tx, id); err == nil && !old.over() {
 			return arm.Errorf(arm.Conflict, "the remediation %s is at work; cancel it first", id.Name())

@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"strings"
 	"sync"
 
 	"castellan/internal/arm"
@@ -28,10 +29,20 @@ type Target struct {
 // Decider says whether c may do a on the target, and why.
 type Decider func(c arm.Caller, a arm.Action, on Target) (allowed bool, reason string)
 
+// Locks say what may not be changed now, whoever asks.
+type Locks struct {
+	DB *store.DB
+	// Holding is nil, or the error that says what keeps a from being done to id.
+	Holding func(tx *store.Tx, a arm.Action, id arm.ID) error
+}
+
 // Gate admits callers. The zero Gate admits nobody.
 type Gate struct {
 	decide Decider
 	log    *audit.Log
+	// Locks are asked at every door that does more than read, once its caller may
+	// pass, and again in the transaction of the change; nil: nothing is locked.
+	Locks *Locks
 	// Inside reports whether c has any right at id or below it: such a caller
 	// is shown that the subscription id is there. nil shows it to nobody.
 	Inside func(c arm.Caller, id arm.ID) bool
@@ -58,6 +69,7 @@ type state struct {
 	plane       string
 	correlation string
 	filtered    bool // the caller may not see the whole list
+	held        bool // locks are asked
 
 	mu       sync.Mutex // guards closed and recorded
 	closed   bool
@@ -287,9 +299,35 @@ func (g Grant) Kept() {
 	}
 }
 
-// Change runs fn in a transaction together with the Grant's audit entry.
+// Free says whether locks let the Grant's holder do a to id. It is for changes
+// of more than the target, which Change asks about.
+func (g Grant) Free(tx *store.Tx, a arm.Action, id arm.ID) error {
+	if g.s == nil || !g.s.held {
+		return nil // without a state nothing opens anyway
+	}
+	return g.s.gate.Locks.Holding(tx, a, id)
+}
+
+// unlocked asks the locks before anything is done: not all that they hold is a
+// change of the store, such as listKeys.
+func (g Grant) unlocked(ctx context.Context, p *Plane) error {
+	s, locks := g.s, g.s.gate.Locks
+	if locks == nil || s.action.Data() || strings.HasSuffix(s.action.Key(), "/read") || p.Unlocked != nil && p.Unlocked(s.action) {
+		return nil
+	}
+	s.held = true
+	return locks.DB.View(ctx, func(tx *store.Tx) error { return g.Free(tx, s.action, s.target.ID) })
+}
+
+// Change runs fn in a transaction together with the Grant's audit entry, if no
+// lock stands against it.
 func (g Grant) Change(ctx context.Context, db *store.DB, fn func(*store.Tx) error) error {
 	err := db.Do(ctx, func(tx *store.Tx) error {
+		if g.s != nil {
+			if err := g.Free(tx, g.s.action, g.s.target.ID); err != nil {
+				return err
+			}
+		}
 		if err := fn(tx); err != nil {
 			return err
 		}

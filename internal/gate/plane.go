@@ -83,6 +83,9 @@ type Plane struct {
 	Who    func(r *http.Request) (arm.Caller, error)
 	Refuse func(w http.ResponseWriter, r *http.Request, err error)
 	Routes []Route // all of them, before the first request
+	// Unlocked reports whether a is done here on data, which locks do not hold,
+	// although roles have it among their actions. nil: nothing is.
+	Unlocked func(a arm.Action) bool
 	// Query is what of a request's query tells doors apart, in one spelling; a
 	// pattern names it behind a question mark. Without it none does.
 	Query func(r *http.Request) string
@@ -125,6 +128,10 @@ func (g *Gate) Serve(p *Plane, rt Route, v Vars, w http.ResponseWriter, r *http.
 		return
 	}
 	w.Header().Set("x-ms-correlation-request-id", grant.Correlation())
+	if err := grant.unlocked(r.Context(), p); err != nil {
+		g.refuse(p, w, r, grant.Close(r.Context(), err))
+		return
+	}
 	watch.begin(who, on)
 	if rt.stream {
 		s := &streamed{ResponseWriter: w, watch: watch}

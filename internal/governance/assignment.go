@@ -170,6 +170,9 @@ func (s *Service) Assign(tx *store.Tx, a rbac.Assignment, by arm.Caller) error {
 	if err != nil || old != nil && old.NotBefore.IsZero() && old.NotAfter.IsZero() {
 		return err
 	}
+	if err := s.Holding(tx, WriteAssignment, x.Scope); err != nil {
+		return err
+	}
 	if err := s.check(tx, x); err != nil {
 		return err
 	}
@@ -207,7 +210,7 @@ func (s *Service) release(tx *store.Tx, a *assignment) error {
 	return s.forget(tx, a)
 }
 
-// DropScope forgets every assignment at the resource or below it. It is one of
+// DropScope forgets every assignment and lock at the resource or below it. It is one of
 // resource.Server's OnRemove: who makes a resource of the same name anew does
 // not meet the rights that others had on the old one.
 func (s *Service) DropScope(tx *store.Tx, d *resource.Doc) error {
@@ -219,6 +222,9 @@ func (s *Service) DropScope(tx *store.Tx, d *resource.Doc) error {
 		if err := s.forget(tx, a); err != nil {
 			return err
 		}
+	}
+	if err := dropLocks(tx, d.ID); err != nil {
+		return err
 	}
 	return s.dropEligibilities(tx, d.ID)
 }

@@ -118,7 +118,7 @@ func (s *Service) Load(ctx context.Context) error {
 func (s *Service) Routes() []gate.Route {
 	const at = "/{scope...}/providers/Microsoft.Authorization/"
 	const root = "/providers/Microsoft.Authorization/"
-	return append(s.privilegedRoutes(), []gate.Route{
+	return append(append(s.privilegedRoutes(), s.lockRoutes()...), []gate.Route{
 		gate.On(ReadAssignment, "GET "+at+"roleAssignments", locateScope, s.listAssignments),
 		gate.On(ReadAssignment, "GET "+at+"roleAssignments/{assignment}", locateItem, s.getAssignment),
 		gate.On(WriteAssignment, "PUT "+at+"roleAssignments/{assignment}", s.locateWritten, s.putAssignment),

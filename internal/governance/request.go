@@ -275,6 +275,9 @@ func (s *Service) assignmentRequest(tx *store.Tx, q *request) error {
 		if a == nil {
 			return errNoAssignment
 		}
+		if err := s.Holding(tx, DeleteAssignment, a.ID); err != nil { // the door asks only about writing
+			return err
+		}
 		q.Status, q.Target, q.Kind = revoked, a.name(), a.Kind
 		return s.release(tx, a)
 	}
@@ -316,6 +319,9 @@ func (s *Service) retime(tx *store.Tx, q *request, a *assignment, w window) erro
 
 // provide makes the assignment x for the window, as q asks.
 func (s *Service) provide(tx *store.Tx, q *request, x *assignment, w window, by string) error {
+	if err := s.Holding(tx, WriteAssignment, x.Scope); err != nil { // approvals come by a door elsewhere
+		return err
+	}
 	if err := s.clear(tx, x); err != nil {
 		return err
 	}

@@ -144,6 +144,7 @@ func (w *world) open() {
 		BreakGlass: func(_ *store.Tx, _, id string) (bool, error) { return id == w.broken, nil }}); err != nil {
 		w.Fatal(err)
 	}
+	w.gate.Locks = &gate.Locks{DB: w.db, Holding: w.roles.Holding}
 	if err := w.roles.Load(w.Context()); err != nil {
 		w.Fatal(err)
 	}

@@ -134,7 +134,8 @@ func (h handler) locatePost(r *http.Request, _ gate.Vars) (gate.Target, error) {
 
 // Locate is the id that the request's path spells, less its last cut segments,
 // once the request names an api-version. Clients that put a scope with its
-// leading slash into /{scope}/... send two of them; they count as one.
+// leading slash into /{scope}/... send two of them; they count as one, and so do
+// those around a parent resource that there is not.
 func Locate(r *http.Request, cut int) (gate.Target, error) {
 	if err := version(r); err != nil {
 		return gate.Target{}, err
@@ -143,6 +144,7 @@ func Locate(r *http.Request, cut int) (gate.Target, error) {
 	if strings.HasPrefix(p, "//") {
 		p = p[1:]
 	}
+	p = noParent.ReplaceAllString(p, "$1/")
 	for range cut {
 		p = p[:strings.LastIndexByte(p, '/')]
 	}
@@ -152,6 +154,9 @@ func Locate(r *http.Request, cut int) (gate.Target, error) {
 	id, err := arm.ParseID(p)
 	return gate.Target{ID: id}, err
 }
+
+// noParent is where the SDKs' methods for one resource put a parent's path.
+var noParent = regexp.MustCompile(`(?i)^(/subscriptions/[^/]+/resourcegroups/[^/]+/providers/[^/]+)//`)
 
 var versionForm = regexp.MustCompile(`^20[0-9]{2}-[01][0-9]-[0-3][0-9](-(preview|alpha|beta|privatepreview))?$`)
 
@@ -479,16 +484,24 @@ func (h handler) base(id arm.ID, old *Doc, patch bool) *Doc {
 }
 
 func (h handler) stamp(d *Doc, by arm.Caller) {
-	now, typ, who := h.s.Now().UTC(), "Application", by.App
-	if by.Kind == arm.User {
-		typ, who = "User", by.Name
-	}
-	sys := System{CreatedBy: who, CreatedByType: typ, CreatedAt: now}
+	var sys System
 	if d.System != nil {
 		sys = *d.System
 	}
-	sys.ModifiedBy, sys.ModifiedByType, sys.ModifiedAt = who, typ, now
+	sys.Stamp(by, h.s.Now())
 	d.System, d.Etag = &sys, etag()
+}
+
+// Stamp notes that by changes what s is of now, or makes it.
+func (s *System) Stamp(by arm.Caller, now time.Time) {
+	typ, who := "Application", by.App
+	if by.Kind == arm.User {
+		typ, who = "User", by.Name
+	}
+	s.ModifiedBy, s.ModifiedByType, s.ModifiedAt = who, typ, now.UTC()
+	if s.CreatedAt.IsZero() {
+		s.CreatedBy, s.CreatedByType, s.CreatedAt = who, typ, now.UTC()
+	}
 }
 
 // linked asks the gate for every resource that the change newly points to.

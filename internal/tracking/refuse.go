@@ -28,6 +28,7 @@ var mlflowCodes = map[arm.Code]string{
 	arm.WrongTenant:          "UNAUTHENTICATED",
 	arm.MethodNotAllowed:     "ENDPOINT_NOT_FOUND",
 	"InvalidResourceType":    "ENDPOINT_NOT_FOUND",
+	"ScopeLocked":            string(noState),
 	arm.Conflict:             string(exists),
 	arm.TooMany:              "REQUEST_LIMIT_EXCEEDED",
 	arm.TooLarge:             "REQUEST_LIMIT_EXCEEDED",

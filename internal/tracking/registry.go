@@ -171,7 +171,7 @@ func (s *Service) alterModel(ctx context.Context, g gate.Grant, name string, fn 
 		if err != nil {
 			return err
 		}
-		if err := fn(tx, w, &m); err != nil {
+		if err := firstErr(g.Free(tx, modelsWrite, m.ID), fn(tx, w, &m)); err != nil {
 			return err
 		}
 		s.touch(m.Doc, g.Caller())
@@ -198,7 +198,7 @@ func (s *Service) alterVersion(ctx context.Context, g gate.Grant, name, number s
 		if err := notOwn(g, v.props.Job); err != nil {
 			return err
 		}
-		if err := fn(tx, w, &v); err != nil {
+		if err := firstErr(g.Free(tx, versionsWrite, v.ID), fn(tx, w, &v)); err != nil {
 			return err
 		}
 		s.touch(v.Doc, g.Caller())
@@ -290,6 +290,9 @@ func (s *Service) renameModel(ctx context.Context, g gate.Grant, in *input) (any
 		return nil, err
 	}
 	return s.alterModel(ctx, g, name, func(tx *store.Tx, w Workspace, m *model) error {
+		if err := g.Free(tx, modelsDelete, m.ID); err != nil {
+			return err
+		}
 		id := w.ID.Child("models", to)
 		if d, err := resource.Load(tx, id); err != nil || d != nil {
 			return firstErr(err, arm.Errorf(exists, "Registered Model (name=%s) already exists.", to))
@@ -351,6 +354,9 @@ func (s *Service) deleteModel(ctx context.Context, g gate.Grant, in *input) (any
 	return nil, s.change(ctx, g, modelsDelete, func(tx *store.Tx, w Workspace) error {
 		m, err := loadModel(tx, w.ID, name)
 		if err != nil {
+			return err
+		}
+		if err := g.Free(tx, modelsDelete, m.ID); err != nil {
 			return err
 		}
 		all, err := versionsOf(tx, m.ID)
@@ -605,7 +611,7 @@ func (s *Service) createVersion(ctx context.Context, g gate.Grant, in *input) (a
 		if v.props.Tags, err = setTags(nil, tags, "Model version "+name); err != nil {
 			return err
 		}
-		if err := firstErr(keep(tx, s, v, g.Caller()), s.counted(tx, v.Doc, g.Caller())); err != nil {
+		if err := firstErr(g.Free(tx, versionsWrite, v.ID), keep(tx, s, v, g.Caller()), s.counted(tx, v.Doc, g.Caller())); err != nil {
 			return err
 		}
 		out, err = showVersion(tx, v)
@@ -722,7 +728,7 @@ func (s *Service) deleteVersion(ctx context.Context, g gate.Grant, in *input) (a
 		if err != nil {
 			return err
 		}
-		return firstErr(s.versionRemoved(tx, v.Doc), s.forget(tx, v.Doc))
+		return firstErr(g.Free(tx, versionsDelete, v.ID), s.versionRemoved(tx, v.Doc), s.forget(tx, v.Doc))
 	})
 }
 

@@ -10,6 +10,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"strings"
 	"time"
 
 	"castellan/internal/arm"
@@ -63,8 +64,20 @@ func New(cfg Config) (*Service, error) {
 func (s *Service) Plane() *gate.Plane {
 	return &gate.Plane{
 		Name: "ml", Fold: true, Refuse: s.refuse, Who: s.who, Routes: s.routes(),
-		Host: func(host string) bool { return host == s.Site.Host() },
+		Host:     func(host string) bool { return host == s.Site.Host() },
+		Unlocked: isHistory,
 	}
+}
+
+// isHistory reports whether a is about run history, which Resource Manager does
+// not keep and so locks do not hold, unlike registered models.
+func isHistory(a arm.Action) bool {
+	for _, part := range []string{"experiments/", "metrics/", "metadata/"} {
+		if strings.HasPrefix(a.Key(), strings.ToLower(namespace+"/workspaces/"+part)) {
+			return true
+		}
+	}
+	return false
 }
 
 // Kinds are the resources of Resource Manager that the service keeps: models

@@ -1,0 +1,48 @@
+"""Resource Manager by az: locks."""
+
+from azcli import az, login
+from checks import Suite, equal, load
+
+world = load("CASTELLAN_WORLD")
+suite = Suite("resources")
+location = world.get("location", "local")
+name = "by-locks"
+group = f"/subscriptions/{world['subscriptionId']}/resourceGroups/{name}"
+
+
+def names(rows):
+    return sorted(r["name"] for r in rows)
+
+
+if not suite.ok("login", lambda: login("admin")):
+    suite.finish()
+az("group", "create", "--name", name, "--location", location)
+az("storage", "account", "create", "--name", "lockedbyaz", "--resource-group", name, "--sku", "Standard_LRS")
+account = f"{group}/providers/Microsoft.Storage/storageAccounts/lockedbyaz"
+
+# Locks of a group, of a resource, of the subscription.
+suite.ok("lock create at a group", lambda: equal(az("lock", "create", "--name", "keep", "--lock-type", "CanNotDelete", "--resource-group", name, "--notes", "it pays")["level"], "CanNotDelete"))
+suite.ok("lock show", lambda: equal(az("lock", "show", "--name", "keep", "--resource-group", name)["notes"], "it pays"))
+suite.refused("to delete what the group holds, to the Owner", lambda: az("storage", "account", "delete", "--name", "lockedbyaz", "--resource-group", name, "--yes"), "ScopeLocked")
+suite.ok("CanNotDelete lets change", lambda: equal(az("storage", "account", "update", "--name", "lockedbyaz", "--resource-group", name, "--tags", "a=b")["tags"], {"a": "b"}))
+suite.ok("lock create at a resource", lambda: az("lock", "create", "--name", "still", "--lock-type", "ReadOnly", "--resource-group", name, "--resource", "lockedbyaz", "--resource-type", "Microsoft.Storage/storageAccounts"))
+suite.ok("resource lock list", lambda: equal(names(az("resource", "lock", "list", "--resource-group", name, "--resource", "lockedbyaz", "--resource-type", "Microsoft.Storage/storageAccounts")), ["keep", "still"]))
+suite.ok("group lock list", lambda: equal(names(az("group", "lock", "list", "--resource-group", name)), ["keep", "still"]))
+suite.refused("ReadOnly refuses a change", lambda: az("storage", "account", "update", "--name", "lockedbyaz", "--resource-group", name, "--tags", "a=c"), "ScopeLocked")
+suite.refused("ReadOnly refuses the keys", lambda: az("storage", "account", "keys", "list", "--account-name", "lockedbyaz", "--resource-group", name), "ScopeLocked")
+suite.refused("ReadOnly refuses a role", lambda: az("role", "assignment", "create", "--assignee-object-id", world["reader"]["objectId"], "--assignee-principal-type", "ServicePrincipal", "--role", "Reader", "--scope", account), "ScopeLocked")
+suite.ok("lock update", lambda: equal(az("lock", "update", "--ids", f"{account}/providers/Microsoft.Authorization/locks/still", "--lock-type", "CanNotDelete")["level"], "CanNotDelete"))
+suite.ok("the keys, once the lock is another", lambda: az("storage", "account", "keys", "list", "--account-name", "lockedbyaz", "--resource-group", name))
+suite.ok("lock delete", lambda: az("lock", "delete", "--name", "keep", "--resource-group", name))
+suite.refused("to delete the group, which holds a locked resource", lambda: az("group", "delete", "--name", name, "--yes"), "ScopeLocked")
+suite.ok("account lock create", lambda: az("account", "lock", "create", "--name", "all", "--lock-type", "CanNotDelete"))
+suite.ok("account lock list", lambda: equal("all" in names(az("account", "lock", "list")), True))
+suite.ok("account lock delete", lambda: az("account", "lock", "delete", "--name", "all"))
+
+# A Contributor takes no lock away.
+az("role", "assignment", "create", "--assignee-object-id", world["reader"]["objectId"], "--assignee-principal-type", "ServicePrincipal", "--role", "Contributor", "--scope", group)
+login("reader", who="contributor")
+suite.refused("a Contributor's lock delete", lambda: az("lock", "delete", "--ids", f"{account}/providers/Microsoft.Authorization/locks/still", who="contributor"), "AuthorizationFailed")
+suite.ok("resource lock delete", lambda: az("resource", "lock", "delete", "--name", "still", "--resource-group", name, "--resource", "lockedbyaz", "--resource-type", "Microsoft.Storage/storageAccounts"))
+suite.ok("the group goes once nothing is locked", lambda: az("group", "delete", "--name", name, "--yes"))
+suite.finish()
