@@ -25,6 +25,8 @@ type principal struct {
 	ClientID     string `json:"clientId"`
 	ClientSecret string `json:"clientSecret"`
 	Certificate  string `json:"certificate"` // path of a PEM file with key and certificate
+	Assertion    string `json:"assertion"`   // path of a token of somebody else
+	Person       string `json:"person"`      // object id of whom that token is of
 }
 
 // world is what the other suites share with this one.
@@ -38,7 +40,7 @@ type world struct {
 	Suffixes       map[string]string `json:"suffixes"`
 	Group          string            `json:"group"`
 
-	Admin, Reader, Stranger, Robot principal
+	Admin, Reader, Stranger, Robot, Federated, Behalf principal
 }
 
 // run is one run of this suite.
@@ -117,6 +119,7 @@ func (r *run) identity() bool {
 		}
 	}
 	r.ok("azidentity: the robot signs in by certificate", r.certificate(scope))
+	r.assertions(scope)
 	bad, err := r.secret(r.Admin, "wrong-wrong-wrong-wrong-wrong-wrong-wrong")
 	if err == nil {
 		_, err = bad.GetToken(r.ctx, scope)

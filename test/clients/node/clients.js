@@ -1,7 +1,7 @@
 // The Azure SDK for JavaScript: sign-in, a workspace, a cluster, a job; and what must be refused.
 "use strict";
 const fs = require("fs");
-const { ClientSecretCredential, ClientCertificateCredential } = require("@azure/identity");
+const { ClientAssertionCredential, ClientSecretCredential, ClientCertificateCredential, OnBehalfOfCredential, WorkloadIdentityCredential } = require("@azure/identity");
 const { AzureMachineLearningWorkspaces } = require("@azure/arm-machinelearning");
 const { Client, PageIterator } = require("@microsoft/microsoft-graph-client");
 const { EnvHttpProxyAgent, setGlobalDispatcher } = require("undici");
@@ -71,6 +71,7 @@ async function main() {
   await ok("sign-in by certificate", () => new ClientCertificateCredential(world.tenantId, world.robot.clientId, { certificatePath: world.robot.certificate }, options).getToken(scope));
   await refused("a wrong secret", () => credential("admin", "wrong".repeat(8)).getToken(scope), "AADSTS7000215", "invalid_client");
 
+  await assertions();
   const ml = client("admin");
   const location = world.location || "local";
   await ok("workspace create", async () => {
@@ -123,6 +124,24 @@ async function main() {
   await directory();
   console.log("done node");
   process.exitCode = failed ? 1 : 0;
+}
+
+// assertions signs in by tokens of others: a cluster's, which an application trusts, and a person's, on whose behalf one goes on.
+async function assertions() {
+  const { federated, behalf, reader, robot, tenantId } = world;
+  const read = (who) => fs.readFileSync(who.assertion, "utf8");
+  const asserted = (who) => new ClientAssertionCredential(tenantId, who.clientId, async () => read(federated), options);
+  const workload = (who, file) => new WorkloadIdentityCredential({ ...options, tenantId, clientId: who.clientId, tokenFilePath: file.assertion });
+  const goesOn = (who, token) => new OnBehalfOfCredential({ ...options, tenantId, clientId: who.clientId, clientSecret: who.clientSecret, userAssertionToken: read(token) });
+  const is = async (c, object) => equal(JSON.parse(Buffer.from((await c.getToken(scope)).token.split(".")[1], "base64url")).oid, object);
+  await ok("client assertion", () => is(asserted(federated), federated.objectId));
+  await ok("workload identity", () => is(workload(federated, federated), federated.objectId));
+  await ok("on behalf of", () => is(goesOn(behalf, behalf), behalf.person));
+  await refused("a cluster's token at an application that does not trust it", () => is(asserted(reader)), "AADSTS7002");
+  await refused("a cluster's token file at an application that does not trust it", () => is(workload(reader, federated)), "AADSTS7002");
+  await refused("client assertion with a person's token", () => is(workload(federated, behalf)), "AADSTS7002");
+  await refused("on behalf of, with a token for somebody else", () => is(goesOn(robot, behalf)), "AADSTS500131", "AADSTS50013");
+  await refused("on behalf of, with a cluster's token", () => is(goesOn(behalf, federated)), "AADSTS50013");
 }
 
 // directory is Graph's own client: people, a group, pages, a batch, and what must be refused.

@@ -9,12 +9,14 @@ import json
 import os
 import uuid
 
+import jwt
 import requests
 from checks import Suite, load, within
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.x509.oid import NameOID
+from signin import Person
 
 READER = "acdd72a7-3385-48ef-bd42-f606fba81ae7"
 SCIENTIST = "f6c7c914-8db3-469d-8ca1-694a8f32e121"
@@ -57,9 +59,8 @@ def token(scope, client=None):
     return r.json()["access_token"]
 
 
-def claim(jwt, name):
-    part = jwt.split(".")[1]
-    return json.loads(base64.urlsafe_b64decode(part + "=" * (-len(part) % 4)))[name]
+def claim(token, name):
+    return jwt.decode(token, options={"verify_signature": False})[name]
 
 
 def call(method, url, bearer, body=None):
@@ -100,17 +101,18 @@ def assign(role, principal, scope):
     )
 
 
-def application(name):
-    """An application with a secret and a certificate, and its service principal."""
+def application(name, secret=True):
+    """An application, with a secret if it has one, and its service principal."""
     bearer = token(graph)
     app = call("POST", graph + "/v1.0/applications", bearer, {"displayName": name})
     principal = call("POST", graph + "/v1.0/servicePrincipals", bearer, {"appId": app["appId"]})
-    secret = call("POST", f"{graph}/v1.0/applications/{app['id']}/addPassword", bearer, {"passwordCredential": {"displayName": "clients"}})
+    if secret:
+        secret = call("POST", f"{graph}/v1.0/applications/{app['id']}/addPassword", bearer, {"passwordCredential": {"displayName": "clients"}})["secretText"]
     return {
         "objectId": principal["id"],
         "application": app["id"],
         "clientId": app["appId"],
-        "clientSecret": secret["secretText"],
+        "clientSecret": secret or "",
     }
 
 
@@ -129,17 +131,54 @@ def certificate(app):
         "PATCH", f"{graph}/v1.0/applications/{app['application']}", token(graph),
         {"keyCredentials": [{"type": "AsymmetricX509Cert", "usage": "Verify", "key": der, "displayName": "clients"}]},
     )
-    path = os.path.join(os.path.dirname(os.environ["CASTELLAN_WORLD"]), "robot.pem")
+    pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    return keep("robot.pem", pem + cert.public_bytes(serialization.Encoding.PEM))
+
+
+def keep(name, what):
+    """The path of a file beside the world's."""
+    path = os.path.join(os.path.dirname(os.environ["CASTELLAN_WORLD"]), name)
     with open(os.open(path, os.O_WRONLY | os.O_CREAT, 0o600), "wb") as f:
-        f.write(key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()))
-        f.write(cert.public_bytes(serialization.Encoding.PEM))
+        f.write(what)
     return path
+
+
+def federated():
+    """An application without credentials, and the file of a cluster's token that it trusts."""
+    issuer, now, subject = load("CASTELLAN_FEDERATION"), datetime.datetime.now(datetime.timezone.utc), "system:serviceaccount:ml:shared"
+    app = application("federated", secret=False)
+    call("POST", f"{graph}/v1.0/applications/{app['application']}/federatedIdentityCredentials", token(graph), {"name": "shared", "issuer": issuer["issuer"], "subject": subject, "audiences": ["api://AzureADTokenExchange"]})
+    said = {"iss": issuer["issuer"], "sub": subject, "aud": "api://AzureADTokenExchange", "iat": now, "nbf": now, "exp": now + datetime.timedelta(hours=2)}
+    return {**app, "assertion": keep("cluster.jwt", jwt.encode(said, issuer["key"], algorithm="RS256", headers={"kid": issuer["kid"]}).encode())}
+
+
+def behalf():
+    """An application with a scope, and the file of a person's token for it, who signed in by device code."""
+    bearer, scope = token(graph), str(uuid.uuid4())
+    app = application("shared middle tier")
+    call("PATCH", f"{graph}/v1.0/applications/{app['application']}", bearer, {"api": {"requestedAccessTokenVersion": 2, "oauth2PermissionScopes": [{"id": scope, "value": "use", "type": "User", "isEnabled": True, "adminConsentDisplayName": "Use it", "adminConsentDescription": "Use it"}]}, "identifierUris": ["api://" + app["clientId"]]})
+    front = call("POST", graph + "/v1.0/applications", bearer, {"displayName": "shared front", "isFallbackPublicClient": True, "publicClient": {"redirectUris": ["http://localhost"]}})
+    there = call("POST", graph + "/v1.0/servicePrincipals", bearer, {"appId": front["appId"]})["id"]
+    platform = call("GET", graph + "/v1.0/servicePrincipals?$filter=appId eq '797f4846-ba00-4fd7-ba43-dac1f8f63013'", bearer)["value"][0]["id"]
+    for client, resource, value in ((there, app["objectId"], "use"), (app["objectId"], platform, "user_impersonation")):
+        call("POST", graph + "/v1.0/oauth2PermissionGrants", bearer, {"clientId": client, "resourceId": resource, "consentType": "AllPrincipals", "scope": value})
+    name, password = "shared@" + ready["admin"]["userName"].split("@")[1], "Correct-Horse-Battery-" + uuid.uuid4().hex[:8]
+    person = call("POST", graph + "/v1.0/users", bearer, {"accountEnabled": True, "displayName": "Shared", "mailNickname": "shared", "userPrincipalName": name, "passwordProfile": {"password": password, "forceChangePasswordNextSignIn": False}})
+    login = f"{ready['loginEndpoint']}/{ready['tenantId']}/oauth2/v2.0/"
+    device = requests.post(login + "devicecode", data={"client_id": front["appId"], "scope": f"api://{app['clientId']}/use"}, timeout=30).json()
+    said = Person(name, password, password).enter(device["verification_uri"], device["user_code"])
+    got = requests.post(login + "token", data={"grant_type": "urn:ietf:params:oauth:grant-type:device_code", "client_id": front["appId"], "device_code": device["device_code"]}, timeout=30).json()
+    if "access_token" not in got:
+        raise AssertionError(f"{got.get('error_description')} after {said!r}")
+    return {**app, "person": person["id"], "assertion": keep("person.jwt", got["access_token"].encode())}
 
 
 world = {**ready, **ids}
 world["admin"] = {**ready["admin"], "objectId": suite.ok("the administrator signs in", lambda: claim(token(arm), "oid"))}
 for who in ("reader", "scientist", "stranger", "robot"):
     world[who] = suite.ok(f"application of the {who}", lambda: application(who)) or dict.fromkeys(("objectId", "clientId", "clientSecret"), "")
+world["federated"] = suite.ok("an application that trusts a cluster's tokens", federated) or {}
+world["behalf"] = suite.ok("a person's token for an application", behalf) or {}
 world["robot"]["certificate"] = suite.ok("certificate of the robot", lambda: certificate(world["robot"])) or ""
 
 place = {"location": ready.get("location", "local")}
