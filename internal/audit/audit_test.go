@@ -168,7 +168,7 @@ var tampers = map[string]func(s *scene) (at int){
 		return 0
 	},
 	"an entry is put in": func(s *scene) int {
-		i := s.rnd.IntN(len(s.rows))
+		i := s.rnd.IntN(len(s.rows) - 1) // what is put in behind the checkpoint adds to the log
 		leaves := slices.Insert(slices.Clone(s.leaves), i, s.leaves[s.rnd.IntN(len(s.leaves))])
 		s.rewrite(renumber(leaves))
 		return 0
@@ -353,6 +353,13 @@ func TestRollbackOfTheFolder(t *testing.T) {
 	l, done = open()
 	fill(t, l, 5)
 	kept := checkpointOf(t, l)
+	signed, err := l.Checkpoint(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := l.Holds(t.Context(), signed); err != nil {
+		t.Error(err)
+	}
 	if n, err := l.Verify(t.Context(), early, kept); n != 25 || err != nil {
 		t.Errorf("Verify = %d, %v; want 25, nil", n, err)
 	}
@@ -368,9 +375,15 @@ func TestRollbackOfTheFolder(t *testing.T) {
 	if _, err := l.Verify(t.Context(), kept); err == nil || !strings.Contains(err.Error(), "checkpoint of 25") {
 		t.Errorf("after the rollback, Verify says %v", err)
 	}
+	if err := l.Holds(t.Context(), signed); err == nil || !strings.Contains(err.Error(), "checkpoint of 25") {
+		t.Errorf("after the rollback, Holds says %v", err)
+	}
 	fill(t, l, 5) // as many as there were, of later times
 	if _, err := l.Verify(t.Context(), early, kept); err == nil || !strings.Contains(err.Error(), "the first 25 entries") {
 		t.Errorf("after the rollback and five more entries, Verify says %v", err)
+	}
+	if err := l.Holds(t.Context(), signed); err == nil || !strings.Contains(err.Error(), "the first 25 entries") {
+		t.Errorf("after the rollback and five more entries, Holds says %v", err)
 	}
 }
 
@@ -505,6 +518,77 @@ func TestProofs(t *testing.T) {
 		}
 		if _, err := l.Growth(t.Context(), bad); bad != 10 && err == nil {
 			t.Errorf("there is a proof from %d", bad)
+		}
+	}
+}
+
+// What is pruned says nothing any more, and all that is left is proved as before:
+// against old checkpoints, by proofs and in exports. More than was told to be
+// pruned is a tamper.
+func TestPruning(t *testing.T) {
+	now := time.Unix(1_800_000_000, 0)
+	_, db := newLog(t, 0)
+	l := New(db, func() time.Time { return now })
+	defer l.Close()
+	const n = pruneSize + 50
+	fill(t, l, n)
+	kept := checkpointOf(t, l)
+	now = now.Add(time.Hour)
+	fill(t, l, 5)
+	for _, want := range []int{n, 0} {
+		if got, err := l.Prune(t.Context(), now, Entry{Caller: "system:audit"}); got != want || err != nil {
+			t.Fatalf("Prune = %d, %v; want %d, nil", got, err, want)
+		}
+	}
+	rows := rowsOf(t, db)
+	for i, r := range rows {
+		_, leaf, err := unpack(r.Value)
+		if err != nil || (len(leaf) == 0) != (i < n) {
+			t.Fatalf("entry %d: %d bytes, %v", i+1, len(leaf), err)
+		}
+	}
+	const all = n + 5 + 2 // and two that tell of the pruning
+	if got, err := l.Verify(t.Context(), kept); got != all || err != nil {
+		t.Errorf("Verify = %d, %v; want %d, nil", got, err, all)
+	}
+	if tail, err := l.Tail(t.Context(), all); err != nil || len(tail) != 7 || tail[6].Detail != fmt.Sprintf(`{"pruned":%d}`, n) {
+		t.Errorf("Tail = %d entries, %v", len(tail), err)
+	}
+	signed, err := l.Checkpoint(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := l.Holds(t.Context(), signed); err != nil {
+		t.Error(err)
+	}
+	var b bytes.Buffer
+	if err := l.Export(t.Context(), &b); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := VerifyExport(bytes.NewReader(b.Bytes()), "", signed); err != nil {
+		t.Error(err)
+	}
+	for i := int64(0); i < all; i += 97 {
+		if _, err := l.Inclusion(t.Context(), i); err != nil {
+			t.Error(err)
+		}
+	}
+	for name, at := range map[string]int{"one more": n, "all": all - 1} {
+		err := db.Do(t.Context(), func(tx *store.Tx) error {
+			for _, r := range rows[n : at+1] {
+				made, _, _ := unpack(r.Value)
+				list, _ := hashes(made)
+				if err := tx.Put(table, r.Key, pack(list, nil)); err != nil {
+					return err
+				}
+			}
+			if _, err := verify(tx, nil); err == nil || !strings.Contains(err.Error(), "hashes alone") {
+				t.Errorf("%s: verify says %v", name, err)
+			}
+			return errUndo
+		})
+		if !errors.Is(err, errUndo) {
+			t.Fatal(err)
 		}
 	}
 }

@@ -33,7 +33,28 @@ func (e *Entry) index(tx *store.Tx) error {
 	if !change {
 		return nil
 	}
-	return tx.Put(index, "change|"+sub+"|"+e.Time.UTC().Format(stamp)+"|"+key(e.Seq), []byte(key(e.Seq)))
+	return tx.Put(index, changeKey(sub, e), []byte(key(e.Seq)))
+}
+
+// unindex takes away what the index has of e.
+func (e *Entry) unindex(tx *store.Tx) error {
+	at, err := tx.Get(index, "correlation|"+e.Correlation)
+	if err != nil {
+		return err
+	}
+	if string(at) == key(e.Seq) {
+		if err := tx.Delete(index, "correlation|"+e.Correlation); err != nil {
+			return err
+		}
+	}
+	if sub, change := e.change(); change {
+		return tx.Delete(index, changeKey(sub, e))
+	}
+	return nil
+}
+
+func changeKey(sub string, e *Entry) string {
+	return "change|" + sub + "|" + e.Time.UTC().Format(stamp) + "|" + key(e.Seq)
 }
 
 // change reports whether e is of the control plane's changes, which Azure calls

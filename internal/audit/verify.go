@@ -50,13 +50,21 @@ func (w *walk) next(leaf []byte, hash tlog.Hash) (made []tlog.Hash, err error) {
 func (w *walk) meet(end bool) error {
 	for _, c := range w.kept {
 		if c.N == w.n && c.Hash != w.root() {
-			return fmt.Errorf("audit: the first %d entries are not those of the checkpoint of %d entries: entries before it were altered, or it belongs to another log", w.n, c.N)
+			return other(c)
 		}
 		if end && c.N > w.n {
-			return fmt.Errorf("audit: the log ends at entry %d, before the checkpoint of %d entries: its end was cut off, or an older log put in its place", w.n, c.N)
+			return shorter(w.n, c)
 		}
 	}
 	return nil
+}
+
+func other(c Checkpoint) error {
+	return fmt.Errorf("audit: the first %d entries are not those of the checkpoint of %d entries: entries were altered, or an older log was put in place and went on", c.N, c.N)
+}
+
+func shorter(n int64, c Checkpoint) error {
+	return fmt.Errorf("audit: the log ends at entry %d, before the checkpoint of %d entries: its end was cut off, or an older log put in its place", n, c.N)
 }
 
 // end says whether the log may end here.
@@ -102,7 +110,8 @@ func walkRows(tx *store.Tx, fn func(key string, made, leaf []byte) error) error 
 		for _, r := range rows {
 			made, leaf, err := unpack(r.Value)
 			if err != nil {
-				return fmt.Errorf("row %s: %w", r.Key, err)
+				seq, _ := strconv.ParseUint(r.Key, 16, 64) // what is no number is not an entry's row
+				return fmt.Errorf("audit: entry %d: %w", seq, err)
 			}
 			if err := fn(r.Key, made, leaf); err != nil {
 				return err
