@@ -42,6 +42,8 @@ type Config struct {
 	Location       string // name of the one region; default local; fixed at the first start
 	RootKeyFile    string // file of the root key, made if it is not there; default: the data folder's path with .root-key added
 	PassphraseFile string // file with a passphrase that the root key is made of, instead of RootKeyFile
+	Witness        string // file outside of the data folder for the audit log's last checkpoint, which a start is held against; default: none
+	AuditDays      int    // audit entries older than so many days are pruned; default 0: none
 	Issuers        string // file of settings about foreign issuers (issuer.Settings); default: none
 	Log            *slog.Logger
 	Now            func() time.Time
@@ -82,6 +84,9 @@ func (c Config) withDefaults() (_ Config, err error) {
 	}
 	if c.Now == nil {
 		c.Now = time.Now
+	}
+	if c.AuditDays < 0 {
+		return c, fmt.Errorf("audit entries are to be kept for %d days; it must be 1 or more, or 0 for ever", c.AuditDays)
 	}
 	return c, nil
 }
@@ -127,8 +132,9 @@ type App struct {
 	tracking  *tracking.Service
 	deploy    *deploy.Service
 
-	stop context.CancelFunc
-	work sync.WaitGroup
+	witnessed bool // the witness agreed, and may be told more
+	stop      context.CancelFunc
+	work      sync.WaitGroup
 }
 
 // New opens the data folder, or makes it, and puts everything together. Nothing
@@ -160,7 +166,7 @@ func New(ctx context.Context, cfg Config) (_ *App, err error) {
 		return nil, err
 	}
 	a.Audit = audit.New(db, cfg.Now)
-	if err := a.Audit.Err(); err != nil {
+	if err := errors.Join(a.Audit.Err(), a.openWitness(ctx)); err != nil {
 		return nil, err
 	}
 	a.engine = rbac.New(rbac.BuiltIn())
@@ -366,7 +372,7 @@ func (a *App) Run(ctx context.Context) {
 }
 
 func (a *App) workers() map[string]func(context.Context) error {
-	return map[string]func(context.Context) error{"operations": a.runner.Run, "sign-in": a.identity.Run, "blobs": a.blob.Run, "policies": a.policies.Run, "jobs": a.ml.Run}
+	return map[string]func(context.Context) error{"operations": a.runner.Run, "sign-in": a.identity.Run, "blobs": a.blob.Run, "policies": a.policies.Run, "jobs": a.ml.Run, "audit": a.runAudit}
 }
 
 // Close ends the work in the background and closes the data folder.
@@ -388,7 +394,7 @@ func (a *App) roots() *x509.CertPool {
 func (a *App) close() error {
 	var errs []error
 	if a.Audit != nil {
-		errs = append(errs, a.Audit.Close())
+		errs = append(errs, a.Audit.Close(), a.tellWitness(context.Background()))
 	}
 	if a.db != nil {
 		errs = append(errs, a.db.Close())

@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net/http"
 	"os"
 	"path/filepath"
 	"strconv"
+	"time"
 
 	"castellan/internal/arm"
 	"castellan/internal/audit"
@@ -65,6 +67,99 @@ func number(r *http.Request, name string) (int64, error) {
 		return 0, arm.Errorf(arm.BadRequest, "%s is %q; it must be a number of entries", name, given[0])
 	}
 	return n, nil
+}
+
+// openWitness holds the audit log against the checkpoint in the witness's file. It
+// comes before anything is written to the log.
+func (a *App) openWitness(ctx context.Context) error {
+	if a.Witness == "" {
+		return nil
+	}
+	path, err := filepath.Abs(a.Witness)
+	if err != nil {
+		return err
+	}
+	if in, err := filepath.Rel(a.Data, path); err == nil && filepath.IsLocal(in) {
+		return fmt.Errorf("the witness %s lies in the data folder, so that it would be put back with it; name a file elsewhere, best on another disk", path)
+	}
+	a.Witness = path
+	signed, err := os.ReadFile(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		a.Log.Warn("the audit log has no witness yet; one begins", "file", path)
+	case err != nil:
+		return fmt.Errorf("reading the audit log's witness: %w", err)
+	default:
+		if err := a.Audit.Holds(ctx, signed); err != nil {
+			return fmt.Errorf("the data folder is not what it was for the witness %s: %w; if it was put back on purpose, move that file away", path, err)
+		}
+	}
+	a.witnessed = true
+	return a.tellWitness(ctx)
+}
+
+// tellWitness puts a new checkpoint in the place of the last one.
+func (a *App) tellWitness(ctx context.Context) error {
+	if !a.witnessed {
+		return nil
+	}
+	signed, err := a.Audit.Checkpoint(ctx)
+	if err != nil {
+		return err
+	}
+	f, err := os.CreateTemp(filepath.Dir(a.Witness), ".new-*")
+	if err != nil {
+		return fmt.Errorf("telling the audit log's witness: %w", err)
+	}
+	defer os.Remove(f.Name())
+	_, err = f.Write(signed)
+	if err = errors.Join(err, f.Sync(), f.Close()); err == nil {
+		err = os.Rename(f.Name(), a.Witness)
+	}
+	if err != nil {
+		return fmt.Errorf("telling the audit log's witness: %w", err)
+	}
+	return nil
+}
+
+// How often the audit log's witness is told, and old entries are pruned.
+const (
+	witnessEvery = time.Minute
+	pruneEvery   = time.Hour
+)
+
+// runAudit tells the witness and prunes until ctx is done.
+func (a *App) runAudit(ctx context.Context) error {
+	tell, prune := time.NewTicker(witnessEvery), time.NewTicker(pruneEvery)
+	defer tell.Stop()
+	defer prune.Stop()
+	for {
+		var err error
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tell.C:
+			err = a.tellWitness(ctx)
+		case <-prune.C:
+			err = a.pruneAudit(ctx)
+		}
+		if err != nil && ctx.Err() == nil {
+			a.Log.Error("the audit log can't be looked after", "error", err)
+		}
+	}
+}
+
+// pruneAudit prunes what is older than the configuration wants.
+func (a *App) pruneAudit(ctx context.Context) error {
+	if a.AuditDays == 0 {
+		return nil
+	}
+	by := a.system(a.Site.Tenant, "audit", nil)
+	_, err := a.Audit.Prune(ctx, a.Now().AddDate(0, 0, -a.AuditDays), audit.Entry{
+		Tenant: by.Tenant, Caller: by.Object, Name: by.Name, Credential: by.Token, Target: "/", Decision: "allowed",
+		Reason: fmt.Sprintf("entries are kept for %d days", a.AuditDays), Outcome: "ok",
+	})
+	return err
 }
 
 // ReadAudit reads the audit log of a data folder, whether or not a server runs
