@@ -1,10 +1,15 @@
 package identity
 
 import (
+	"crypto/sha256"
+	"encoding/base64"
 	"net/http"
 	"net/url"
+	"strings"
 	"testing"
+	"time"
 
+	"castellan/internal/access"
 	"castellan/internal/arm"
 	"castellan/internal/store"
 )
@@ -125,6 +130,43 @@ func TestNoTokenBecomesAnother(t *testing.T) {
 		}
 		if r := w.graph(token, "GET", "users", nil); r.status != http.StatusUnauthorized {
 			t.Errorf("a token %s opens the directory: %d %s", kind, r.status, r.body)
+		}
+	}
+}
+
+// What stands for a grant is good as its own kind and no other, whatever the
+// grant itself says.
+func TestNoGrantBecomesAnother(t *testing.T) {
+	w := newWorld(t)
+	id, _ := w.user("ann")
+	u, now := w.s.index.user(id), w.now()
+	verifier := strings.Repeat("v", 43)
+	sum := sha256.Sum256([]byte(verifier))
+	form := func(grant, field, raw string) url.Values {
+		return url.Values{"grant_type": {grant}, field: {raw}, "client_id": {azureCLI}, "redirect_uri": {"http://localhost"}, "code_verifier": {verifier}, "scope": {w.site.Base() + "/.default"}}
+	}
+	doors := map[grantClass]func(raw string) url.Values{
+		codeGrant:    func(raw string) url.Values { return form("authorization_code", "code", raw) },
+		refreshGrant: func(raw string) url.Values { return form("refresh_token", "refresh_token", raw) },
+		deviceGrant:  func(raw string) url.Values { return form("device_code", "device_code", raw) },
+	}
+	for kind := range expiredNumber {
+		if doors[kind] == nil {
+			t.Fatalf("no door is known for a grant of the kind %s", kind)
+		}
+	}
+	for _, made := range []grantClass{codeGrant, refreshGrant, deviceGrant, sessionGrant} {
+		for as, door := range doors {
+			g := grant{Class: made, Tenant: u.Tenant, User: id, Client: azureCLI, Family: arm.NewUUID(), Epoch: u.Epoch, Resource: w.site.Base(), Scope: ".default", Redirect: "http://localhost",
+				Challenge: base64.RawURLEncoding.EncodeToString(sum[:]), Proofs: access.Proofs{}.With(access.Password, now), Issued: now, Expires: now.Add(time.Hour), State: approved}
+			var raw string
+			if err := w.db.Do(t.Context(), func(tx *store.Tx) (err error) { raw, err = newGrant(tx, g); return err }); err != nil {
+				t.Fatal(err)
+			}
+			r := w.form(w.tokenPath(), door(raw))
+			if given := r.text("access_token") != ""; given != (made == as) || !given && r.status/100 != 4 {
+				t.Errorf("a %s as a %s: %d %s", made, as, r.status, r.text("error_description"))
+			}
 		}
 	}
 }
