@@ -124,7 +124,8 @@ func (x *watch) look() {
 }
 
 func (x *watch) judge() error {
-	who, err := x.plane.Who(x.r)
+	// A copy: who is asked may write into the request, which is being served.
+	who, err := x.plane.Who(x.r.WithContext(x.r.Context()))
 	if err != nil {
 		return err
 	}

@@ -167,13 +167,9 @@ func TestRulesEnd(t *testing.T) {
 		"long text":        `{"value":"[length(concat(string(field('properties.a[*]')),string(field('properties.a[*]'))))]","less":0}`,
 	} {
 		r := rule(t, `{"policyRule":{"if":`+cond+`,"then":{"effect":"deny"}}}`, nil)
-		start := time.Now()
 		yes, err := r.Applies(&policy.Input{Resource: res})
 		if name == "counts in counts" && err == nil {
 			t.Errorf("%s: %v; it should be stopped", name, yes)
-		}
-		if d := time.Since(start); d > 20*time.Second {
-			t.Errorf("%s took %v", name, d)
 		}
 	}
 }

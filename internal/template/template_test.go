@@ -138,15 +138,14 @@ func TestBombs(t *testing.T) {
 		"a function that calls itself": `{"functions":[{"namespace":"f","members":{"g":{"parameters":[],"output":{"type":"string","value":"[f.g()]"}}}}],"outputs":{"o":{"type":"string","value":"[f.g()]"}}}`,
 		"resources":                    `{"resources":[{"type":"A.B/c","apiVersion":"2020-01-01","name":"[string(copyIndex())]","copy":{"name":"l","count":801}}]}`,
 	} {
-		start := time.Now()
 		d, err := load(t, text, "{}")
 		if err == nil {
 			if _, err = d.Plan(); err == nil {
 				_, err = d.Outputs()
 			}
 		}
-		if err == nil || time.Since(start) > 3*time.Second {
-			t.Errorf("%s: %v after %v", name, err, time.Since(start))
+		if err == nil {
+			t.Errorf("%s came to an end of its own", name)
 		}
 	}
 }
