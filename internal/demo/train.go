@@ -230,7 +230,11 @@ func (d *demo) results(ctx context.Context) error {
 			} `json:"data"`
 		} `json:"run"`
 	}
-	if err := d.mlflow(ctx, http.MethodGet, "runs/get?run_id="+d.job, nil, &run); err != nil {
+	// The run's history is told of the job's end a moment after the job is over.
+	if err := wait(ctx, time.Minute, func() (bool, error) {
+		err := d.mlflow(ctx, http.MethodGet, "runs/get?run_id="+d.job, nil, &run)
+		return run.Run.Info.Status != "RUNNING", err
+	}); err != nil {
 		return err
 	}
 	accuracy := -1.0
