@@ -1,6 +1,6 @@
-// Package monitor keeps the records of monitoring resources that clients make beside a workspace.
+// Package monitor tells the activity log, and keeps the records of monitoring resources that clients make beside a workspace.
 //
-// Nothing is collected yet: a component has no connection string and no
+// Of those nothing is collected yet: a component has no connection string and no
 // instrumentation key, so that no client takes it for one that does.
 package monitor
 
