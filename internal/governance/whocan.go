@@ -51,17 +51,18 @@ func (s *Service) listWhoCan(w http.ResponseWriter, r *http.Request, g gate.Gran
 	if err != nil {
 		return err
 	}
-	var found []way
+	var all candidates
 	err = s.DB.View(r.Context(), func(tx *store.Tx) error {
 		if _, err := s.scope(tx, scope); err != nil {
 			return err
 		}
-		found, err = s.ways(tx, g.Caller().Tenant, a, scope)
+		all, err = s.candidates(tx, g.Caller().Tenant, a, scope)
 		return err
 	})
 	if err != nil {
 		return err
 	}
+	found := s.ways(all, g.Caller().Tenant, a, scope) // after the snapshot: the gate takes its own
 	order := func(x way) string { return x.Principal + "|" + key(x.By) }
 	slices.SortFunc(found, func(x, y way) int { return strings.Compare(order(x), order(y)) })
 	found = slices.DeleteFunc(found, func(x way) bool { return order(x) <= after })
@@ -100,11 +101,8 @@ func (s *Service) askedAction(r *http.Request) (arm.Action, error) {
 // ways are all ways by which principals of the tenant may do a at the scope, or
 // could after an activation. Who has no way by roles is not among them: holders
 // of keys and signatures, and those of a vault's access policies.
-func (s *Service) ways(tx *store.Tx, tenant string, a arm.Action, scope arm.ID) (out []way, err error) {
-	paths, couldDo, err := s.candidates(tx, tenant, a, scope)
-	if err != nil {
-		return nil, err
-	}
+func (s *Service) ways(all candidates, tenant string, a arm.Action, scope arm.ID) (out []way) {
+	paths := all.paths
 	for who := range paths {
 		c, err := s.Known(tenant, who)
 		if err != nil {
@@ -126,7 +124,7 @@ func (s *Service) ways(tx *store.Tx, tenant string, a arm.Action, scope arm.ID) 
 		if c.Kind != arm.User {
 			continue // only people activate
 		}
-		for _, e := range couldDo {
+		for _, e := range all.eligible {
 			if _, in := paths[who][e.Principal]; !in {
 				continue
 			}
@@ -135,7 +133,7 @@ func (s *Service) ways(tx *store.Tx, tenant string, a arm.Action, scope arm.ID) 
 			y.Start, y.End = instant(e.Start), instant(e.End)
 		}
 	}
-	return out, nil
+	return out
 }
 
 func instant(t time.Time) *time.Time {
@@ -145,28 +143,30 @@ func instant(t time.Time) *time.Time {
 	return &t
 }
 
-// candidates are the principals that something at the scope or above may reach:
-// for each of them, the paths to the holders of what may reach them. With them
-// come the eligibilities whose role has the action.
-func (s *Service) candidates(tx *store.Tx, tenant string, a arm.Action, scope arm.ID) (map[string]map[string][]string, []*eligibility, error) {
-	paths, seen := map[string]map[string][]string{}, map[string]bool{}
+// candidates are the principals that something at a scope or above may reach.
+type candidates struct {
+	paths    map[string]map[string][]string // by principal and by the holder of what may reach it: the groups between
+	eligible []*eligibility                 // whose role has the action
+}
+
+func (s *Service) candidates(tx *store.Tx, tenant string, a arm.Action, scope arm.ID) (candidates, error) {
+	all, seen := candidates{paths: map[string]map[string][]string{}}, map[string]bool{}
 	reach := func(holder string) {
 		if seen[holder] {
 			return
 		}
 		seen[holder] = true
 		for who, path := range s.spread(tenant, holder) {
-			if paths[who] == nil {
-				paths[who] = map[string][]string{}
+			if all.paths[who] == nil {
+				all.paths[who] = map[string][]string{}
 			}
-			paths[who][holder] = path
+			all.paths[who][holder] = path
 		}
 	}
-	var couldDo []*eligibility
 	for _, k := range append([]string{scope.Key()}, s.above(scope)...) {
 		given, err := exactly(tx, k)
 		if err != nil {
-			return nil, nil, err
+			return all, err
 		}
 		for _, x := range given {
 			if role, ok := s.Engine.Role(x.Role); ok && role.May(a) && s.owner(x) == tenant {
@@ -175,17 +175,17 @@ func (s *Service) candidates(tx *store.Tx, tenant string, a arm.Action, scope ar
 		}
 		able, err := store.ScanJSON[eligibility](tx, eligibilities, strings.TrimSuffix(k, "/")+"/providers/"+key(eligibilityType)+"/", "", 0)
 		if err != nil {
-			return nil, nil, err
+			return all, err
 		}
 		for i := range able {
 			e := &able[i]
 			if role, ok := s.Engine.Role(e.Role); ok && role.May(a) && e.window().open(s.Now()) {
-				couldDo = append(couldDo, e)
+				all.eligible = append(all.eligible, e)
 				reach(e.Principal)
 			}
 		}
 	}
-	return paths, couldDo, nil
+	return all, nil
 }
 
 // spread is the holder and, if it is a group, all who are in it, each with the
