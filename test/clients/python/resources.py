@@ -1,4 +1,4 @@
-"""Resource Manager by az: locks."""
+"""Resource Manager by az: locks and tags."""
 
 from azcli import az, login
 from checks import Suite, equal, load
@@ -19,6 +19,16 @@ if not suite.ok("login", lambda: login("admin")):
 az("group", "create", "--name", name, "--location", location)
 az("storage", "account", "create", "--name", "lockedbyaz", "--resource-group", name, "--sku", "Standard_LRS")
 account = f"{group}/providers/Microsoft.Storage/storageAccounts/lockedbyaz"
+
+# Tags of a group and of a resource.
+for scope in (group, account):
+    what = "a group" if scope == group else "a resource"
+    suite.ok(f"tag create at {what}", lambda scope=scope: equal(az("tag", "create", "--resource-id", scope, "--tags", "a=1", "b=2")["properties"]["tags"], {"a": "1", "b": "2"}))
+    suite.ok(f"tag update --operation Merge at {what}", lambda scope=scope: equal(az("tag", "update", "--resource-id", scope, "--operation", "Merge", "--tags", "b=3")["properties"]["tags"], {"a": "1", "b": "3"}))
+    suite.ok(f"tag update --operation Delete at {what}", lambda scope=scope: equal(az("tag", "update", "--resource-id", scope, "--operation", "Delete", "--tags", "a=1")["properties"]["tags"], {"b": "3"}))
+    suite.ok(f"tag list at {what}", lambda scope=scope: equal(az("tag", "list", "--resource-id", scope)["properties"]["tags"], {"b": "3"}))
+suite.ok("the resource shows its tags", lambda: equal(az("storage", "account", "show", "--name", "lockedbyaz", "--resource-group", name)["tags"], {"b": "3"}))
+suite.ok("tag delete", lambda: az("tag", "delete", "--resource-id", account, "--yes"))
 
 # Locks of a group, of a resource, of the subscription.
 suite.ok("lock create at a group", lambda: equal(az("lock", "create", "--name", "keep", "--lock-type", "CanNotDelete", "--resource-group", name, "--notes", "it pays")["level"], "CanNotDelete"))
