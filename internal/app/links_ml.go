@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"slices"
 	"time"
 
 	"castellan/internal/arm"
@@ -48,8 +49,15 @@ type mlRoles struct{ *App }
 
 func (l mlRoles) Assign(ctx context.Context, as arm.Caller, principal, role string, scope arm.ID) (made bool, err error) {
 	return admit(ctx, l.gate, as, governance.WriteAssignment, gate.Target{ID: scope, Item: principal}, func(g gate.Grant) (bool, error) {
-		before := len(l.roles.For(principal))
+		held := l.roles.For(principal)
+		has := slices.ContainsFunc(held, func(a rbac.Assignment) bool { return a.RoleID == role && a.Scope.Key() == scope.Key() })
+		before := len(held)
 		err := g.Change(ctx, l.db, func(tx *store.Tx) error {
+			if !has { // no door has asked the locks of this scope
+				if err := l.roles.Holding(tx, governance.WriteAssignment, scope); err != nil {
+					return err
+				}
+			}
 			return l.roles.Assign(tx, rbac.Assignment{Scope: scope, RoleID: role, Principal: principal, PrincipalType: arm.ServicePrincipal}, as)
 		})
 		return len(l.roles.For(principal)) > before, err

@@ -6,7 +6,10 @@ import (
 	"strings"
 	"testing"
 
+	"castellan/internal/arm"
 	"castellan/internal/gate"
+	"castellan/internal/governance"
+	"castellan/internal/identity"
 )
 
 // locked reports whether an answer is a lock's refusal.
@@ -120,6 +123,15 @@ func TestLocksHoldInside(t *testing.T) {
 	if w := give("01"); !locked(w) {
 		t.Errorf("a role below a ReadOnly lock = %d %s", w.Code, w.Body)
 	}
+	owner := a.newPerson(t, "an owner")
+	a.giveRole(t, p.token, p.path(p.sub), owner.object, "Owner")
+	as, err := a.identity.Known(a.Site.Tenant, owner.object)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := (mlRoles{a}).Assign(t.Context(), as, a.newPerson(t, "a workspace").object, contributor, arm.MustID(p.path(u))); arm.CodeOf(err) != governance.Locked {
+		t.Errorf("a role that the platform gives below a lock: %v", err)
+	}
 	p.unlock(lock)
 	if w := give("02"); w.Code != http.StatusCreated {
 		t.Fatalf("a role = %d %s", w.Code, w.Body)
@@ -179,5 +191,22 @@ func TestLocksHoldWhatIsUnderWay(t *testing.T) {
 	}
 	if got := must(t, a, http.StatusOK, p.token, http.MethodGet, p.group+version, nil); got["tags"].(map[string]any)["team"] != "green" {
 		t.Errorf("it changed the group: %v", got)
+	}
+}
+
+// No lock keeps a lost administrator out.
+func TestRecoverBelowALock(t *testing.T) {
+	cfg := Config{Data: t.TempDir() + "/data"}
+	a, err := New(t.Context(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := newPoliced(t, a)
+	p.lock(p.sub, "ReadOnly")
+	if err := a.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Recover(t.Context(), cfg, identity.Recovery{UserName: "saviour@castellan.localhost"}, true); err != nil {
+		t.Error(err)
 	}
 }

@@ -170,9 +170,6 @@ func (s *Service) Assign(tx *store.Tx, a rbac.Assignment, by arm.Caller) error {
 	if err != nil || old != nil && old.NotBefore.IsZero() && old.NotAfter.IsZero() {
 		return err
 	}
-	if err := s.Holding(tx, WriteAssignment, x.Scope); err != nil {
-		return err
-	}
 	if err := s.check(tx, x); err != nil {
 		return err
 	}
