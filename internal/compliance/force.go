@@ -544,7 +544,7 @@ func (f *inForce) unbind(a *object) {
 }
 
 // drop takes o out of force.
-func (f *inForce) drop(_ *Service, k *kind, o *object) {
+func (f *inForce) drop(k *kind, o *object) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	switch k.typ {

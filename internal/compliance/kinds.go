@@ -14,10 +14,10 @@ import (
 
 // The four kinds of policy objects; which is which is told by their pointers.
 var (
-	definitions = (*Service)(nil).newKind("policyDefinitions", "a policy definition")
-	sets        = (*Service)(nil).newKind("policySetDefinitions", "an initiative of policies")
-	assignments = (*Service)(nil).newKind("policyAssignments", "a policy assignment")
-	exemptions  = (*Service)(nil).newKind("policyExemptions", "a policy exemption")
+	definitions = newKind("policyDefinitions", "a policy definition")
+	sets        = newKind("policySetDefinitions", "an initiative of policies")
+	assignments = newKind("policyAssignments", "a policy assignment")
+	exemptions  = newKind("policyExemptions", "a policy exemption")
 )
 
 func (s *Service) kinds() []*kind {

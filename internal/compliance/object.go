@@ -34,7 +34,7 @@ type kind struct {
 
 const authorization = "Microsoft.Authorization/"
 
-func (s *Service) newKind(name, doc string) *kind {
+func newKind(name, doc string) *kind {
 	typ := authorization + name
 	return &kind{
 		typ: typ, doc: doc,
@@ -211,18 +211,17 @@ func (s *Service) put(k *kind, patch bool) gate.Verb {
 		if err := s.ask(r, g, k, id, data, patch); err != nil {
 			return err
 		}
-		var o *object
-		status := http.StatusOK
+		var o, old *object
 		err = g.Change(r.Context(), s.DB, func(tx *store.Tx) error {
-			var old *object
 			if o, old, err = s.prepare(tx, g, k, id, data, patch); err != nil {
 				return err
 			}
-			if old == nil {
-				status = http.StatusCreated
-			}
 			if k.identity {
-				if err := s.identify(tx, o, old); err != nil {
+				var was *resource.Identity
+				if old != nil {
+					was = old.Identity
+				}
+				if err := o.Identity.Settle(tx, s.Identities, o.ID, o.ID.Name(), was); err != nil {
 					return err
 				}
 			}
@@ -232,11 +231,9 @@ func (s *Service) put(k *kind, patch bool) gate.Verb {
 		if err != nil {
 			return err
 		}
-		if k.high || k.identity {
-			status = http.StatusCreated // Azure's answer, whether or not it was there
-			if patch {
-				status = http.StatusOK
-			}
+		status := http.StatusOK
+		if old == nil || (k.high || k.identity) && !patch {
+			status = http.StatusCreated // Azure's answer also where something was there
 		}
 		gate.WriteJSON(w, status, k.show(o))
 		return nil
@@ -261,20 +258,7 @@ func (s *Service) ask(r *http.Request, g gate.Grant, k *kind, id arm.ID, data []
 	if err != nil {
 		return err
 	}
-	for _, l := range links {
-		lg, err := s.Gate.Admit(r.Context(), g.Caller(), l.Action, gate.Target{ID: l.ID})
-		if c := arm.CodeOf(err); c == arm.Forbidden || c == arm.WrongTenant {
-			return arm.Errorf(arm.LinkedForbidden, "The client with object id '%s' has permission to perform action '%s' on scope '%s'; however, it does not have permission to perform action '%s' on the linked scope '%s' (%s).",
-				g.Caller().Object, k.write.Name(), id, l.Action.Name(), l.ID, l.Field)
-		}
-		if err != nil {
-			return err
-		}
-		if err := lg.Close(r.Context(), nil); err != nil {
-			return err
-		}
-	}
-	return nil
+	return resource.AdmitLinked(r.Context(), s.Gate, g, k.write, id, links)
 }
 
 // prepare is the object that data asks for, checked.
@@ -308,7 +292,7 @@ func (s *Service) prepare(tx *store.Tx, g gate.Grant, k *kind, id arm.ID, data [
 	if patch && old == nil {
 		return nil, nil, k.missing(id)
 	}
-	o = &object{ID: itemID(scope, k.typ, id.Name()), Scope: scope, Tenant: s.Site.TenantOf(scope), Location: b.Location}
+	o = &object{ID: scope.Child(k.typ, id.Name()), Scope: scope, Tenant: s.Site.TenantOf(scope), Location: b.Location}
 	if o.Tenant == "" {
 		return nil, nil, arm.Errorf(arm.InvalidRequest, "%s lies at no tenant's scope", id)
 	}
@@ -349,9 +333,6 @@ func high(id arm.ID) bool {
 	return strings.EqualFold(id.Type(), "Microsoft.Management/managementGroups") || strings.EqualFold(id.Type(), "Microsoft.Resources/subscriptions")
 }
 
-// itemID is the id of something of the type at a scope.
-func itemID(scope arm.ID, typ, name string) arm.ID { return scope.Child(typ, name) }
-
 func (s *Service) delete(k *kind) gate.Verb {
 	return func(w http.ResponseWriter, r *http.Request, g gate.Grant) error {
 		id, err := g.On(k.remove)
@@ -389,7 +370,7 @@ func (s *Service) forget(tx *store.Tx, k *kind, o *object) error {
 			return err
 		}
 	}
-	tx.After(func() { s.force.drop(s, k, o) })
+	tx.After(func() { s.force.drop(k, o) })
 	return tx.Delete(k.table(), o.ID.Key())
 }
 
@@ -491,38 +472,6 @@ func (s *Service) askIdentity(tx *store.Tx, links *[]resource.Linked, o, old *ob
 			}
 		}
 		*links = append(*links, resource.Linked{Action: resource.AssignIdentity, ID: id, Field: "identity.userAssignedIdentities"})
-	}
-	return nil
-}
-
-// identify makes the identity that o asks for, and unmakes the one that it no
-// longer does.
-func (s *Service) identify(tx *store.Tx, o, old *object) (err error) {
-	if old != nil && old.Identity.Has() && !o.Identity.Has() {
-		if err := s.Identities.Drop(tx, o.ID); err != nil {
-			return err
-		}
-	}
-	if o.Identity == nil {
-		return nil
-	}
-	if o.Identity.Has() {
-		o.Identity.Principal, o.Identity.Tenant, err = s.Identities.Ensure(tx, o.ID, o.ID.Name())
-		return err
-	}
-	for text := range o.Identity.Users {
-		id, err := arm.ParseID(text)
-		if err != nil {
-			return err
-		}
-		principal, client, ok, err := s.Identities.UserAssigned(tx, id)
-		if err != nil {
-			return err
-		}
-		if !ok {
-			return arm.Errorf(arm.NotFound, "the user-assigned identity %s does not exist", id)
-		}
-		o.Identity.Users[text] = resource.UserAssigned{Principal: principal, Client: client}
 	}
 	return nil
 }

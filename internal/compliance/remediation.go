@@ -173,7 +173,7 @@ func (s *Service) putRemediation(w http.ResponseWriter, r *http.Request, g gate.
 		if x.Scope, err = s.Scope(tx, id.Parent()); err != nil {
 			return err
 		}
-		x.ID, x.Tenant = itemID(x.Scope, remediationType, id.Name()), s.Site.TenantOf(x.Scope)
+		x.ID, x.Tenant = x.Scope.Child(remediationType, id.Name()), s.Site.TenantOf(x.Scope)
 		if _, _, err := s.repairing(x); err != nil {
 			return err
 		}

@@ -70,18 +70,6 @@ func (c *Condition) String() string { return c.text }
 // Holds evaluates the condition. Without a condition nothing holds.
 func (c *Condition) Holds(a *Attributes) bool { return c != nil && c.root.holds(a) }
 
-// Actions reports whether the condition speaks of a certain action only, so that
-// other actions meet it whatever their attributes.
-func (c *Condition) Actions() []string {
-	var out []string
-	walk(c.root, func(e expr) {
-		if m, ok := e.(matches); ok && !m.sub {
-			out = append(out, m.pattern)
-		}
-	})
-	return out
-}
-
 // expr is a part of a condition that holds or does not.
 type expr interface{ holds(a *Attributes) bool }
 
@@ -184,20 +172,6 @@ func list(v any) []any {
 		return l
 	}
 	return []any{v}
-}
-
-func walk(e expr, f func(expr)) {
-	f(e)
-	switch x := e.(type) {
-	case both:
-		walk(x.a, f)
-		walk(x.b, f)
-	case either:
-		walk(x.a, f)
-		walk(x.b, f)
-	case negated:
-		walk(x.of, f)
-	}
 }
 
 // operand is one side of a comparison.

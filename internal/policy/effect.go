@@ -292,11 +292,9 @@ func (d *Details) bind(params map[string]any) (err error) {
 // Related says which resource must exist besides the one that is judged.
 type Related struct {
 	Type, Name, Group, Scope string
-	// Whole says that only what lies under the judged resource, or belongs to it,
-	// counts: its type goes on from the judged one's.
-	cond   condition
-	params map[string]any
-	in     *Input
+	cond                     condition
+	params                   map[string]any
+	in                       *Input
 }
 
 // Related is what auditIfNotExists and deployIfNotExists look for.

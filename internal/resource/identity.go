@@ -93,35 +93,49 @@ func (s *Server) identify(tx *store.Tx, k *Kind, c *Change) (err error) {
 	if k.Identity == nil {
 		return nil
 	}
-	if c.Old != nil && c.Old.Identity.Has() && !d.Identity.Has() {
-		if err := s.Identities.Drop(tx, d.ID); err != nil {
-			return err
-		}
-	}
-	if d.Identity == nil {
-		return nil
-	}
-	if s.Identities == nil {
+	if d.Identity != nil && s.Identities == nil {
 		return arm.Errorf(arm.Unsupported, "this installation has no managed identities")
 	}
+	var was *Identity
+	if c.Old != nil {
+		was = c.Old.Identity
+	}
+	name := ""
 	if d.Identity.Has() {
-		if d.Identity.Principal, d.Identity.Tenant, err = s.Identities.Ensure(tx, d.ID, k.Identity(d)); err != nil {
+		name = k.Identity(d)
+	}
+	return d.Identity.Settle(tx, s.Identities, d.ID, name, was)
+}
+
+// Settle makes the system-assigned identity, of that name, which a resource asks
+// for, unmakes the one that it no longer does, and finds those that it names.
+func (i *Identity) Settle(tx *store.Tx, ids Identities, of arm.ID, name string, was *Identity) (err error) {
+	if was.Has() && !i.Has() {
+		if err := ids.Drop(tx, of); err != nil {
 			return err
 		}
 	}
-	for text := range d.Identity.Users {
+	if i == nil {
+		return nil
+	}
+	if i.Has() {
+		if i.Principal, i.Tenant, err = ids.Ensure(tx, of, name); err != nil {
+			return err
+		}
+	}
+	for text := range i.Users {
 		id, err := arm.ParseID(text)
 		if err != nil {
 			return err
 		}
-		principal, client, ok, err := s.Identities.UserAssigned(tx, id)
+		principal, client, ok, err := ids.UserAssigned(tx, id)
 		if err != nil {
 			return err
 		}
 		if !ok {
 			return arm.Errorf(arm.NotFound, "the user-assigned identity %s does not exist", id)
 		}
-		d.Identity.Users[text] = UserAssigned{principal, client}
+		i.Users[text] = UserAssigned{principal, client}
 	}
 	return nil
 }

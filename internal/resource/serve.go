@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -526,18 +527,22 @@ func (h handler) linked(ctx context.Context, g gate.Grant, id arm.ID, data []byt
 	if err != nil {
 		return err
 	}
+	links = slices.DeleteFunc(links, func(l Linked) bool { return holds(had, l) })
+	return AdmitLinked(ctx, h.s.Gate, g, h.k.write, id, links)
+}
+
+// AdmitLinked asks the gate for everything that a change of id points to, of
+// whoever may make the change itself.
+func AdmitLinked(ctx context.Context, at *gate.Gate, g gate.Grant, write arm.Action, id arm.ID, links []Linked) error {
 	for _, l := range links {
-		if holds(had, l) {
-			continue
-		}
-		lg, err := h.s.Gate.Admit(ctx, g.Caller(), l.Action, gate.Target{ID: l.ID})
+		lg, err := at.Admit(ctx, g.Caller(), l.Action, gate.Target{ID: l.ID})
 		if arm.CodeOf(err) == arm.Forbidden {
 			return arm.Errorf(arm.LinkedForbidden, "The client with object id '%s' has permission to perform action '%s' on scope '%s'; however, it does not have permission to perform action '%s' on the linked scope '%s' (%s).",
-				g.Caller().Object, h.k.write.Name(), id, l.Action.Name(), l.ID, l.Field)
+				g.Caller().Object, write.Name(), id, l.Action.Name(), l.ID, l.Field)
 		}
 		if arm.CodeOf(err) == arm.WrongTenant {
 			return arm.Errorf(arm.LinkedForbidden, "The client has permission to perform action '%s' on scope '%s'; however, the current tenant '%s' is not authorized to access linked subscription '%s' (%s).",
-				h.k.write.Name(), id, g.Caller().Tenant, l.ID.Subscription(), l.Field)
+				write.Name(), id, g.Caller().Tenant, l.ID.Subscription(), l.Field)
 		}
 		if err != nil {
 			return err
