@@ -220,7 +220,7 @@ func (a *App) services(ctx context.Context, key seal.Key) (err error) {
 	a.resources.Identities = a.identity
 	a.policies, err = compliance.New(compliance.Config{
 		DB: a.db, Gate: a.gate, Site: a.Site, Now: a.Now, Scope: a.roles.Scope, Above: a.roles.Above, Subscriptions: a.Site.Tenancy.Subscriptions,
-		Resources: a.resources, Identities: a.identity, Doors: policyDoors{a},
+		Resources: a.resources, Identities: a.identity, Doors: policyDoors{a}, Jobs: policyJobs{a}.facts,
 	})
 	if err != nil {
 		return err
@@ -265,7 +265,7 @@ func (a *App) learning(ctx context.Context) (err error) {
 	a.ml, err = ml.New(ml.Config{
 		DB: a.db, Gate: a.gate, Root: scratch, Site: a.Site, Now: a.Now, Log: a.Log,
 		Blobs: mlBlobs{a}, Accounts: mlAccounts{a}, Roles: mlRoles{a}, Vaults: mlVaults{a}, Runs: mlRuns{a},
-		Sandboxes: mlSandboxes{a.compute}, Tokens: mlTokens{a}, Metadata: mlMetadata{a.Now}, People: mlPeople{a},
+		Sandboxes: mlSandboxes{a.compute}, Tokens: mlTokens{a}, Metadata: mlMetadata{a.Now}, People: mlPeople{a}, Policies: policyJobs{a},
 	})
 	if err != nil {
 		return err

@@ -4,8 +4,11 @@ import (
 	"context"
 
 	"castellan/internal/arm"
+	"castellan/internal/compliance"
 	"castellan/internal/deploy"
 	"castellan/internal/gate"
+	"castellan/internal/ml"
+	"castellan/internal/resource"
 	"castellan/internal/store"
 )
 
@@ -33,6 +36,25 @@ func (d directory) Principal(tx *store.Tx, tenant, id string) (arm.Kind, bool, e
 
 func (d directory) Groups(tx *store.Tx, tenant, id string) ([]string, error) {
 	return d.a.identity.Groups(tx, tenant, id)
+}
+
+// policyJobs tells policies of jobs, and jobs of policies. Neither opens anything:
+// what they say goes no further than who may submit the job.
+type policyJobs struct{ a *App }
+
+func (l policyJobs) facts(tx *store.Tx, d *resource.Doc) (compliance.Job, error) {
+	f, err := l.a.ml.PolicyFacts(tx, d)
+	return compliance.Job(f), err
+}
+
+// Job is ml's question what a job must keep.
+func (l policyJobs) Job(tx *store.Tx, d *resource.Doc) ([]ml.LogFilter, error) {
+	found, err := l.a.policies.JobSettings(tx, d)
+	var out []ml.LogFilter
+	for _, f := range found {
+		out = append(out, ml.LogFilter(f))
+	}
+	return out, err
 }
 
 // policyDoors carries what a policy assignment does about a resource, as its

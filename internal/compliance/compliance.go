@@ -35,6 +35,8 @@ type Config struct {
 	Resources Resources
 	// Identities makes the identities of assignments.
 	Identities resource.Identities
+	// Jobs tells what policies of data planes' modes want to know of a job.
+	Jobs func(tx *store.Tx, d *resource.Doc) (Job, error)
 	// Doors carries requests through the gate as an assignment's identity.
 	Doors Doors
 }
@@ -71,7 +73,7 @@ var (
 // New is a Service over what c names. Load must have succeeded before the first
 // request.
 func New(c Config) (*Service, error) {
-	if c.DB == nil || c.Gate == nil || c.Now == nil || c.Scope == nil || c.Above == nil || c.Subscriptions == nil || c.Resources == nil || c.Identities == nil || c.Doors == nil {
+	if c.DB == nil || c.Gate == nil || c.Now == nil || c.Scope == nil || c.Above == nil || c.Subscriptions == nil || c.Resources == nil || c.Identities == nil || c.Jobs == nil || c.Doors == nil {
 		return nil, errors.New("compliance: every field of Config must be set")
 	}
 	s := &Service{Config: c, wake: make(chan struct{}, 1)}
@@ -90,6 +92,7 @@ func (s *Service) Routes() []gate.Route {
 	out = append(out, s.remediationRoutes()...)
 	return append(out,
 		gate.On(queryStates, "POST "+insights+"policyStates/{which}/queryResults", behind(5), s.states),
+		gate.On(queryStates, "POST "+insights+"componentPolicyStates/latest/queryResults", behind(5), s.components),
 		gate.On(sumStates, "POST "+insights+"policyStates/{which}/summarize", behind(5), s.summary),
 		gate.On(triggerScan, "POST "+insights+"policyStates/latest/triggerEvaluation", behind(5), s.scan),
 		gate.On(queryEvents, "POST "+insights+"policyEvents/default/queryResults", behind(5), s.events),

@@ -32,12 +32,17 @@ type event struct {
 	Ref        string    `json:"ref,omitempty"`
 	Effect     string    `json:"effect"`
 	Caller     string    `json:"caller"`
+	Component  string    `json:"component,omitempty"` // id of the job that a rule of a data plane's mode judged
 }
 
 func (s *Service) note(tx *store.Tx, c *resource.Change, h hit) error {
+	on, typ := h.where(c.Doc)
 	e := event{
-		Time: s.Now().UTC(), Resource: c.Doc.ID, Type: c.Doc.Type, Location: c.Doc.Location, Assignment: h.ID, Scope: h.Scope, Definition: h.def.id,
+		Time: s.Now().UTC(), Resource: on, Type: typ, Location: c.Doc.Location, Assignment: h.ID, Scope: h.Scope, Definition: h.def.id,
 		Ref: h.ref, Effect: string(h.rule.Effect), Caller: c.Caller.Object,
+	}
+	if !h.component.IsZero() {
+		e.Component = h.component.String()
 	}
 	if h.set != nil {
 		e.Set = h.set.id.String()
@@ -60,8 +65,13 @@ func (s *Service) note(tx *store.Tx, c *resource.Change, h hit) error {
 func at(t time.Time) string { return fmt.Sprintf("%020d", t.UnixNano()) }
 
 func (e event) show() map[string]any {
+	parts := []any{}
+	if e.Component != "" {
+		id := arm.MustID(e.Component)
+		parts = append(parts, map[string]any{"id": id, "type": componentType, "name": id.Name(), "timestamp": e.Time, "policyDefinitionAction": e.Effect, "principalOid": e.Caller})
+	}
 	return map[string]any{
-		"timestamp": e.Time, "resourceId": e.Resource, "resourceType": e.Type, "resourceLocation": e.Location, "subscriptionId": e.Resource.Subscription(),
+		"components": parts, "timestamp": e.Time, "resourceId": e.Resource, "resourceType": e.Type, "resourceLocation": e.Location, "subscriptionId": e.Resource.Subscription(),
 		"resourceGroup": e.Resource.Group().Name(), "policyAssignmentId": e.Assignment, "policyAssignmentName": e.Assignment.Name(), "policyAssignmentScope": e.Scope,
 		"policyDefinitionId": e.Definition, "policyDefinitionName": e.Definition.Name(), "policyDefinitionAction": e.Effect, "policySetDefinitionId": e.Set,
 		"policyDefinitionReferenceId": e.Ref, "isCompliant": false, "complianceState": "NonCompliant", "principalOid": e.Caller,

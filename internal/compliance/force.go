@@ -79,6 +79,7 @@ type bound struct {
 	selectors []resourceSelector
 	byType    map[string][]*one // by type in lower case, those for all types among them
 	general   []*one
+	data      []*one // those of data planes' modes
 	all       []*one
 }
 
@@ -272,7 +273,11 @@ func (s *Service) holds(tx *store.Tx, o *object, change func(*unit)) error {
 		}
 	}
 	for _, a := range u.assignments {
-		if _, err := u.bind(a); err != nil {
+		b, err := u.bind(a)
+		if err == nil {
+			err = b.checkData()
+		}
+		if err != nil {
 			if a.ID.Key() == o.ID.Key() {
 				return err
 			}
@@ -472,7 +477,11 @@ func (b *bound) checkMessages() error {
 
 func (b *bound) index() {
 	for _, x := range b.all {
-		if x.rule.Effect == policy.Disabled || x.rule.Mode != policy.All && x.rule.Mode != policy.Indexed {
+		if x.rule.Effect == policy.Disabled {
+			continue
+		}
+		if x.rule.Mode != policy.All && x.rule.Mode != policy.Indexed {
+			b.data = append(b.data, x)
 			continue
 		}
 		if x.rule.Types == nil {

@@ -21,7 +21,8 @@ const Disallowed arm.Code = "RequestDisallowedByPolicy"
 type hit struct {
 	*bound
 	*one
-	err error // the rule could not be judged, which counts as a yes
+	component arm.ID // the job that was judged by a rule of a data plane's mode
+	err       error  // the rule could not be judged, which counts as a yes
 }
 
 // found is what Review found of a change, for Settled.
@@ -155,6 +156,19 @@ func (s *Service) Review(tx *store.Tx, c *resource.Change, doc map[string]any) (
 	for _, h := range hits {
 		if h.rule.Effect == policy.Deny && h.enforce {
 			denied = append(denied, h)
+		}
+	}
+	used, err := s.usesOf(tx, all, c.Doc)
+	if err != nil {
+		return nil, err
+	}
+	for _, u := range used {
+		switch {
+		case c.Old != nil && u.rule.Effect == policy.EnforceSetting, !u.broken, u.exempt: // settings bind what is to run
+		case u.denies():
+			denied = append(denied, u.hit)
+		default:
+			hits = append(hits, u.hit)
 		}
 	}
 	if len(denied) > 0 {
@@ -292,7 +306,7 @@ func (s *Service) Settled(tx *store.Tx, c *resource.Change) error {
 				return err
 			}
 		}
-		if h.rule.Effect != policy.Audit && !(h.rule.Effect == policy.Deny && !h.enforce) {
+		if h.rule.Effect != policy.Audit && !(is(policy.Deny, policy.EnforceSetting)(h.rule.Effect) && !h.enforce) {
 			continue
 		}
 		if err := s.note(tx, c, h); err != nil {

@@ -30,9 +30,10 @@ const (
 type state struct {
 	*bound
 	*one
-	subject *subject
-	doc     *resource.Doc
-	value   string
+	subject    *subject
+	doc        *resource.Doc
+	value      string
+	components []component
 }
 
 // judge gives the state of a resource by one rule; "" if the rule has nothing to
@@ -206,6 +207,10 @@ func (s *Service) statesBelow(tx *store.Tx, scope arm.ID) ([]state, error) {
 }
 
 func (s *Service) statesOf(tx *store.Tx, d *resource.Doc, only string, out []state) ([]state, error) {
+	out, err := s.componentStates(tx, d, only, out)
+	if err != nil {
+		return nil, err
+	}
 	all := s.reaching(d.ID)
 	var x *subject
 	for _, b := range all {
@@ -231,7 +236,7 @@ func (s *Service) statesOf(tx *store.Tx, d *resource.Doc, only string, out []sta
 				return nil, err
 			}
 			if v != "" {
-				out = append(out, state{b, r, x, d, v})
+				out = append(out, state{bound: b, one: r, subject: x, doc: d, value: v})
 			}
 		}
 	}
@@ -243,8 +248,12 @@ func (x *state) show(now time.Time) map[string]any {
 	if x.set != nil {
 		set = x.set.id.String()
 	}
+	parts := []any{}
+	for _, c := range x.components {
+		parts = append(parts, map[string]any{"id": c.ID, "type": c.Type, "name": c.Name, "timestamp": now, "complianceState": c.State})
+	}
 	return map[string]any{
-		"timestamp": now, "resourceId": x.doc.ID, "resourceType": x.doc.Type, "resourceLocation": x.doc.Location, "resourceGroup": x.doc.ID.Group().Name(),
+		"components": parts, "timestamp": now, "resourceId": x.doc.ID, "resourceType": x.doc.Type, "resourceLocation": x.doc.Location, "resourceGroup": x.doc.ID.Group().Name(),
 		"subscriptionId": x.doc.ID.Subscription(), "policyAssignmentId": x.ID, "policyAssignmentName": x.ID.Name(), "policyAssignmentScope": x.Scope,
 		"policyDefinitionId": x.def.id, "policyDefinitionName": x.def.id.Name(), "policyDefinitionAction": string(x.rule.Effect), "policyDefinitionCategory": x.def.category,
 		"policySetDefinitionId": set, "policyDefinitionReferenceId": x.ref, "policyDefinitionGroupNames": x.groups,
@@ -277,6 +286,35 @@ func (s *Service) states(w http.ResponseWriter, r *http.Request, g gate.Grant) e
 		rows[i] = found[i].show(now)
 	}
 	return q.answer(w, s.Site, "policyStates", rows)
+}
+
+// components answers which jobs comply with the rules of data planes' modes.
+func (s *Service) components(w http.ResponseWriter, r *http.Request, g gate.Grant) error {
+	scope, err := g.On(queryStates)
+	if err != nil {
+		return err
+	}
+	q, err := readQuery(r)
+	if err != nil {
+		return err
+	}
+	var rows []map[string]any
+	now := s.Now().UTC()
+	if err := s.DB.View(r.Context(), func(tx *store.Tx) error {
+		found, err := s.statesBelow(tx, scope)
+		for i := range found {
+			for _, c := range found[i].components {
+				row := found[i].show(now)
+				delete(row, "isCompliant")
+				row["componentId"], row["componentType"], row["componentName"], row["complianceState"] = c.ID, c.Type, c.Name, c.State
+				rows = append(rows, row)
+			}
+		}
+		return err
+	}); err != nil {
+		return err
+	}
+	return q.answer(w, s.Site, "componentPolicyStates", rows)
 }
 
 // scan judges everything below a scope and answers when that is done.
@@ -392,6 +430,7 @@ type query struct {
 	top    int
 	from   time.Time
 	filter []clause
+	parts  bool // $expand=components
 	choose []string
 	order  string
 	down   bool
@@ -410,11 +449,17 @@ func readQuery(r *http.Request) (q query, err error) {
 		switch strings.ToLower(name) {
 		case "api-version", "$top", "$from", "$to", "$filter", "$select", "$orderby", "$expand", "$skiptoken":
 		default:
-			return q, arm.Errorf(arm.BadRequest, "the query option %q is not supported; supported: $top, $from, $filter, $select, $orderby", name)
+			return q, arm.Errorf(arm.BadRequest, "the query option %q is not supported; supported: $top, $from, $filter, $select, $orderby, $expand", name)
 		}
 	}
-	if v.Get("$expand") != "" || v.Get("$skiptoken") != "" || v.Get("$to") != "" {
-		return q, arm.Errorf(arm.BadRequest, "the query options $expand, $to and $skiptoken are not supported")
+	if v.Get("$skiptoken") != "" || v.Get("$to") != "" {
+		return q, arm.Errorf(arm.BadRequest, "the query options $to and $skiptoken are not supported")
+	}
+	switch e := v.Get("$expand"); {
+	case strings.EqualFold(e, "components"):
+		q.parts = true
+	case e != "":
+		return q, arm.Errorf(arm.BadRequest, "$expand is %q; supported: components", e)
 	}
 	q.top = 10_000
 	if t := v.Get("$top"); t != "" {
@@ -510,6 +555,11 @@ func (q query) answer(w http.ResponseWriter, site arm.Site, what string, rows []
 		}
 	}
 	out := []any{}
+	if !q.parts {
+		for _, r := range rows {
+			delete(r, "components")
+		}
+	}
 	rows = slices.DeleteFunc(rows, func(r map[string]any) bool { return !q.holds(r) })
 	if q.order != "" {
 		slices.SortStableFunc(rows, func(a, b map[string]any) int {

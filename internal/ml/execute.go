@@ -28,6 +28,7 @@ type work struct {
 	who  identity // of its cluster; zero if that has none
 	lent *Loan    // of the one who submitted it, if it runs with their identity
 	dir  folders
+	logs []LogFilter // what its log goes through
 }
 
 // folders are a job's, on the host.
@@ -108,6 +109,14 @@ func (s *Service) begin(ctx context.Context, j openJob, cl cluster) (*work, erro
 	if k.w, err = s.load(ctx, d.ID.Parent()); err != nil {
 		return nil, err
 	}
+	if s.Policies != nil { // they may be others than when it was submitted
+		if err := s.DB.View(ctx, func(tx *store.Tx) (err error) {
+			k.logs, err = s.Policies.Job(tx, d)
+			return err
+		}); err != nil {
+			return nil, err
+		}
+	}
 	if k.who, err = cl.identity(k.p.Identity); err != nil {
 		return nil, err
 	}
@@ -164,14 +173,17 @@ func (k *work) launch(ctx context.Context) (Ended, error) {
 	if err != nil {
 		return Ended{}, err
 	}
-	log := newLogs(k)
-	defer log.close()
+	log, err := newLogs(k)
+	if err != nil {
+		return Ended{}, err
+	}
 	t := Task{
 		Name: run.sandbox, Dir: k.dir.root, ReadOnly: []string{k.dir.inputs}, Work: k.dir.code,
 		Command: []string{shell(), "-c", command}, CPUs: float64(k.cl.size.CPUs), MemoryMB: k.cl.size.MemoryMB, Timeout: timeout, Log: log, Tenant: k.w.tenant,
 	}
 	t.Env, t.Listeners = k.surroundings(token, expiry)
-	return k.whileLent(ctx, func(ctx context.Context) (Ended, error) { return s.Sandboxes.Run(ctx, t, k.begun) })
+	end, err := k.whileLent(ctx, func(ctx context.Context) (Ended, error) { return s.Sandboxes.Run(ctx, t, k.begun) })
+	return end, errors.Join(err, log.close())
 }
 
 // begun records that the command has been started.

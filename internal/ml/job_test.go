@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -692,4 +693,55 @@ func TestOnlyTheMachinesImageIsAllowed(t *testing.T) {
 	w.do("olga", "PUT", ws+"/data/d/versions/1", `{"properties":{"dataType":"uri_file","dataUri":"https://example.com/x"}}`, 400)
 	w.do("olga", "PUT", ws+"/data/d/versions/1", `{"properties":{"dataType":"uri_file","dataUri":"azureml://subscriptions/`+w.site.Subscription+`/resourcegroups/rg/workspaces/ws1/datastores/workspaceblobstore/paths/x"}}`, 201)
 	w.do("olga", "PUT", ws+"/data/d/versions/1", `{"properties":{"dataType":"uri_file","dataUri":"azureml://datastores/workspaceblobstore/paths/y"}}`, 409)
+}
+
+// filters are policies that make logs go through them, or forbid jobs.
+type filters struct {
+	logs  []LogFilter
+	wrong error
+}
+
+func (f *filters) Job(*store.Tx, *resource.Doc) ([]LogFilter, error) { return f.logs, f.wrong }
+
+// People see the lines that every filter lets through; the datastore has all.
+func TestLogsAreFiltered(t *testing.T) {
+	w := ready(t, systemIdentity)
+	lines := func(text ...string) (out []*regexp.Regexp) {
+		for _, s := range text {
+			out = append(out, regexp.MustCompile(s))
+		}
+		return out
+	}
+	rules := &filters{logs: []LogFilter{{lines("^metric: ", "^bye$"), "workspaceblobstore"}, {lines("^[a-z]", "99"), "workspaceartifactstore"}}}
+	w.s.Policies = rules
+	w.job("quiet", `"command":"echo secret of a patient; echo 'metric: 1'; echo 'secret metric: 2'; printf 'met'; sleep 0.2; echo 'ric: 3'; printf bye"`)
+	w.ends("quiet", "Completed")
+	if got, want := w.runs.get("quiet").artifacts[stdLog], "metric: 1\nmetric: 3\nbye"; got != want {
+		t.Errorf("people see %q, want %q", got, want)
+	}
+	for _, store := range []string{"workspaceblobstore", "workspaceartifactstore"} {
+		_, d := w.do("olga", "GET", ws+"/datastores/"+store, "", 200)
+		all := string(w.blobs.made[strings.ToLower(account1)+"|"+dig(d, "properties", "containerName").(string)]["azureml/quiet/"+stdLog])
+		if want := "secret of a patient\nmetric: 1\nsecret metric: 2\nmetric: 3\nbye"; all != want {
+			t.Errorf("%s has %q, want %q", store, all, want)
+		}
+	}
+	// Without a filter that lets a line through nothing is seen, and where the
+	// whole log can't be kept the job says so.
+	rules.logs = []LogFilter{{nil, "gone"}}
+	w.job("blind", `"command":"echo hello"`)
+	w.ends("blind", "Failed")
+	if r := w.runs.get("blind"); r.artifacts[stdLog] != "" || !strings.Contains(r.failure, "gone") {
+		t.Errorf("people see %q, and the error is %q", r.artifacts[stdLog], r.failure)
+	}
+	if left := w.scratch(); len(left) != 0 {
+		t.Errorf("scratch has %v", left)
+	}
+	// What policies forbid by now does not run.
+	rules.wrong = arm.Errorf("RequestDisallowedByPolicy", "not any more")
+	w.job("late", `"command":"echo never"`)
+	w.ends("late", "Failed")
+	if r := w.runs.get("late"); r.artifacts[stdLog] != "" || !strings.Contains(r.failure, "not any more") {
+		t.Errorf("it printed %q, and the error is %q", r.artifacts[stdLog], r.failure)
+	}
 }

@@ -4,9 +4,12 @@ import (
 	"context"
 	"io"
 	"net/http"
+	"regexp"
 	"time"
 
 	"castellan/internal/arm"
+	"castellan/internal/resource"
+	"castellan/internal/store"
 )
 
 // Access is by what blobs are reached: as somebody whose roles decide, or, if
@@ -65,6 +68,20 @@ type Vaults interface {
 	// but purge. The worker's lease names vaults/accessPolicies/write on the vault.
 	// It is safe to repeat; made is false if nothing had to change.
 	Allow(ctx context.Context, as arm.Caller, vault arm.ID, principal string) (made bool, err error)
+}
+
+// Policies say what a job that is about to run must keep.
+type Policies interface {
+	// Job are the filters that the job's log goes through. An *arm.Error is why it
+	// may not run, in words for who submitted it.
+	Job(tx *store.Tx, d *resource.Doc) ([]LogFilter, error)
+}
+
+// LogFilter says which lines of a job's log people see: those that one of Lines
+// matches. The whole log goes to a datastore of the workspace.
+type LogFilter struct {
+	Lines     []*regexp.Regexp
+	Datastore string // its name
 }
 
 // Run is what run history begins with.

@@ -44,6 +44,7 @@ type Config struct {
 	Tokens    Tokens
 	Metadata  Metadata
 	People    People
+	Policies  Policies // nil if there are none
 
 	// Machine is what jobs may use of this machine, all together; zero fields
 	// mean all that it has.
