@@ -227,6 +227,7 @@ func (a *App) services(ctx context.Context, key seal.Key) (err error) {
 	}
 	a.resources.Policies = a.policies
 	a.gate.Locks = &gate.Locks{DB: a.db, Holding: a.roles.Holding}
+	a.resources.Gains = a.roles.Gains
 	a.resources.OnRemove = append(a.resources.OnRemove, a.roles.DropScope, a.policies.DropScope)
 	a.identity.OnPrincipalGone(a.roles.DropPrincipal)
 	a.identity.OnTenant(a.foundTenant)
@@ -347,7 +348,7 @@ func (a *App) planes() []*gate.Plane {
 		control.Routes = append(control.Routes, a.resources.Routes(k)...)
 	}
 	for _, more := range [][]gate.Route{
-		server.Metadata(a.Site), a.auditRoutes(), a.resources.OperationRoutes(), a.resources.CatalogRoutes(), a.resources.TagRoutes(), a.roles.Routes(), a.policies.Routes(), a.vault.Routes(),
+		server.Metadata(a.Site), a.auditRoutes(), a.resources.OperationRoutes(), a.resources.CatalogRoutes(), a.resources.TagRoutes(), a.resources.MoveRoutes(), a.roles.Routes(), a.policies.Routes(), a.vault.Routes(),
 		a.blob.Routes(), a.ml.Routes(), a.deploy.Routes(), (&monitor.Activity{Log: a.Audit, Site: a.Site}).Routes(),
 	} {
 		control.Routes = append(control.Routes, more...)

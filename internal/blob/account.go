@@ -91,6 +91,7 @@ func (s *Service) accounts() *resource.Kind {
 		Check:   s.checkAccount,
 		Save:    s.saveAccount,
 		Remove:  s.removeAccount,
+		Moved:   s.movedAccount,
 		Show:    s.showAccount,
 		Posts: []resource.Post{
 			{Name: "listKeys", Action: KeyList, Do: s.listKeys},
@@ -141,6 +142,23 @@ func (s *Service) remember(tx *store.Tx, r accountRow, d *resource.Doc) error {
 func (s *Service) removeAccount(tx *store.Tx, d *resource.Doc) error {
 	tx.After(func() { s.forget(d.ID) })
 	return tx.Delete(accountTable, nameKey(d.Name))
+}
+
+// movedAccount keeps the account's name, and with it its keys and what it holds,
+// for its new id.
+func (s *Service) movedAccount(tx *store.Tx, _ arm.ID, d *resource.Doc) error {
+	r, ok, err := store.GetJSON[accountRow](tx, accountTable, nameKey(d.Name))
+	if err != nil {
+		return err
+	}
+	if !ok {
+		return fmt.Errorf("blob: the account %s has no name", d.ID)
+	}
+	r.ID = d.ID
+	if err := store.PutJSON(tx, accountTable, nameKey(d.Name), r); err != nil {
+		return err
+	}
+	return s.remember(tx, r, d)
 }
 
 // Keys are the two keys of the account that the Grant, for KeyList, is about.

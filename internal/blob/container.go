@@ -183,7 +183,7 @@ func (s *Service) CreateContainer(ctx context.Context, g gate.Grant, meta map[st
 		} else if arm.CodeOf(err) != "ContainerNotFound" {
 			return err
 		}
-		if r, _, err := store.GetJSON[accountRow](tx, accountTable, nameKey(p.ID.Name())); err != nil || r.UID != p.UID {
+		if r, _, err := store.GetJSON[accountRow](tx, accountTable, nameKey(p.ID.Name())); err != nil || r.UID != p.UID || r.ID.Key() != p.ID.Key() {
 			return orElse(err, noAccount(p.ID.Name()))
 		}
 		if err := newContainer(tx, p.UID+"/"+p.container); err != nil {

@@ -290,6 +290,20 @@ func (g Grant) Keep(tx *store.Tx) error {
 	return nil
 }
 
+// Also records, in the change's own transaction, what the change does besides:
+// a to id, and why that is part of it.
+func (g Grant) Also(tx *store.Tx, a arm.Action, id arm.ID, why string) error {
+	if g.s == nil {
+		return arm.Errorf(arm.Forbidden, "there is no grant")
+	}
+	e := g.s.entry("allowed", "ok")
+	e.Action, e.Data, e.Target, e.Item, e.Reason = a.Name(), a.Data(), id.String(), "", why
+	if err := g.s.gate.log.Append(tx, e); err != nil {
+		return fmt.Errorf("recording: %w", err)
+	}
+	return nil
+}
+
 // Kept says that the transaction given to Keep was committed.
 func (g Grant) Kept() {
 	if g.s != nil {

@@ -3,6 +3,7 @@ package governance
 import (
 	"net/http"
 	"regexp"
+	"slices"
 	"strings"
 
 	"castellan/internal/arm"
@@ -147,4 +148,27 @@ func (s *Service) above(id arm.ID) []string {
 		return keys
 	}
 	return append(keys, s.parents(id.Key())...)
+}
+
+// Gains reports whether a role is given, or somebody eligible for one, at a scope
+// that holds the group to and not the group from.
+func (s *Service) Gains(tx *store.Tx, from, to arm.ID) (bool, error) {
+	had := append(s.above(from), from.Key())
+	for _, k := range append(s.above(to), to.Key()) {
+		if slices.Contains(had, k) {
+			continue
+		}
+		given, err := exactly(tx, k)
+		if err != nil {
+			return false, err
+		}
+		able, err := store.ScanJSON[eligibility](tx, eligibilities, strings.TrimSuffix(k, "/")+"/providers/"+key(eligibilityType)+"/", "", 1)
+		if err != nil {
+			return false, err
+		}
+		if len(given)+len(able) > 0 {
+			return true, nil
+		}
+	}
+	return false, nil
 }

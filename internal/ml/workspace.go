@@ -50,6 +50,7 @@ func (s *Service) workspaceKind() *resource.Kind {
 		Identity: func(d *resource.Doc) string { return d.Name },
 		Check:    checkWorkspace,
 		Links:    workspaceLinks,
+		Holds:    true,
 		Save:     s.saveWorkspace,
 		Apply:    s.applyWorkspace,
 		Show:     s.showWorkspace,

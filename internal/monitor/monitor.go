@@ -7,6 +7,7 @@ package monitor
 import (
 	"castellan/internal/arm"
 	"castellan/internal/resource"
+	"castellan/internal/store"
 )
 
 // Workspace is the properties of a Log Analytics workspace
@@ -41,11 +42,14 @@ func Kinds() []*resource.Kind {
 	return []*resource.Kind{
 		{
 			Type: "Microsoft.OperationalInsights/workspaces", Doc: "a Log Analytics workspace", Parent: resource.Group,
-			Props: func() any { return &Workspace{State: "Succeeded"} },
+			Props: func() any { return &Workspace{State: "Succeeded"} }, Moved: moved,
 		},
 		{
 			Type: "Microsoft.Insights/components", Doc: "an Application Insights component", Parent: resource.Group, Created: 200,
-			Props: func() any { return &Component{State: "Succeeded"} },
+			Props: func() any { return &Component{State: "Succeeded"} }, Moved: moved,
 		},
 	}
 }
+
+// moved has nothing to do: these resources are records alone.
+func moved(*store.Tx, arm.ID, *resource.Doc) error { return nil }

@@ -125,6 +125,12 @@ type Kind struct {
 	// rights are clear, before the transaction, and Save finds in Change.Seen
 	// what it returned.
 	Needs func(ctx context.Context, c Change) (any, error)
+	// Moved follows d, which was at from and has its new id, in the move's own
+	// transaction; what lies below d has moved with it. nil: it can't be moved.
+	Moved func(tx *store.Tx, from arm.ID, d *Doc) error
+	// Holds is set for kinds that would not find again what their Links point to:
+	// it can't be moved while they do.
+	Holds bool
 	// Filter reads a list's query; what it returns says which rows are meant.
 	Filter func(q url.Values) (func(d *Doc) bool, error)
 	// Implied is set for kinds that come into being with their first child,

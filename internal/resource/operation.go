@@ -38,6 +38,7 @@ type Operation struct {
 	Message  string     `json:"message,omitempty"`
 	Started  time.Time  `json:"started"`
 	Ended    *time.Time `json:"ended,omitempty"`
+	Quiet    bool       `json:"quiet,omitempty"` // its result is no resource
 }
 
 // begin keeps a new operation for the change, and marks its resource as on the way.
@@ -219,7 +220,7 @@ func (s *Server) operationResult(w http.ResponseWriter, r *http.Request, g gate.
 		return err
 	}
 	k := s.Kind(op.Resource.Type())
-	if d == nil || k == nil || !g.Sees(k.read, d.ID) {
+	if op.Quiet || d == nil || k == nil || !g.Sees(k.read, d.ID) {
 		w.WriteHeader(http.StatusNoContent)
 		return nil
 	}

@@ -36,6 +36,9 @@ type Server struct {
 	OnRemove []func(tx *store.Tx, d *Doc) error
 	// Policies judge what is about to be written or deleted; without them all may be.
 	Policies Policies
+	// Gains reports whether somebody has roles above what lies in the group to
+	// who has them not above what lies in the group from; without it nobody has.
+	Gains func(tx *store.Tx, from, to arm.ID) (bool, error)
 	// Wake is called when there is a new operation to run.
 	Wake func()
 

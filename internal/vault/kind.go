@@ -21,6 +21,7 @@ func (s *Service) vaults() *resource.Kind {
 		Check:  s.check,
 		Save:   s.save,
 		Remove: s.remove,
+		Moved:  s.moved,
 		Show:   s.show,
 	}
 }
@@ -82,6 +83,23 @@ func (s *Service) saveChanged(tx *store.Tx, c resource.Change, p Properties) err
 	}
 	tx.After(func() { s.know(&live{c.Doc.ID, uid, p}) })
 	return nil
+}
+
+// moved keeps the vault's name, and with it its secrets, for its new id.
+func (s *Service) moved(tx *store.Tx, from arm.ID, d *resource.Doc) error {
+	p, err := propsOf(d)
+	if err != nil {
+		return err
+	}
+	uid, err := uidOf(d)
+	if err != nil {
+		return err
+	}
+	tx.After(func() {
+		s.forget(from)
+		s.know(&live{d.ID, uid, p})
+	})
+	return store.PutJSON(tx, nameTable, nameKey(d.Name), named{ID: d.ID, UID: uid})
 }
 
 func (s *Service) mayAssign(c arm.Caller, id arm.ID) bool {
