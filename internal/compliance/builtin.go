@@ -87,6 +87,20 @@ func (s *Service) rootRoutes(k *kind) []gate.Route {
 	}
 }
 
+// BuiltIn is the text of the built-in definition of an id or a name, whole.
+func BuiltIn(id string) ([]byte, bool) {
+	k := strings.ToLower(id)
+	if !strings.HasPrefix(k, "/") {
+		k = strings.ToLower("/providers/"+definitions.typ+"/") + k
+	}
+	o := builtIn[k]
+	if o == nil {
+		return nil, false
+	}
+	text, err := json.Marshal(map[string]any{"id": o.ID, "name": o.ID.Name(), "properties": o.Properties})
+	return text, err == nil
+}
+
 // showBuiltIn are the built-in objects of a kind, as answers have them.
 func (k *kind) showBuiltIn() []any {
 	out := []any{}

@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
-	"reflect"
 	"slices"
 	"strings"
 
@@ -209,7 +208,7 @@ func (s *Service) changes(all []*bound, x *subject) ([]change, error) {
 	for _, c := range list {
 		keep := true
 		for _, o := range list {
-			if !clash(c, o) {
+			if !c.Clashes(o.Change) {
 				continue
 			}
 			if c.rule.Details.ConflictEffect == policy.Deny || o.rule.Details.ConflictEffect == policy.Deny || c.rule.Effect == policy.Append {
@@ -223,12 +222,6 @@ func (s *Service) changes(all []*bound, x *subject) ([]change, error) {
 		}
 	}
 	return out, nil
-}
-
-// clash reports whether two changes want different values for one field. Adding
-// to arrays clashes with nothing.
-func clash(a, b change) bool {
-	return strings.EqualFold(a.Field, b.Field) && !strings.HasSuffix(a.Field, "[*]") && (a.Do == "remove" || b.Do == "remove" || !reflect.DeepEqual(a.Value, b.Value)) && !(a.Do == "remove" && b.Do == "remove")
 }
 
 // makeAll makes all changes in a document.

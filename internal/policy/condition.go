@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 
@@ -15,6 +16,8 @@ type condition interface {
 	// types are the types of resource, in lower case, outside of which it can't
 	// hold; nil if it can hold for any.
 	types() []string
+	// tests calls f with the place of each test in it.
+	tests(f func(place string))
 }
 
 type (
@@ -23,6 +26,7 @@ type (
 	not   struct{ of condition }
 	// test compares a field, a value or a count.
 	test struct {
+		place string   // where in the definition it stands
 		field *operand // its name
 		path  path     // of the field, once its name is known
 		value *operand
@@ -102,7 +106,7 @@ func readConditions(v any, place string, depth int) ([]condition, error) {
 	out := make([]condition, len(list))
 	for i, x := range list {
 		var err error
-		if out[i], err = readCondition(x, place, depth+1); err != nil {
+		if out[i], err = readCondition(x, fmt.Sprintf("%s[%d]", place, i), depth+1); err != nil {
 			return nil, err
 		}
 	}
@@ -110,7 +114,7 @@ func readConditions(v any, place string, depth int) ([]condition, error) {
 }
 
 func readTest(m map[string]any, place string, depth int) (*test, error) {
-	var t test
+	t := test{place: place}
 	left := 0
 	for k, x := range m {
 		switch name := strings.ToLower(k); name {
@@ -333,6 +337,14 @@ func (n not) holds(r *run) (bool, error) {
 }
 
 func (t *test) holds(r *run) (bool, error) {
+	ok, err := t.compare(r)
+	if r.seen != nil && err == nil {
+		r.seen(t.place, ok)
+	}
+	return ok, err
+}
+
+func (t *test) compare(r *run) (bool, error) {
 	if err := r.spend(); err != nil {
 		return false, err
 	}
@@ -458,4 +470,23 @@ func (t *test) types() []string {
 		return out
 	}
 	return nil
+}
+
+func (a allOf) tests(f func(string)) { eachTest(a, f) }
+
+func (a anyOf) tests(f func(string)) { eachTest(a, f) }
+
+func eachTest(all []condition, f func(string)) {
+	for _, c := range all {
+		c.tests(f)
+	}
+}
+
+func (n not) tests(f func(string)) { n.of.tests(f) }
+
+func (t *test) tests(f func(string)) {
+	f(t.place)
+	if t.count != nil && t.count.where != nil {
+		t.count.where.tests(f)
+	}
 }

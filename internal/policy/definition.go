@@ -364,6 +364,23 @@ func (r *Rule) Applies(in *Input) (bool, error) {
 	return r.cond.holds(&run{in: in, params: r.params})
 }
 
+// MayApply reports whether the rule can apply to a type of resource.
+func (r *Rule) MayApply(typ string) bool {
+	return r.Types == nil || slices.Contains(r.Types, strings.ToLower(typ))
+}
+
+// Trace is Applies, and tells of each test that was made where in the definition
+// it stands and whether it held.
+func (r *Rule) Trace(in *Input, seen func(place string, held bool)) (bool, error) {
+	return r.cond.holds(&run{in: in, params: r.params, seen: seen})
+}
+
+// Tests are the places of all tests in the rule's "if".
+func (r *Rule) Tests() (out []string) {
+	r.cond.tests(func(place string) { out = append(out, place) })
+	return out
+}
+
 // ParseRule reads the text of a definition's properties, or of a whole
 // definition with properties in it.
 func ParseRule(text []byte) (*Definition, error) {

@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"reflect"
 	"strings"
 
 	"castellan/internal/arm"
@@ -372,6 +373,15 @@ func (r *Rule) Changes(in *Input) ([]Change, error) {
 		out = append(out, Change{op.path.text, op.do, v, op.path})
 	}
 	return out, nil
+}
+
+// Clashes reports whether two changes want different values for one field.
+// Adding to arrays clashes with nothing.
+func (c Change) Clashes(o Change) bool {
+	if !strings.EqualFold(c.Field, o.Field) || strings.HasSuffix(c.Field, "[*]") || c.Do == "remove" && o.Do == "remove" {
+		return false
+	}
+	return c.Do == "remove" || o.Do == "remove" || !reflect.DeepEqual(c.Value, o.Value)
 }
 
 // Make makes a change in a document and reports whether the document differs
