@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 
@@ -231,6 +232,9 @@ func (p *Plane) find(method, escapedPath, query string) (rt Route, v Vars, found
 	if err != nil {
 		return Route{}, nil, false, err
 	}
+	if p.Fold {
+		segs = orphan(segs)
+	}
 	p.once.Do(p.compile)
 	best := -1
 	for _, list := range [2][]int{p.fixed[len(segs)], p.open} {
@@ -318,6 +322,17 @@ func split(escaped string) ([]string, error) {
 		parts[i] = d
 	}
 	return parts, nil
+}
+
+// orphan is segs without the empty one that clients of Resource Manager leave
+// where a parent resource's path would stand:
+// subscriptions/S/resourceGroups/G/providers/NS//TYPE/NAME.
+func orphan(segs []string) []string {
+	const parent = 6
+	if len(segs) > parent+2 && segs[parent] == "" && matchFixed([]string{"subscriptions", "{s}", "resourceGroups", "{g}", "providers", "{ns}"}, segs[:parent], true) {
+		return slices.Delete(segs, parent, parent+1)
+	}
+	return segs
 }
 
 // match reports whether segs have the form of pat. {x...} takes any number of
