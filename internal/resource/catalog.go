@@ -1,6 +1,8 @@
 package resource
 
 import (
+	"cmp"
+	"encoding/base64"
 	"encoding/json"
 	"net/http"
 	"regexp"
@@ -264,27 +266,88 @@ func (s *Server) resources(w http.ResponseWriter, r *http.Request, g gate.Grant)
 	if err != nil {
 		return err
 	}
-	want, err := readFilter(r.URL.Query().Get("$filter"))
+	q := r.URL.Query()
+	want, err := readFilter(q.Get("$filter"))
 	if err != nil {
 		return err
 	}
-	list := []any{}
-	err = s.DB.View(r.Context(), func(tx *store.Tx) error {
+	more, err := readExpand(q.Get("$expand"))
+	if err != nil {
+		return err
+	}
+	after, err := skip(q.Get("$skiptoken"))
+	if err != nil {
+		return err
+	}
+	size, err := pageSize(r)
+	if err != nil {
+		return err
+	}
+	var found []*Doc
+	if err := s.DB.View(r.Context(), func(tx *store.Tx) error {
 		docs, err := Below(tx, scope)
 		if err != nil {
 			return err
 		}
 		for _, d := range docs {
 			k := s.Kind(d.Type)
-			if k == nil || k.Parent != Group || !meets(d, want) || !g.Sees(k.read, d.ID) {
-				continue
+			if k != nil && k.Parent == Group && d.ID.Key() > after && meets(d, want) && g.Sees(k.read, d.ID) {
+				found = append(found, d)
 			}
-			list = append(list, map[string]any{"id": d.ID, "name": d.Name, "type": d.Type, "location": d.Location, "tags": d.Tags, "kind": d.Kind, "sku": d.SKU, "identity": d.Identity})
 		}
 		return nil
-	})
-	if err != nil {
+	}); err != nil {
 		return err
 	}
-	return writeJSON(w, http.StatusOK, map[string]any{"value": list})
+	out := map[string]any{}
+	if len(found) > size {
+		found = found[:size]
+		q.Set("$skiptoken", base64.RawURLEncoding.EncodeToString([]byte(found[size-1].ID.Key())))
+		out["nextLink"] = s.Site.Base() + r.URL.EscapedPath() + "?" + q.Encode()
+	}
+	list := make([]any, len(found))
+	for i, d := range found {
+		list[i] = d.generic(more)
+	}
+	out["value"] = list
+	return writeJSON(w, http.StatusOK, out)
+}
+
+// expansions are what lists of resources show on demand.
+var expansions = map[string]func(*Doc) any{
+	"createdtime": func(d *Doc) any { return d.System.CreatedAt },
+	"changedtime": func(d *Doc) any { return d.System.ModifiedAt },
+	"provisioningstate": func(d *Doc) any {
+		var p struct {
+			State string `json:"provisioningState"`
+		}
+		_ = json.Unmarshal(d.Properties, &p) // not every kind has one
+		return cmp.Or(p.State, "Succeeded")
+	},
+}
+
+// readExpand reads an $expand, as createdTime,provisioningState.
+func readExpand(e string) ([]string, error) {
+	if e == "" {
+		return nil, nil
+	}
+	names := strings.Split(e, ",")
+	for i, n := range names {
+		if names[i] = strings.TrimSpace(n); expansions[strings.ToLower(names[i])] == nil {
+			return nil, arm.Errorf(arm.BadRequest, "the $expand %q is not supported; supported: createdTime, changedTime and provisioningState, joined by commas", e)
+		}
+	}
+	return names, nil
+}
+
+// generic is d as lists of resources of any kind show it.
+func (d *Doc) generic(more []string) map[string]any {
+	out := map[string]any{"id": d.ID, "name": d.Name, "type": d.Type, "location": d.Location, "tags": d.Tags, "kind": d.Kind, "sku": d.SKU, "identity": d.Identity}
+	for _, n := range more {
+		key := strings.ToLower(n)
+		if d.System != nil || key == "provisioningstate" {
+			out[strings.ToLower(n[:1])+n[1:]] = expansions[key](d)
+		}
+	}
+	return out
 }

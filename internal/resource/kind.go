@@ -169,7 +169,7 @@ func (k *Kind) actions() {
 // The scopes that other kinds lie in.
 var (
 	Subscription = &Kind{Type: "Microsoft.Resources/subscriptions", Doc: "a subscription", Global: true, Each: true, NoPut: true, NoDelete: true, Shape: shapeSubscription}
-	Group        = &Kind{Type: "Microsoft.Resources/subscriptions/resourceGroups", Doc: "a resource group", Parent: Subscription, Each: true, Props: groupProps}
+	Group        = &Kind{Type: "Microsoft.Resources/subscriptions/resourceGroups", Doc: "a resource group", Parent: Subscription, Each: true, Props: groupProps, Check: checkGroup, Filter: filterGroups}
 )
 
 func groupProps() any {

@@ -64,6 +64,7 @@ func server(t *testing.T) *httptest.Server {
 	for _, k := range []*Kind{Subscription, Group, things()} {
 		p.Routes = append(p.Routes, s.Routes(k)...)
 	}
+	p.Routes = append(p.Routes, s.CatalogRoutes()...)
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		rt, v, _, err := p.Match(r.Method, r.URL.EscapedPath())
 		if err != nil || rt.Method == "" {
