@@ -137,6 +137,10 @@ func (s *Service) Routes() []gate.Route {
 		// Everybody sees their own permissions, perhaps none.
 		gate.Each(ReadPermissions, "GET "+at+"permissions", locateScope, s.listPermissions),
 
+		// What roles can grant is no secret: it comes with the program.
+		gate.Each(readOperations, "GET "+root+"providerOperations", locateGroups, s.listOperations),
+		gate.Each(readOperations, "GET "+root+"providerOperations/{provider}", locateItem, s.getOperations),
+
 		// Everybody finds the decisions about themselves, and others those at
 		// scopes whose assignments they may read.
 		gate.Each(ReadAssignment, "GET /providers/"+decisionType+"/{decision}", locateItem, s.getDecision),

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -202,7 +203,9 @@ func (w *world) known(_, object string) (arm.Caller, error) {
 
 func (w *world) actions() (out []arm.Action) {
 	for _, r := range w.plane.Routes {
-		out = append(out, r.Action)
+		if !slices.Contains(out, r.Action) {
+			out = append(out, r.Action)
+		}
 	}
 	return out
 }
