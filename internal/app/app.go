@@ -349,7 +349,7 @@ func (a *App) planes() []*gate.Plane {
 	}
 	for _, more := range [][]gate.Route{
 		server.Metadata(a.Site), a.auditRoutes(), a.resources.OperationRoutes(), a.resources.CatalogRoutes(), a.resources.TagRoutes(), a.resources.MoveRoutes(), a.roles.Routes(), a.policies.Routes(), a.vault.Routes(),
-		a.blob.Routes(), a.ml.Routes(), a.deploy.Routes(), (&monitor.Activity{Log: a.Audit, Site: a.Site}).Routes(),
+		a.blob.Routes(), a.ml.Routes(), a.deploy.Routes(), a.identity.ManagedRoutes(), (&monitor.Activity{Log: a.Audit, Site: a.Site}).Routes(),
 	} {
 		control.Routes = append(control.Routes, more...)
 	}

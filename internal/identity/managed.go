@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"net/http"
 	"slices"
 	"strings"
 	"time"
@@ -165,4 +166,41 @@ func (s *Service) saveAssigned(tx *store.Tx, c resource.Change) error {
 	props.Tenant, props.Principal, props.Client = p.Tenant, p.ID, p.AppID
 	c.Doc.Properties, err = json.Marshal(props)
 	return err
+}
+
+// readDefault is Azure's.
+var readDefault = arm.NewAction("Microsoft.ManagedIdentity/identities/read", "see the system-assigned identity of a resource")
+
+// ManagedRoutes are the doors of Resource Manager to identities that resources have.
+func (s *Service) ManagedRoutes() []gate.Route {
+	at := func(r *http.Request, _ gate.Vars) (gate.Target, error) { return resource.Locate(r, 4) }
+	return []gate.Route{gate.On(readDefault, "GET /{scope...}/providers/Microsoft.ManagedIdentity/identities/default", at, s.getDefault)}
+}
+
+// getDefault shows the system-assigned identity of the Grant's target
+// (Microsoft.ManagedIdentity/identities, API version 2023-01-31).
+func (s *Service) getDefault(w http.ResponseWriter, r *http.Request, g gate.Grant) error {
+	of, err := g.On(readDefault)
+	if err != nil {
+		return err
+	}
+	p := s.index.of(of.Key())
+	if p == nil || p.Explicit {
+		return arm.Errorf(arm.NotFound, "The resource '%s' has no system-assigned identity.", of)
+	}
+	out := map[string]any{
+		"id": of.Child("Microsoft.ManagedIdentity/identities", "default"), "name": "default", "type": "Microsoft.ManagedIdentity/identities",
+		"properties": map[string]any{"tenantId": p.Tenant, "principalId": p.ID, "clientId": p.AppID},
+	}
+	if err := s.DB.View(r.Context(), func(tx *store.Tx) error {
+		d, err := resource.Load(tx, of)
+		if d != nil {
+			out["location"], out["tags"] = d.Location, d.Tags
+		}
+		return err
+	}); err != nil {
+		return err
+	}
+	gate.WriteJSON(w, http.StatusOK, out)
+	return nil
 }
