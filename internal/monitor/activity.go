@@ -33,7 +33,23 @@ type Activity struct {
 
 // Routes are its doors: everybody sees the events of what they may see events of.
 func (a *Activity) Routes() []gate.Route {
-	return []gate.Route{gate.Each(readEvents, "GET /subscriptions/{sub}/providers/Microsoft.Insights/eventtypes/management/values", locate, a.list)}
+	return []gate.Route{
+		gate.Each(readEvents, "GET /subscriptions/{sub}/providers/Microsoft.Insights/eventtypes/management/values", locate, a.list),
+		gate.Each(readEvents, "GET /providers/Microsoft.Insights/eventCategories", locateRoot, categories),
+	}
+}
+
+func locateRoot(r *http.Request, _ gate.Vars) (gate.Target, error) {
+	return gate.Target{ID: arm.Root}, resource.Version(r)
+}
+
+// categories are those of Azure's that events here are of.
+func categories(w http.ResponseWriter, _ *http.Request, g gate.Grant) error {
+	if _, err := g.On(readEvents); err != nil {
+		return err
+	}
+	gate.WriteJSON(w, http.StatusOK, map[string]any{"value": []any{text("Administrative")}})
+	return nil
 }
 
 func locate(r *http.Request, _ gate.Vars) (gate.Target, error) { return resource.Locate(r, 5) }

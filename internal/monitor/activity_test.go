@@ -219,3 +219,24 @@ func TestPages(t *testing.T) {
 		t.Errorf("a page that found nothing is %v", out)
 	}
 }
+
+// The categories are those that events are of.
+func TestEventCategories(t *testing.T) {
+	w := newWorld(t)
+	w.do("ada", "PUT", "https://test"+kv)
+	rec, out := w.do("ada", "GET", "https://test/providers/Microsoft.Insights/eventcategories?api-version=2015-04-01")
+	if rec.Code != http.StatusOK {
+		t.Fatalf("the categories are answered with %d: %s", rec.Code, rec.Body)
+	}
+	var list []map[string]any
+	for _, x := range out["value"].([]any) {
+		list = append(list, map[string]any{"category": x})
+	}
+	got := column(w.events("ada", sub, "eventTimestamp ge '2030-05-01T00:00:00Z'", ""), "category")
+	if want := column(list, "category"); len(got) == 0 || !slices.Equal(slices.Compact(got), want) {
+		t.Errorf("events are of %v, the categories are %v", got, want)
+	}
+	if rec, _ := w.do("ada", "GET", "https://test/providers/Microsoft.Insights/eventcategories"); rec.Code != http.StatusBadRequest {
+		t.Errorf("without an api-version = %d, want 400", rec.Code)
+	}
+}
