@@ -78,6 +78,7 @@ python az
 python aml
 python mlflow
 python scim
+python management
 node_modules node "$here/node"
 node_modules browser "$here/browser"
 node_modules federation "$here/federation"

@@ -18,7 +18,7 @@ from azure.core.rest import HttpRequest
 from azure.identity import AuthenticationRequiredError, ClientSecretCredential, DeviceCodeCredential
 from azure.mgmt.core import ARMPipelineClient
 from azure.mgmt.core.policies import ARMChallengeAuthenticationPolicy
-from checks import Suite, equal, load
+from checks import Suite, equal, load, must
 from signin import Person
 
 world = load("CASTELLAN_WORLD")
@@ -31,11 +31,6 @@ CLI = "04b07795-8ddb-461a-bbee-02f9e1bf7b46"
 ARM_APP = "797f4846-ba00-4fd7-ba43-dac1f8f63013"
 POLICIES, CONTEXTS = "identity/conditionalAccess/policies", "identity/conditionalAccess/authenticationContextClassReferences"
 READER = "acdd72a7-3385-48ef-bd42-f606fba81ae7"
-
-
-def must(condition, text):
-    if not condition:
-        raise AssertionError(text)
 
 
 def said(token):

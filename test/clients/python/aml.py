@@ -9,7 +9,7 @@ import tempfile
 from azure.ai.ml import MLClient, command
 from azure.ai.ml.entities import AmlCompute, Data, Environment, Model, Workspace
 from azure.identity import ClientSecretCredential
-from checks import Suite, equal, load, within
+from checks import Suite, equal, load, must, within
 
 logging.disable(logging.WARNING)  # the SDK's notices would hide the checks
 world = load("CASTELLAN_WORLD")
@@ -47,11 +47,6 @@ def code_folder():
 def job(folder, **changes):
     wish = {"code": str(folder), "command": "sh run.sh hello", "environment": HOST, "compute": "cpu", "experiment_name": "clients", "display_name": "from MLClient", **changes}
     return command(**wish)
-
-
-def must(condition, text):
-    if not condition:
-        raise AssertionError(text)
 
 
 admin, scientist, reader, stranger = (client(who) for who in ("admin", "scientist", "reader", "stranger"))

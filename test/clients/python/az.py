@@ -5,17 +5,12 @@ import re
 import subprocess
 
 from azcli import az, environment, here, login, program
-from checks import Suite, equal, load, within
+from checks import Suite, equal, load, must, within
 from signin import Person
 
 world = load("CASTELLAN_WORLD")
 suite = Suite("az")
 group, lab = world["group"], world["workspace"]
-
-
-def must(condition, text):
-    if not condition:
-        raise AssertionError(text)
 
 
 # Sign-in as an application.

@@ -71,3 +71,9 @@ def within(seconds, look, every=0.5):
             raise AssertionError(f"not so after {seconds} s: {got!r}")
         time.sleep(every)
     return got
+
+
+def must(condition, text):
+    if not condition:
+        raise AssertionError(text)
+    return condition

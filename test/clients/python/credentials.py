@@ -19,7 +19,7 @@ from azure.identity import (
     UsernamePasswordCredential,
     WorkloadIdentityCredential,
 )
-from checks import Suite, equal, load
+from checks import Suite, equal, load, must
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.serialization import pkcs12
 from cryptography.x509 import load_pem_x509_certificate
@@ -37,11 +37,6 @@ CLI = "04b07795-8ddb-461a-bbee-02f9e1bf7b46"
 
 def claims(token):
     return jwt.decode(token, options={"verify_signature": False})
-
-
-def must(condition, text):
-    if not condition:
-        raise AssertionError(text)
 
 
 def admin(method, path, body=None):

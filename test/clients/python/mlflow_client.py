@@ -11,7 +11,7 @@ import time
 import warnings
 
 import requests
-from checks import Suite, equal, load
+from checks import Suite, equal, load, must
 
 warnings.filterwarnings("ignore")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")  # a fault shows at once
@@ -39,11 +39,6 @@ from mlflow.entities import Metric, Param, RunTag  # noqa: E402
 
 logging.getLogger("mlflow").setLevel(logging.ERROR)
 client = MlflowClient()
-
-
-def must(condition, text):
-    if not condition:
-        raise AssertionError(text)
 
 
 def quiet(do):

@@ -4,17 +4,12 @@ import json
 import tempfile
 
 from azcli import az, login
-from checks import Suite, equal, load, within
+from checks import Suite, equal, load, must, within
 
 world = load("CASTELLAN_WORLD")
 suite = Suite("policy")
 location = world.get("location", "local")
 group = f"/subscriptions/{world['subscriptionId']}/resourceGroups/by-policy"
-
-
-def must(condition, text):
-    if not condition:
-        raise AssertionError(text)
 
 
 def written(value):

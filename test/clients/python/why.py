@@ -6,18 +6,13 @@ import re
 import subprocess
 
 from azcli import az, environment, here, login
-from checks import Suite, equal, load
+from checks import Suite, equal, load, must
 
 world = load("CASTELLAN_WORLD")
 suite = Suite("why")
 sub = "/subscriptions/" + world["subscriptionId"]
 scope = sub + "/resourceGroups/by-why"
 reader = world["reader"]["objectId"]
-
-
-def must(condition, text):
-    if not condition:
-        raise AssertionError(text)
 
 
 def own(*words, who="admin"):
