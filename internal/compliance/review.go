@@ -94,16 +94,25 @@ func fullName(id arm.ID) string {
 // assignment the rule is of.
 func (x *subject) judging(h hit) *policy.Input {
 	in := *x.input
-	in.Policy = map[string]any{"assignmentId": h.ID.String(), "definitionId": h.def.id.String(), "setDefinitionId": "", "definitionReferenceId": h.ref}
-	if h.set != nil {
-		in.Policy["setDefinitionId"] = h.set.id.String()
-	}
+	in.Policy = h.itself
 	return &in
+}
+
+// itself is what the function policy() gives.
+func (h *hit) itself() map[string]any {
+	out := map[string]any{"assignmentId": h.ID.String(), "definitionId": h.def.id.String(), "setDefinitionId": "", "definitionReferenceId": h.ref}
+	if h.set != nil {
+		out["setDefinitionId"] = h.set.id.String()
+	}
+	return out
 }
 
 // hits are the rules that apply to x, of those that want picks.
 func (s *Service) hits(all []*bound, x *subject, want func(policy.Effect) bool) []hit {
 	var out []hit
+	var h hit
+	in := *x.input
+	in.Policy = func() map[string]any { return h.itself() }
 	for _, b := range all {
 		if !selected(b.selectors, x.typ, x.location) {
 			continue
@@ -112,8 +121,8 @@ func (s *Service) hits(all []*bound, x *subject, want func(policy.Effect) bool) 
 			if !want(r.rule.Effect) || r.rule.Mode == policy.Indexed && !x.tracked {
 				continue
 			}
-			h := hit{bound: b, one: r}
-			yes, err := r.rule.Applies(x.judging(h))
+			h = hit{bound: b, one: r}
+			yes, err := r.rule.Applies(&in)
 			if !yes && err == nil || s.exempting(b, r, x.id, x.typ, x.location) != nil {
 				continue
 			}

@@ -33,6 +33,7 @@ type (
 		count *count
 		op    *operator
 		want  operand
+		quick func(s string) bool // op against want, of text; may be nil
 	}
 	// count is how many members of an array meet a condition.
 	count struct {
@@ -309,6 +310,7 @@ func (t *test) bind(params map[string]any) (condition, error) {
 		if _, err := b.op.test("", b.want.value); err != nil {
 			return nil, err
 		}
+		b.quick = b.op.onStrings(b.want.value)
 	}
 	return &b, nil
 }
@@ -344,9 +346,17 @@ func (t *test) holds(r *run) (bool, error) {
 	return ok, err
 }
 
+// compare is holds without the tale.
 func (t *test) compare(r *run) (bool, error) {
 	if err := r.spend(); err != nil {
 		return false, err
+	}
+	if t.quick != nil && t.field != nil && t.path.each == 0 {
+		v, _ := r.one(&t.path)
+		if s, is := v.(string); is {
+			return t.quick(s), nil
+		}
+		return t.op.test(v, t.want.value)
 	}
 	want, err := t.want.eval(r)
 	if err != nil {
@@ -369,12 +379,12 @@ func (t *test) compare(r *run) (bool, error) {
 		}
 		return t.op.test(n, want)
 	case t.path.each == 0:
-		v, _ := r.one(t.path)
+		v, _ := r.one(&t.path)
 		return t.op.test(v, want)
 	}
 	// Of an array each member must pass; of none, all do.
 	all := true
-	err = r.visit(t.path, func(v any, _ bool) error {
+	err = r.visit(&t.path, func(v any, _ bool) error {
 		ok, err := t.op.test(v, want)
 		all = all && ok
 		return err
@@ -402,7 +412,7 @@ func (c *count) of(r *run) (n int64, err error) {
 		return err
 	}
 	if c.field != nil {
-		return n, r.visit(c.path, each)
+		return n, r.visit(&c.path, each)
 	}
 	v, err := c.value.eval(r)
 	if err != nil {

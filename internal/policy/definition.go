@@ -5,6 +5,7 @@ import (
 	"slices"
 	"sort"
 	"strings"
+	"sync"
 
 	"castellan/internal/arm"
 )
@@ -361,8 +362,16 @@ func (r *Rule) bind(d *Definition) (err error) {
 // Applies reports whether the rule's "if" holds of a resource. An error is no
 // answer: whoever enforces must take it for a yes.
 func (r *Rule) Applies(in *Input) (bool, error) {
-	return r.cond.holds(&run{in: in, params: r.params})
+	x := runs.Get().(*run)
+	x.in, x.params = in, r.params
+	ok, err := r.cond.holds(x)
+	*x = run{}
+	runs.Put(x)
+	return ok, err
 }
+
+// runs are runs that are over, and hold on to nothing.
+var runs = sync.Pool{New: func() any { return new(run) }}
 
 // MayApply reports whether the rule can apply to a type of resource.
 func (r *Rule) MayApply(typ string) bool {

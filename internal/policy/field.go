@@ -135,7 +135,7 @@ func (p path) key() string {
 
 // start is where in the resource p begins, and its steps from there. In a
 // count's condition it is the member that is being looked at.
-func (r *run) start(p path) (at any, steps []step, ok bool) {
+func (r *run) start(p *path) (at any, steps []step, ok bool) {
 	if p.each > 0 {
 		for i := len(r.scopes) - 1; i >= 0; i-- {
 			for n := len(p.keys) - 1; n > 0; n-- {
@@ -201,12 +201,18 @@ func under(at any, name string, alias bool) (any, bool) {
 }
 
 // one is the value of a path that goes through no array.
-func (r *run) one(p path) (any, bool) {
+func (r *run) one(p *path) (any, bool) {
 	at, steps, ok := r.start(p)
 	if !ok {
 		return nil, false
 	}
 	for _, s := range steps {
+		if m, is := at.(map[string]any); is {
+			if v, has := m[s.name]; has { // as spelt is the common case
+				at = v
+				continue
+			}
+		}
 		if at, ok = under(at, s.name, p.typ != ""); !ok {
 			return nil, false
 		}
@@ -216,7 +222,7 @@ func (r *run) one(p path) (any, bool) {
 
 // visit calls f for each value that a path comes to; what is not there under a
 // member that is counts as a value that is missing.
-func (r *run) visit(p path, f func(v any, ok bool) error) error {
+func (r *run) visit(p *path, f func(v any, ok bool) error) error {
 	at, steps, ok := r.start(p)
 	if !ok {
 		return nil
@@ -252,7 +258,7 @@ func (r *run) walk(at any, steps []step, alias bool, f func(v any, ok bool) erro
 }
 
 // collect is what the function field gives.
-func (r *run) collect(p path) (any, error) {
+func (r *run) collect(p *path) (any, error) {
 	if p.each == 0 {
 		v, _ := r.one(p)
 		return v, nil

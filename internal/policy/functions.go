@@ -27,7 +27,7 @@ func init() {
 		"requestcontext":  {true, 0, 0, func(r *run, _ []any) (any, error) { return map[string]any{"apiVersion": r.in.APIVersion}, nil }},
 		"subscription":    {true, 0, 0, func(r *run, _ []any) (any, error) { return place(r.in.Subscription, "subscription") }},
 		"resourcegroup":   {true, 0, 0, func(r *run, _ []any) (any, error) { return place(r.in.Group, "resource group") }},
-		"policy":          {true, 0, 0, func(r *run, _ []any) (any, error) { return r.in.Policy, nil }},
+		"policy":          {true, 0, 0, itself},
 		"utcnow":          {true, 0, 0, func(r *run, _ []any) (any, error) { return stamp(r.in.Now), nil }},
 		"adddays":         {false, 2, 3, addDays},
 		"datetimetoepoch": {false, 1, 1, epoch},
@@ -51,6 +51,13 @@ func (r *run) call(name string, args []any) (any, bool, error) {
 	}
 	v, err := f.do(r, args)
 	return v, true, err
+}
+
+func itself(r *run, _ []any) (any, error) {
+	if r.in.Policy == nil {
+		return map[string]any{}, nil
+	}
+	return r.in.Policy(), nil
 }
 
 // orEmpty takes what is missing for empty text, as Azure's rules expect of equals.
@@ -90,7 +97,7 @@ func fieldValue(r *run, a []any) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return r.collect(p)
+	return r.collect(&p)
 }
 
 // current is the member that a count looks at: of the innermost one, of one by
@@ -115,7 +122,7 @@ func current(r *run, a []any) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	if at, steps, ok := r.start(p); ok && p.each > 0 && len(steps) < len(p.steps) {
+	if at, steps, ok := r.start(&p); ok && p.each > 0 && len(steps) < len(p.steps) {
 		var out any
 		err := r.walk(at, steps, p.typ != "", func(v any, _ bool) error {
 			out = v

@@ -5,12 +5,14 @@ import (
 	"strconv"
 	"strings"
 	"unicode"
+	"unicode/utf8"
 )
 
 // operator compares a value, nil if it is not there, with the rule's own.
 type operator struct {
 	name string
 	test func(v, want any) (bool, error)
+	of   string // the operator that this is the opposite of, or its own name
 }
 
 // operators are all of them, by name in lower case. Source: the conditions of
@@ -19,9 +21,9 @@ var operators = map[string]*operator{}
 
 func init() {
 	add := func(name, opposite string, test func(v, want any) (bool, error)) {
-		operators[strings.ToLower(name)] = &operator{name: name, test: test}
+		operators[strings.ToLower(name)] = &operator{name: name, of: name, test: test}
 		if opposite != "" {
-			operators[strings.ToLower(opposite)] = &operator{name: opposite, test: func(v, want any) (bool, error) {
+			operators[strings.ToLower(opposite)] = &operator{name: opposite, of: name, test: func(v, want any) (bool, error) {
 				ok, err := test(v, want)
 				return !ok, err
 			}}
@@ -44,6 +46,62 @@ func init() {
 // fold is text as comparisons see it: Azure minds no case.
 func fold(s string) string { return strings.ToLower(s) }
 
+// sameText is equality as strings.EqualFold or fold see it. Letters are taken one
+// by one by both, so the first ASCII letters that differ settle it; what is not
+// ASCII is left to them.
+func sameText(a, b string) bool {
+	for i := range min(len(a), len(b)) {
+		x, y := a[i], b[i]
+		switch {
+		case x|y >= utf8.RuneSelf:
+			return strings.EqualFold(a, b) || fold(a) == fold(b)
+		case x == y:
+		case x|0x20 != y|0x20 || x|0x20 < 'a' || x|0x20 > 'z':
+			return false
+		}
+	}
+	return len(a) == len(b)
+}
+
+// onStrings is the operator's test of text against a constant, made once, or nil
+// if there is none that is quicker.
+func (o *operator) onStrings(want any) func(s string) bool {
+	var yes func(string) bool
+	switch w := want.(type) {
+	case string:
+		switch o.of {
+		case "equals":
+			yes = func(s string) bool { return sameText(s, w) }
+		case "like":
+			p := readPattern(w)
+			yes = p.covers
+		}
+	case []any:
+		if o.of != "in" {
+			return nil
+		}
+		all := make([]string, len(w))
+		for i, x := range w {
+			var ok bool
+			if all[i], ok = x.(string); !ok {
+				return nil
+			}
+		}
+		yes = func(s string) bool {
+			for _, x := range all {
+				if sameText(s, x) {
+					return true
+				}
+			}
+			return false
+		}
+	}
+	if yes != nil && o.of != o.name {
+		return func(s string) bool { return !yes(s) }
+	}
+	return yes
+}
+
 // equal compares as Azure does: text without its case, and text with the number
 // or the boolean that it spells.
 func equal(v, want any) bool {
@@ -51,7 +109,7 @@ func equal(v, want any) bool {
 	case string:
 		switch b := want.(type) {
 		case string:
-			return strings.EqualFold(a, b) || fold(a) == fold(b)
+			return sameText(a, b)
 		case bool:
 			return strings.EqualFold(a, strconv.FormatBool(b))
 		case int64, float64:
@@ -141,29 +199,39 @@ func wrongOperand(name, must string, got any) error {
 	return invalid("%s is compared with %s; it must be %s", name, kindOf(got), must)
 }
 
-// like matches * with any text, without regard to case.
-func like(s, pattern string) bool {
-	s, pattern = fold(s), fold(pattern)
-	head, rest, wild := strings.Cut(pattern, "*")
-	if !wild {
-		return s == pattern
+// pattern is what like matches: * stands for any text.
+type pattern struct {
+	head string
+	rest []string // what follows each *; nil if there is none
+}
+
+func readPattern(text string) pattern {
+	parts := strings.Split(fold(text), "*")
+	return pattern{parts[0], parts[1:]}
+}
+
+// covers reports whether s matches, without regard to case.
+func (p pattern) covers(s string) bool {
+	s = fold(s)
+	if len(p.rest) == 0 {
+		return s == p.head
 	}
-	if !strings.HasPrefix(s, head) {
+	s, ok := strings.CutPrefix(s, p.head)
+	if !ok {
 		return false
 	}
-	s = s[len(head):]
-	for {
-		part, more, wild := strings.Cut(rest, "*")
-		if !wild {
-			return strings.HasSuffix(s, part)
-		}
+	last := len(p.rest) - 1
+	for _, part := range p.rest[:last] {
 		i := strings.Index(s, part)
 		if i < 0 {
 			return false
 		}
-		s, rest = s[i+len(part):], more
+		s = s[i+len(part):]
 	}
+	return strings.HasSuffix(s, p.rest[last])
 }
+
+func like(s, text string) bool { return readPattern(text).covers(s) }
 
 // match matches # with a digit, ? with a letter and . with any character.
 func match(s, pattern string, anyCase bool) bool {

@@ -83,8 +83,8 @@ type Input struct {
 	// Subscription and Group are what the functions of these names give; nil
 	// where the resource is in none.
 	Subscription, Group map[string]any
-	// Policy is what the function policy() gives.
-	Policy map[string]any
+	// Policy is what the function policy() gives; nil gives nothing.
+	Policy func() map[string]any
 	Now    time.Time
 }
 

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"castellan/internal/policy"
 )
@@ -213,4 +214,56 @@ func TestParameters(t *testing.T) {
 			t.Errorf("%v was taken", given)
 		}
 	}
+}
+
+// Text is compared as strings.EqualFold or strings.ToLower see it, whatever letters
+// it has; a rule's quick way and its slow one agree.
+func TestTextIsComparedOneWay(t *testing.T) {
+	parts := []string{"", "a", "A", "k", "K", "\u212a", "s", "ſ", "i", "İ", "ı", "@", "`", "[", "{", "é", "É", "\xff", "1", "*"}
+	holds := func(op, want, got string) bool {
+		t.Helper()
+		return applies(t, fmt.Sprintf(`{"field":"properties.x","%s":%s}`, op, want), got)
+	}
+	n := 0
+	for _, a := range parts {
+		for _, b := range parts {
+			x, y := a+"b"+b, b+"B"+a
+			if !utf8.ValidString(x) {
+				continue
+			}
+			want, err := json.Marshal(y)
+			if err != nil {
+				t.Fatal(err)
+			}
+			low, lower := strings.ToLower(x), strings.ToLower(y)
+			same := strings.EqualFold(x, y) || low == lower
+			for op, ok := range map[string]bool{"equals": same, "notEquals": !same} {
+				if got := holds(op, string(want), x); got != ok {
+					t.Errorf("%q %s %q = %v", x, op, y, got)
+				}
+				n++
+			}
+			for op, ok := range map[string]bool{"in": same, "notIn": !same} {
+				if got := holds(op, `["other",`+string(want)+`]`, x); got != ok {
+					t.Errorf("%q %s %q = %v", x, op, y, got)
+				}
+				// A list with a number in it goes the slow way.
+				if got := holds(op, `[7,`+string(want)+`]`, x); got != ok {
+					t.Errorf("%q %s 7 and %q = %v", x, op, y, got)
+				}
+			}
+		}
+	}
+	if n < 100 {
+		t.Errorf("only %d comparisons", n)
+	}
+}
+
+func applies(t *testing.T, cond, x string) bool {
+	t.Helper()
+	ok, err := rule(t, `{"policyRule":{"if":`+cond+`,"then":{"effect":"deny"}}}`, nil).Applies(&policy.Input{Resource: map[string]any{"type": "a/b", "properties": map[string]any{"x": x}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return ok
 }

@@ -313,7 +313,7 @@ func Judge(rules []Rule, s Subject, seen Seen) (found []Finding, outcome map[str
 // input is what rules know of s. A resource's id says which subscription and
 // group it is in, where s does not.
 func (s Subject) input(doc map[string]any) *policy.Input {
-	in := &policy.Input{Resource: doc, APIVersion: s.APIVersion, Subscription: s.Subscription, Group: s.Group, Now: s.Now, Policy: map[string]any{}}
+	in := &policy.Input{Resource: doc, APIVersion: s.APIVersion, Subscription: s.Subscription, Group: s.Group, Now: s.Now}
 	id, err := arm.ParseID(text(doc, "id"))
 	if err != nil {
 		return in
