@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 )
 
 // withLab gives p's group a workspace with a cluster, by its URL.
@@ -182,5 +183,222 @@ func TestPolicySettingsThatBindNothing(t *testing.T) {
 		if w.Code/100 != 4 || !strings.Contains(w.Body.String(), c.says) || p.there(u) {
 			t.Errorf("%s %v = %d %s, want it refused for %q", c.mode, c.rule, w.Code, w.Body, c.says)
 		}
+	}
+}
+
+// People attest to policies that nobody can judge but they: one attestation for
+// a resource and a policy, until it ends.
+func TestPolicyAttestations(t *testing.T) {
+	clock := &movable{at: time.Now()}
+	a, err := New(t.Context(), Config{Data: t.TempDir() + "/data", Now: clock.now})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = a.Close() })
+	a.Run(t.Context())
+	p := newPoliced(t, a)
+	u, body := p.account("attested", nil)
+	p.fine(u, body)
+	other, _ := p.account("unattested", nil)
+	p.fine(other, body)
+	rule := func(effect, state string) any {
+		return tree(t, `{"if":{"field":"type","equals":"Microsoft.Storage/storageAccounts"},"then":{"effect":"`+effect+`","details":{"defaultState":"`+state+`"}}}`)
+	}
+	manual := p.path(p.assign(p.group, "reviewed", p.define("reviewed", "All", nil, rule("manual", "NonCompliant")), nil))
+	audit := p.path(p.assign(p.group, "looks", p.define("looks", "All", nil, rule("audit", "")), nil))
+	if w := call(a, p.token, http.MethodPut, p.sub+"/providers/Microsoft.Authorization/policyDefinitions/wrong"+version, map[string]any{"properties": map[string]any{"policyRule": rule("manual", "Maybe")}}); w.Code != http.StatusBadRequest {
+		t.Errorf("a default state that there is not = %d %s", w.Code, w.Body)
+	}
+	const at = "/providers/Microsoft.PolicyInsights/attestations"
+	v := "?api-version=2024-10-01"
+	states := func() string {
+		got := map[string]string{}
+		for _, x := range must(t, a, http.StatusOK, p.token, http.MethodPost, p.group+"/providers/Microsoft.PolicyInsights/policyStates/latest/queryResults"+version+"&$filter=policyAssignmentName%20eq%20'reviewed'", nil)["value"].([]any) {
+			row := x.(map[string]any)
+			id := fmt.Sprint(row["resourceId"])
+			got[id[strings.LastIndexByte(id, '/')+1:]] = fmt.Sprint(row["complianceState"])
+		}
+		return fmt.Sprint(got)
+	}
+	if got := states(); got != "map[attested:NonCompliant unattested:NonCompliant]" {
+		t.Errorf("before anybody attests: %s", got)
+	}
+	ends := clock.now().Add(time.Hour).UTC().Format(time.RFC3339)
+	props := map[string]any{"policyAssignmentId": manual, "complianceState": "Compliant", "expiresOn": ends, "owner": "o", "comments": "seen", "assessmentDate": ends,
+		"evidence": []any{map[string]any{"description": "minutes", "sourceUri": "https://x/minutes"}}, "metadata": map[string]any{"ticket": 7}}
+	put := func(want int, u string, props map[string]any) map[string]any {
+		t.Helper()
+		return must(t, a, want, p.token, http.MethodPut, u+v, map[string]any{"properties": props})
+	}
+	made := put(http.StatusCreated, u+at+"/seen", props)["properties"].(map[string]any)
+	changed := made["lastComplianceStateChangeAt"]
+	if made["provisioningState"] != "Succeeded" || changed == nil || fmt.Sprint(made["evidence"]) != "[map[description:minutes sourceUri:https://x/minutes]]" || fmt.Sprint(made["metadata"]) != "map[ticket:7]" {
+		t.Errorf("the attestation is %v", made)
+	}
+	if got := states(); got != "map[attested:Compliant unattested:NonCompliant]" {
+		t.Errorf("once attested: %s", got)
+	}
+	clock.to(clock.now().Add(time.Minute))
+	if again := put(http.StatusOK, u+at+"/seen", props)["properties"].(map[string]any); again["lastComplianceStateChangeAt"] != changed {
+		t.Errorf("the state changed at %v, and is the same as at %v", again["lastComplianceStateChangeAt"], changed)
+	}
+	if n := len(must(t, a, http.StatusOK, p.token, http.MethodGet, p.sub+at+v, nil)["value"].([]any)); n != 1 {
+		t.Errorf("the subscription lists %d attestations", n)
+	}
+	if n := len(must(t, a, http.StatusOK, p.token, http.MethodGet, other+at+v, nil)["value"].([]any)); n != 0 {
+		t.Errorf("another resource lists %d", n)
+	}
+	for why, bad := range map[string]map[string]any{
+		"a policy that is judged": {"policyAssignmentId": audit}, "a policy that is not there": {"policyAssignmentId": manual + "x"}, "no policy": {},
+		"a state that there is not": {"policyAssignmentId": manual, "complianceState": "Fine"}, "a member that there is not": {"policyAssignmentId": manual, "policyDefinitionReferenceId": "x"},
+	} {
+		if w := call(a, p.token, http.MethodPut, other+at+"/bad"+v, map[string]any{"properties": bad}); w.Code/100 != 4 {
+			t.Errorf("%s = %d %s", why, w.Code, w.Body)
+		}
+	}
+	put(http.StatusConflict, u+at+"/twice", props)
+	clock.to(clock.now().Add(2 * time.Hour))
+	p.token = a.admin(t, "arm")
+	if got := states(); got != "map[attested:NonCompliant unattested:NonCompliant]" {
+		t.Errorf("after it ended: %s", got)
+	}
+	must(t, a, http.StatusOK, p.token, http.MethodDelete, u+at+"/seen"+v, nil)
+	must(t, a, http.StatusNotFound, p.token, http.MethodGet, u+at+"/seen"+v, nil)
+
+	// It goes with its assignment.
+	put(http.StatusCreated, u+at+"/seen", map[string]any{"policyAssignmentId": manual})
+	must(t, a, http.StatusOK, p.token, http.MethodDelete, a.Site.Base()+manual+version, nil)
+	must(t, a, http.StatusNotFound, p.token, http.MethodGet, u+at+"/seen"+v, nil)
+}
+
+// Everything is judged once a day; what was found stays to be asked for, while
+// the latest states are those of now.
+func TestPolicyScans(t *testing.T) {
+	clock := &movable{at: time.Now()}
+	a, err := New(t.Context(), Config{Data: t.TempDir() + "/data", Now: clock.now})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = a.Close() })
+	a.Run(t.Context())
+	p := newPoliced(t, a)
+	u, body := p.account("scanned", nil)
+	p.fine(u, body)
+	p.assign(p.group, "keys", p.define("keys", "All", nil, tree(t, `{"if":{"allOf":[{"field":"type","equals":"Microsoft.Storage/storageAccounts"},{"field":"Microsoft.Storage/storageAccounts/allowSharedKeyAccess","notEquals":false}]},"then":{"effect":"audit"}}`)), nil)
+	past := func(more string) (out []string) {
+		t.Helper()
+		for _, x := range must(t, a, http.StatusOK, p.token, http.MethodPost, p.sub+"/providers/Microsoft.PolicyInsights/policyStates/default/queryResults"+version+more, nil)["value"].([]any) {
+			out = append(out, fmt.Sprint(x.(map[string]any)["complianceState"]))
+		}
+		return out
+	}
+	p.await("the first scan finds it", func() bool { return fmt.Sprint(past("")) == "[NonCompliant]" })
+	_, shut := p.account("scanned", map[string]any{"allowSharedKeyAccess": false})
+	p.fine(u, shut)
+	if got := past(""); fmt.Sprint(got) != "[NonCompliant]" {
+		t.Errorf("without a scan the past is %v", got)
+	}
+	start := clock.now().UTC().Add(-time.Hour).Format(time.RFC3339)
+	clock.to(clock.now().Add(24 * time.Hour))
+	p.token = a.admin(t, "arm")
+	p.await("the next day's scan finds it repaired", func() bool { return fmt.Sprint(past("&$from="+start)) == "[NonCompliant Compliant]" })
+	noon := clock.now().UTC().Add(-time.Hour).Format(time.RFC3339)
+	if got := past("&$from=" + start + "&$to=" + noon); fmt.Sprint(got) != "[NonCompliant]" {
+		t.Errorf("an hour before it was %v", got)
+	}
+	must(t, a, http.StatusOK, p.token, http.MethodDelete, u+version, nil)
+	must(t, a, http.StatusOK, p.token, http.MethodPost, p.group+"/providers/Microsoft.PolicyInsights/policyStates/latest/triggerEvaluation"+version, nil)
+	if got := past("&$from=" + noon); fmt.Sprint(got) != "[Compliant]" {
+		t.Errorf("of what is gone the past is %v", got)
+	}
+}
+
+// A task repairs as many side by side as it says and stops when too many fail; a
+// delayed policy looks when its time has come; auditAction tells of deletions.
+func TestPolicyTasksAndDelays(t *testing.T) {
+	clock := &movable{at: time.Now()}
+	a, err := New(t.Context(), Config{Data: t.TempDir() + "/data", Now: clock.now})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = a.Close() })
+	a.Run(t.Context())
+	p := newPoliced(t, a)
+	accounts := `{"field":"type","equals":"Microsoft.Storage/storageAccounts"}`
+	p.assign(p.group, "tells", p.define("tells", "All", nil, tree(t, `{"if":`+accounts+`,"then":{"effect":"auditAction","details":{"actionNames":["delete"]}}}`)), nil)
+	for i := range 4 {
+		u, body := p.account(fmt.Sprint("tasked", i), nil)
+		p.fine(u, body)
+		if i == 3 {
+			must(t, a, http.StatusOK, p.token, http.MethodDelete, u+version, nil)
+		}
+	}
+	events := must(t, a, http.StatusOK, p.token, http.MethodPost, p.sub+"/providers/Microsoft.PolicyInsights/policyEvents/default/queryResults"+version, nil)["value"].([]any)
+	if len(events) != 1 || !strings.Contains(fmt.Sprint(events[0]), "tasked3") {
+		t.Errorf("the events are %v", events)
+	}
+	assign := func(name string, rule string) string {
+		made := p.put(http.StatusCreated, p.group+"/providers/Microsoft.Authorization/policyAssignments/"+name, map[string]any{"location": "local", "identity": map[string]any{"type": "SystemAssigned"}, "properties": map[string]any{"policyDefinitionId": p.define(name, "Indexed", nil, tree(t, rule))}})
+		return fmt.Sprint(made["identity"].(map[string]any)["principalId"])
+	}
+	tagger := assign("tags", `{"if":{"allOf":[`+accounts+`,{"field":"tags.owner","exists":false}]},"then":{"effect":"modify","details":{"roleDefinitionIds":["`+contributor+`"],"operations":[{"operation":"add","field":"tags.owner","value":"policy"}]}}}`)
+	remedy := func(name string, props map[string]any) string {
+		t.Helper()
+		u := p.group + "/providers/Microsoft.PolicyInsights/remediations/" + name
+		props["policyAssignmentId"] = p.path(p.group) + "/providers/Microsoft.Authorization/policyAssignments/tags"
+		p.put(http.StatusCreated, u, map[string]any{"properties": props})
+		state := ""
+		p.await(name+" ends", func() bool {
+			state = fmt.Sprint(must(t, a, http.StatusOK, p.token, http.MethodGet, u+version, nil)["properties"].(map[string]any)["provisioningState"])
+			return state != "Accepted" && state != "InProgress"
+		})
+		for _, r := range must(t, a, http.StatusOK, p.token, http.MethodPost, u+"/listDeployments"+version, nil)["value"].([]any) {
+			state += " " + fmt.Sprint(r.(map[string]any)["status"])
+		}
+		return state
+	}
+	few := map[string]any{"percentage": 0.3}
+	if got := remedy("one", map[string]any{"parallelDeployments": 1, "failureThreshold": few}); got != "Failed Failed Canceled Canceled" {
+		t.Errorf("one by one: %s", got)
+	}
+	if got := remedy("two", map[string]any{"parallelDeployments": 2, "failureThreshold": few}); got != "Failed Failed Failed Canceled" {
+		t.Errorf("two by two: %s", got)
+	}
+	if got := remedy("all", map[string]any{"parallelDeployments": 1}); got != "Failed Failed Failed Failed" {
+		t.Errorf("without a threshold: %s", got)
+	}
+	a.giveRole(t, p.token, p.path(p.group), tagger, "Contributor")
+	if got := remedy("able", map[string]any{"resourceDiscoveryMode": "ReEvaluateCompliance", "parallelDeployments": 30}); got != "Succeeded Succeeded Succeeded Succeeded" {
+		t.Errorf("with a role: %s", got)
+	}
+	rows := must(t, a, http.StatusOK, p.token, http.MethodPost, p.sub+"/providers/Microsoft.PolicyInsights/policyStates/default/queryResults"+version+"&$filter=policyAssignmentName%20eq%20'tags'", nil)["value"].([]any)
+	if len(rows) != 3 {
+		t.Errorf("re-evaluated, the past has %d states: %v", len(rows), rows)
+	}
+
+	late := func(delay string) string {
+		return `{"if":` + accounts + `,"then":{"effect":"deployIfNotExists","details":{"type":"Microsoft.ManagedIdentity/userAssignedIdentities","name":"[concat('of-', field('name'))]","evaluationDelay":"` + delay + `","roleDefinitionIds":["` + contributor + `"],
+			"deployment":{"properties":{"mode":"incremental","template":{"$schema":"https://schema.management.azure.com/schemas/2019-04-01/deploymentTemplate.json#","contentVersion":"1.0.0.0","parameters":{"of":{"type":"string"}},
+			"resources":[{"type":"Microsoft.ManagedIdentity/userAssignedIdentities","apiVersion":"2023-01-31","name":"[concat('of-', parameters('of'))]","location":"local"}]},"parameters":{"of":{"value":"[field('name')]"}}}}}}}`
+	}
+	for _, wrong := range []string{"PT", "PT361M", "P1D", "soon", "AfterProvisioningMaybe"} {
+		if w := call(a, p.token, http.MethodPut, p.sub+"/providers/Microsoft.Authorization/policyDefinitions/wrong"+version, map[string]any{"properties": map[string]any{"policyRule": tree(t, late(wrong))}}); w.Code != http.StatusBadRequest || !strings.Contains(w.Body.String(), "evaluationDelay") {
+			t.Errorf("the delay %s = %d %s", wrong, w.Code, w.Body)
+		}
+	}
+	a.giveRole(t, p.token, p.path(p.group), assign("late", late("PT20M")), "Contributor")
+	a.giveRole(t, p.token, p.path(p.group), assign("failed", strings.ReplaceAll(late("AfterProvisioningFailure"), "of-", "failed-")), "Contributor")
+	a.giveRole(t, p.token, p.path(p.group), assign("now", strings.ReplaceAll(late("AfterProvisioningSuccess"), "of-", "now-")), "Contributor")
+	u, body := p.account("delayed", nil)
+	p.fine(u, body)
+	mi := p.group + "/providers/Microsoft.ManagedIdentity/userAssignedIdentities/"
+	p.await("what is not delayed is there", func() bool { return p.there(mi + "now-delayed") })
+	if p.there(mi+"of-delayed") || p.there(mi+"failed-delayed") {
+		t.Error("it came before its time")
+	}
+	clock.to(clock.now().Add(21 * time.Minute))
+	p.await("what is delayed is there", func() bool { return p.there(mi + "of-delayed") })
+	if p.there(mi + "failed-delayed") {
+		t.Error("it came, though nothing failed")
 	}
 }

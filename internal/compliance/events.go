@@ -35,11 +35,11 @@ type event struct {
 	Component  string    `json:"component,omitempty"` // id of the job that a rule of a data plane's mode judged
 }
 
-func (s *Service) note(tx *store.Tx, c *resource.Change, h hit) error {
-	on, typ := h.where(c.Doc)
+func (s *Service) note(tx *store.Tx, d *resource.Doc, by arm.Caller, h hit) error {
+	on, typ := h.where(d)
 	e := event{
-		Time: s.Now().UTC(), Resource: on, Type: typ, Location: c.Doc.Location, Assignment: h.ID, Scope: h.Scope, Definition: h.def.id,
-		Ref: h.ref, Effect: string(h.rule.Effect), Caller: c.Caller.Object,
+		Time: s.Now().UTC(), Resource: on, Type: typ, Location: d.Location, Assignment: h.ID, Scope: h.Scope, Definition: h.def.id,
+		Ref: h.ref, Effect: string(h.rule.Effect), Caller: by.Object,
 	}
 	if !h.component.IsZero() {
 		e.Component = h.component.String()
@@ -103,7 +103,7 @@ func (s *Service) events(w http.ResponseWriter, r *http.Request, g gate.Grant) e
 	var rows []map[string]any
 	for i := len(found) - 1; i >= 0; i-- {
 		e := found[i]
-		if !s.below(e.Resource, scope) && e.Assignment.Key() != scope.Key() || e.Time.Before(q.from) {
+		if !s.below(e.Resource, scope) && e.Assignment.Key() != scope.Key() || e.Time.Before(q.from) || !q.to.IsZero() && e.Time.After(q.to) {
 			continue
 		}
 		rows = append(rows, e.show())

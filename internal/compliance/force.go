@@ -523,6 +523,8 @@ func (f *inForce) put(s *Service, k *kind, o *object) {
 	case exemptions.typ:
 		_ = f.exempt(o)
 		return
+	case attestations.typ: // they are read from the store
+		return
 	}
 	for _, a := range f.unit.assignments {
 		if a.ID.Key() == key || s.uses(&f.unit, a, o.ID) {

@@ -12,21 +12,24 @@ import (
 	"castellan/internal/store"
 )
 
+const authorization = "Microsoft.Authorization/"
+
 // The four kinds of policy objects; which is which is told by their pointers.
 var (
-	definitions = newKind("policyDefinitions", "a policy definition")
-	sets        = newKind("policySetDefinitions", "an initiative of policies")
-	assignments = newKind("policyAssignments", "a policy assignment")
-	exemptions  = newKind("policyExemptions", "a policy exemption")
+	definitions = newKind(authorization+"policyDefinitions", "a policy definition")
+	sets        = newKind(authorization+"policySetDefinitions", "an initiative of policies")
+	assignments = newKind(authorization+"policyAssignments", "a policy assignment")
+	exemptions  = newKind(authorization+"policyExemptions", "a policy exemption")
 )
 
 func (s *Service) kinds() []*kind {
-	d, i, a, e := *definitions, *sets, *assignments, *exemptions
+	d, i, a, e, t := *definitions, *sets, *assignments, *exemptions, *attestations
 	d.high, d.props, d.check, d.free = true, func() any { return &definitionProps{Mode: policy.All} }, s.checkDefinition, s.freeDefinition
 	i.high, i.props, i.check, i.free = true, func() any { return &setProps{} }, s.checkSet, s.freeDefinition
 	a.identity, a.props, a.check, a.free = true, func() any { return &assignmentProps{Enforcement: "Default"} }, s.checkAssignment, s.freeAssignment
 	e.props, e.check, e.asks = func() any { return &exemptionProps{} }, s.checkExemption, s.asksExemption
-	return []*kind{&d, &i, &a, &e}
+	t.low, t.props, t.check = true, func() any { return &attestationProps{} }, s.checkAttestation
+	return []*kind{&d, &i, &a, &e, &t}
 }
 
 // Limits, as Azure's.
@@ -388,20 +391,24 @@ func names(o *object, id arm.ID) bool {
 	return strings.EqualFold(p.Definition, id.String())
 }
 
-// freeAssignment forgets the exemptions from an assignment with it.
+// freeAssignment forgets what speaks of an assignment with it.
 func (s *Service) freeAssignment(tx *store.Tx, o *object) error {
-	found, err := all(tx, exemptions)
-	if err != nil {
-		return err
-	}
-	for i := range found {
-		p, err := propsOf[exemptionProps](&found[i])
+	for _, k := range []*kind{exemptions, attestations} {
+		found, err := all(tx, k)
 		if err != nil {
 			return err
 		}
-		if strings.EqualFold(p.Assignment, o.ID.String()) {
-			if err := s.forget(tx, exemptions, &found[i]); err != nil {
+		for i := range found {
+			p, err := propsOf[struct {
+				Assignment string `json:"policyAssignmentId"`
+			}](&found[i])
+			if err != nil {
 				return err
+			}
+			if strings.EqualFold(p.Assignment, o.ID.String()) {
+				if err := s.forget(tx, k, &found[i]); err != nil {
+					return err
+				}
 			}
 		}
 	}

@@ -14,12 +14,15 @@ import (
 	"castellan/internal/store"
 )
 
-// kind is one kind of policy object: all four are kept, listed and shown alike.
+// kind is one kind of policy object: all are kept, listed and shown alike.
 type kind struct {
 	typ, doc            string
 	read, write, remove arm.Action
 	// high is set for what lies at management groups and subscriptions only.
 	high bool
+	// low is set for what speaks of one resource: lists have it from there and
+	// from above, and it is not patched.
+	low bool
 	// props is a pointer to fresh properties with the defaults filled in.
 	props func() any
 	// check judges o in the transaction that writes it; old is nil if it is new.
@@ -32,10 +35,7 @@ type kind struct {
 	identity bool
 }
 
-const authorization = "Microsoft.Authorization/"
-
-func newKind(name, doc string) *kind {
-	typ := authorization + name
+func newKind(typ, doc string) *kind {
 	return &kind{
 		typ: typ, doc: doc,
 		read:   arm.NewAction(typ+"/read", "see "+doc),
@@ -56,7 +56,10 @@ type object struct {
 	System     resource.System    `json:"systemData"`
 }
 
-func (k *kind) table() string { return strings.ToLower(k.typ[len(authorization):]) }
+// name is the last part of the kind's type.
+func (k *kind) name() string { return k.typ[strings.IndexByte(k.typ, '/')+1:] }
+
+func (k *kind) table() string { return strings.ToLower(k.name()) }
 
 // objectBody is what a client may send of an object.
 type objectBody struct {
@@ -83,8 +86,11 @@ func (s *Service) routes(k *kind) []gate.Route {
 		gate.On(k.write, "PUT "+item, here(0), s.put(k, false)),
 		gate.On(k.remove, "DELETE "+item, here(0), s.delete(k)),
 	}
-	if k.high {
+	switch {
+	case k.high:
 		return append(out, s.rootRoutes(k)...)
+	case k.low:
+		return out
 	}
 	return append(out, gate.On(k.write, "PATCH "+item, here(0), s.put(k, true)))
 }
@@ -102,7 +108,7 @@ func all(tx *store.Tx, k *kind) ([]object, error) {
 }
 
 func (k *kind) missing(id arm.ID) error {
-	name := k.typ[len(authorization):]
+	name := k.name()
 	return &arm.Error{Code: arm.Code(strings.ToUpper(name[:1]) + strings.TrimSuffix(name[1:], "s") + "NotFound"), Status: http.StatusNotFound, Message: "The " + k.doc[strings.IndexByte(k.doc, ' ')+1:] + " '" + id.Name() + "' is not found at '" + id.Parent().String() + "'."}
 }
 
@@ -158,6 +164,9 @@ func (s *Service) list(k *kind) gate.Verb {
 			return err
 		}
 		above := s.Above(scope)
+		if k.low {
+			above = nil
+		}
 		found = slices.DeleteFunc(found, func(o object) bool {
 			at := o.Scope.Key()
 			here := at == scope.Key() || !exact && slices.Contains(above, at) || below && slices.Contains(s.Above(o.Scope), scope.Key())

@@ -3,10 +3,12 @@ package compliance
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"castellan/internal/arm"
@@ -174,6 +176,9 @@ func (s *Service) putRemediation(w http.ResponseWriter, r *http.Request, g gate.
 			return err
 		}
 		x.ID, x.Tenant = x.Scope.Child(remediationType, id.Name()), s.Site.TenantOf(x.Scope)
+		if p.Discovery == reEvaluate && strings.EqualFold(x.Scope.Type(), "Microsoft.Management/managementGroups") {
+			return arm.Errorf("InvalidRemediation", "resourceDiscoveryMode is %s, which does not go with the scope of a management group", reEvaluate)
+		}
 		if _, _, err := s.repairing(x); err != nil {
 			return err
 		}
@@ -195,26 +200,31 @@ func (s *Service) putRemediation(w http.ResponseWriter, r *http.Request, g gate.
 
 // repairing is the assignment and the rule that a remediation is for.
 func (s *Service) repairing(x *remediation) (*bound, *one, error) {
-	id, err := arm.ParseID(x.Props.Assignment)
-	if err != nil || !strings.EqualFold(id.Type(), assignments.typ) {
-		return nil, nil, arm.Errorf(arm.InvalidRequest, "policyAssignmentId is %q; it must be the id of a policy assignment", x.Props.Assignment)
+	b, r, err := s.ruleAt(x.Scope, x.Tenant, x.Props.Assignment, x.Props.Ref)
+	if err == nil && !needsIdentity(r.rule.Effect) {
+		err = arm.Errorf("InvalidRemediation", "the policy has the effect %s; only deployIfNotExists and modify repair", r.rule.Effect)
 	}
-	for _, b := range s.reaching(x.Scope) {
-		if b.ID.Key() != id.Key() || b.Tenant != x.Tenant {
+	return b, r, err
+}
+
+// ruleAt is an assignment that reaches a scope, and the rule of it that is meant.
+func (s *Service) ruleAt(scope arm.ID, tenant, assignment, ref string) (*bound, *one, error) {
+	id, err := arm.ParseID(assignment)
+	if err != nil || !strings.EqualFold(id.Type(), assignments.typ) {
+		return nil, nil, arm.Errorf(arm.InvalidRequest, "policyAssignmentId is %q; it must be the id of a policy assignment", assignment)
+	}
+	for _, b := range s.reaching(scope) {
+		if b.ID.Key() != id.Key() || b.Tenant != tenant {
 			continue
 		}
 		for _, r := range b.all {
-			if (b.set != nil || x.Props.Ref != "") && !strings.EqualFold(r.ref, x.Props.Ref) {
-				continue
+			if b.set == nil && ref == "" || strings.EqualFold(r.ref, ref) {
+				return b, r, nil
 			}
-			if !needsIdentity(r.rule.Effect) {
-				return nil, nil, arm.Errorf("InvalidRemediation", "the policy has the effect %s; only deployIfNotExists and modify repair", r.rule.Effect)
-			}
-			return b, r, nil
 		}
-		return nil, nil, arm.Errorf(arm.InvalidRequest, "policyDefinitionReferenceId is %q, which the initiative does not have", x.Props.Ref)
+		return nil, nil, arm.Errorf(arm.InvalidRequest, "policyDefinitionReferenceId is %q, which the assignment does not have", ref)
 	}
-	return nil, nil, arm.Errorf("InvalidRemediation", "the assignment %s does not reach %s", x.Props.Assignment, x.Scope)
+	return nil, nil, arm.Errorf(arm.InvalidRequest, "the assignment %s does not reach %s", assignment, scope)
 }
 
 func (s *Service) getRemediation(w http.ResponseWriter, r *http.Request, g gate.Grant) error {
@@ -332,9 +342,10 @@ func (s *Service) cancelRemediation(w http.ResponseWriter, r *http.Request, g ga
 
 // pending is a resource for deployIfNotExists to look at.
 type pending struct {
-	Resource   arm.ID `json:"resource"`
-	Assignment string `json:"assignment"` // key
-	Ref        string `json:"ref,omitempty"`
+	Resource   arm.ID    `json:"resource"`
+	Assignment string    `json:"assignment"` // key
+	Ref        string    `json:"ref,omitempty"`
+	After      time.Time `json:"after,omitzero"` // not before
 }
 
 func (p pending) key() string { return p.Resource.Key() + "|" + p.Assignment + "|" + p.Ref }
@@ -370,7 +381,7 @@ func (s *Service) work(ctx context.Context) error {
 	var todo []pending
 	var tasks []remediation
 	err := s.DB.View(ctx, func(tx *store.Tx) (err error) {
-		if todo, err = store.ScanJSON[pending](tx, pendingTable, "", "", 200); err != nil {
+		if todo, err = store.ScanJSON[pending](tx, pendingTable, "", "", 0); err != nil {
 			return err
 		}
 		tasks, err = store.ScanJSON[remediation](tx, remediationTable, "", "", 0)
@@ -379,7 +390,13 @@ func (s *Service) work(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := s.scanAll(ctx); err != nil {
+		return err
+	}
 	for _, p := range todo {
+		if s.Now().Before(p.After) {
+			continue
+		}
 		if err := s.after(ctx, p); err != nil {
 			return err
 		}
@@ -405,12 +422,38 @@ func (s *Service) after(ctx context.Context, p pending) error {
 		}
 	}
 	if b != nil && r != nil && b.enforce {
+		if wait, meant, err := s.provisioned(ctx, p.Resource, r.rule.Details.After); err != nil || wait {
+			return err
+		} else if !meant {
+			return s.DB.Do(ctx, func(tx *store.Tx) error { return tx.Delete(pendingTable, p.key()) })
+		}
 		wait, err := s.repair(ctx, b, r, &repair{Resource: p.Resource})
 		if err != nil || wait {
 			return err
 		}
 	}
 	return s.DB.Do(ctx, func(tx *store.Tx) error { return tx.Delete(pendingTable, p.key()) })
+}
+
+// provisioned reports whether a change is over, and whether it went as a rule
+// wants that looks after successes or failures alone.
+func (s *Service) provisioned(ctx context.Context, id arm.ID, after string) (wait, meant bool, err error) {
+	err = s.DB.View(ctx, func(tx *store.Tx) error {
+		d, err := resource.Load(tx, id)
+		if err != nil || d == nil {
+			return err
+		}
+		switch state := resource.StateOf(d); state {
+		case "", resource.Succeeded:
+			meant = after != "Failure"
+		case resource.Failed, canceled:
+			meant = after != "Success"
+		default:
+			wait = true
+		}
+		return nil
+	})
+	return wait, meant, err
 }
 
 func (b *bound) member(ref string) *one {
@@ -433,8 +476,8 @@ func (b *bound) principal() string {
 	return b.Identity.Principal
 }
 
-// remediate works through a task, one resource after the other, until all are
-// done, too many failed, or it was canceled.
+// remediate works through a task, as many resources side by side as it says,
+// until all are done, too many failed, or it was canceled.
 func (s *Service) remediate(ctx context.Context, x *remediation) error {
 	b, r, err := s.repairing(x)
 	if err != nil { // the assignment went meanwhile
@@ -450,41 +493,63 @@ func (s *Service) remediate(ctx context.Context, x *remediation) error {
 			return err
 		}
 	}
-	bad := 0
-	for i := range x.Repairs {
-		p := &x.Repairs[i]
-		if p.Status == succeeded || p.Status == failed {
-			if p.Status == failed {
-				bad++
+	for {
+		next, bad := x.next()
+		if x.tooMany(bad) {
+			for _, p := range next {
+				p.Status = canceled
 			}
-			continue
+			next = nil
 		}
-		if x.Props.Threshold != nil && float64(bad) > x.Props.Threshold.Percentage*float64(len(x.Repairs)) {
-			break
+		if len(next) == 0 {
+			if x.State = succeeded; bad > 0 {
+				x.State = failed
+			}
+			return s.keepRemediation(ctx, x)
 		}
-		wait, err := s.repair(ctx, b, r, p)
-		if err != nil {
+		if err := s.repairAll(ctx, b, r, next[:min(len(next), x.Props.Parallel)]); err != nil {
 			return err
 		}
-		if wait {
-			p.Status, p.Error = failed, "the resource is still being made or changed"
+		if err := s.keepRemediation(ctx, x); err != nil || x.State == canceled {
+			return err
 		}
-		if p.Status == failed {
+	}
+}
+
+// next are the repairs that were not done yet; bad is how many failed.
+func (x *remediation) next() (next []*repair, bad int) {
+	for i := range x.Repairs {
+		switch p := &x.Repairs[i]; p.Status {
+		case succeeded, canceled:
+		case failed:
 			bad++
-		}
-		p.Updated = s.Now().UTC()
-		if err := s.keepRemediation(ctx, x); err != nil {
-			return err
-		}
-		if x.State == canceled {
-			return nil
+		default:
+			next = append(next, p)
 		}
 	}
-	x.State = succeeded
-	if bad > 0 {
-		x.State = failed
+	return next, bad
+}
+
+// tooMany reports whether so many repairs failed that the task ends.
+func (x *remediation) tooMany(bad int) bool {
+	return x.Props.Threshold != nil && float64(bad) > x.Props.Threshold.Percentage*float64(len(x.Repairs))
+}
+
+// repairAll repairs some resources side by side.
+func (s *Service) repairAll(ctx context.Context, b *bound, r *one, some []*repair) error {
+	errs := make([]error, len(some))
+	var group sync.WaitGroup
+	for i, p := range some {
+		group.Go(func() {
+			wait, err := s.repair(ctx, b, r, p)
+			if errs[i] = err; wait {
+				p.Status, p.Error = failed, "the resource is still being made or changed"
+			}
+			p.Updated = s.Now().UTC()
+		})
 	}
-	return s.keepRemediation(ctx, x)
+	group.Wait()
+	return errors.Join(errs...)
 }
 
 // keepRemediation writes x, unless it was canceled or deleted meanwhile.
@@ -500,10 +565,20 @@ func (s *Service) keepRemediation(ctx context.Context, x *remediation) error {
 	})
 }
 
+// reEvaluate has a task scan before it repairs.
+const reEvaluate = "ReEvaluateCompliance"
+
 // discover finds what a task is to repair.
 func (s *Service) discover(ctx context.Context, x *remediation, b *bound, r *one) error {
-	return s.DB.View(ctx, func(tx *store.Tx) error {
+	do := s.DB.View
+	if x.Props.Discovery == reEvaluate {
+		do = s.DB.Do
+	}
+	return do(ctx, func(tx *store.Tx) error {
 		found, err := s.statesBelow(tx, x.Scope)
+		if err == nil && x.Props.Discovery == reEvaluate {
+			err = s.remember(tx, found)
+		}
 		if err != nil {
 			return err
 		}

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"time"
 
 	"castellan/internal/arm"
 	"castellan/internal/policy"
@@ -35,6 +36,7 @@ type subject struct {
 	typ      string
 	location string
 	tracked  bool
+	changed  time.Time // when it last was; zero if nobody knows
 	input    *policy.Input
 }
 
@@ -43,6 +45,10 @@ func (s *Service) subjectOf(tx *store.Tx, id arm.ID, typ string, doc map[string]
 	doc, _ = policy.Plain(doc).(map[string]any)
 	x := &subject{id: id, typ: strings.ToLower(typ), input: &policy.Input{Resource: doc, APIVersion: version, Now: s.Now()}}
 	x.location, _ = doc["location"].(string)
+	if sys, is := doc["systemData"].(map[string]any); is {
+		at, _ := sys["lastModifiedAt"].(string)
+		x.changed, _ = time.Parse(time.RFC3339, at) // zero looks at once
+	}
 	if k := s.Resources.Kind(typ); k != nil {
 		x.tracked = k.Tracked()
 	}
@@ -302,7 +308,7 @@ func (s *Service) Settled(tx *store.Tx, c *resource.Change) error {
 	}
 	for _, h := range f.hits {
 		if h.rule.Effect == policy.DeployIfNotExists && h.enforce {
-			p := pending{c.Doc.ID, h.ID.Key(), h.ref}
+			p := pending{c.Doc.ID, h.ID.Key(), h.ref, s.Now().UTC().Add(h.rule.Details.Delay)}
 			tx.After(s.wakeUp)
 			if err := store.PutJSON(tx, pendingTable, p.key(), p); err != nil {
 				return err
@@ -311,15 +317,16 @@ func (s *Service) Settled(tx *store.Tx, c *resource.Change) error {
 		if h.rule.Effect != policy.Audit && !(is(policy.Deny, policy.EnforceSetting)(h.rule.Effect) && !h.enforce) {
 			continue
 		}
-		if err := s.note(tx, c, h); err != nil {
+		if err := s.note(tx, c.Doc, c.Caller, h); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// Removing has denyAction policies judge a deletion.
-func (s *Service) Removing(tx *store.Tx, _ arm.Caller, d *resource.Doc, doc map[string]any) error {
+// Removing has denyAction policies judge a deletion, and notes what the others
+// find of it that look at deletions.
+func (s *Service) Removing(tx *store.Tx, by arm.Caller, d *resource.Doc, doc map[string]any) error {
 	all := s.reaching(d.ID)
 	if len(all) == 0 {
 		return nil
@@ -328,10 +335,20 @@ func (s *Service) Removing(tx *store.Tx, _ arm.Caller, d *resource.Doc, doc map[
 	if err != nil {
 		return err
 	}
-	denied := s.hits(all, x, is(policy.DenyAction))
-	denied = slices.DeleteFunc(denied, func(h hit) bool { return !h.enforce })
-	if len(denied) == 0 {
-		return nil
+	var denied []hit
+	hits := s.hits(all, x, is(policy.DenyAction, policy.AuditAction))
+	for _, h := range hits {
+		if h.rule.Effect == policy.DenyAction && h.enforce {
+			denied = append(denied, h)
+		}
 	}
-	return s.disallowed(d.Name, denied)
+	if len(denied) > 0 {
+		return s.disallowed(d.Name, denied)
+	}
+	for _, h := range hits {
+		if err := s.note(tx, d, by, h); err != nil {
+			return err
+		}
+	}
+	return nil
 }

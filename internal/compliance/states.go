@@ -1,7 +1,6 @@
 package compliance
 
 import (
-	"cmp"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -65,7 +64,7 @@ func (s *Service) judge(tx *store.Tx, x *subject, b *bound, r *one) (string, err
 			}
 		}
 	case policy.AuditIfNotExists, policy.DeployIfNotExists:
-		if !yes {
+		if !yes || s.Now().Before(x.changed.Add(r.rule.Details.Delay)) {
 			return "", nil
 		}
 		there, err := s.related(tx, x, r.rule, in)
@@ -79,7 +78,9 @@ func (s *Service) judge(tx *store.Tx, x *subject, b *bound, r *one) (string, err
 		if !yes {
 			return "", nil
 		}
-		out = cmp.Or(r.rule.Details.DefaultState, Unknown)
+		if out, err = s.manual(tx, x.id, b, r); err != nil {
+			return "", err
+		}
 	default:
 		return "", nil
 	}
@@ -183,7 +184,9 @@ func (s *Service) statesBelow(tx *store.Tx, scope arm.ID) ([]state, error) {
 		only, scope = a.ID.Key(), a.Scope
 	}
 	scopes := []arm.ID{scope}
-	if strings.EqualFold(scope.Type(), "Microsoft.Management/managementGroups") {
+	if scope == arm.Root {
+		scopes = s.bound()
+	} else if strings.EqualFold(scope.Type(), "Microsoft.Management/managementGroups") {
 		scopes = nil
 		for _, sub := range s.Subscriptions(s.Site.TenantOf(scope)) {
 			scopes = append(scopes, arm.MustID("/subscriptions/"+sub))
@@ -274,16 +277,23 @@ func (s *Service) states(w http.ResponseWriter, r *http.Request, g gate.Grant) e
 		return err
 	}
 	var found []state
+	var rows []map[string]any
 	if err := s.DB.View(r.Context(), func(tx *store.Tx) error {
+		if strings.EqualFold(g.Item(), "default") {
+			if _, err := s.Scope(tx, scope); err != nil {
+				return err
+			}
+			rows, err = s.past(tx, scope, q)
+			return err
+		}
 		found, err = s.statesBelow(tx, scope)
 		return err
 	}); err != nil {
 		return err
 	}
-	rows := make([]map[string]any, len(found))
 	now := s.Now().UTC()
 	for i := range found {
-		rows[i] = found[i].show(now)
+		rows = append(rows, found[i].show(now))
 	}
 	return q.answer(w, s.Site, "policyStates", rows)
 }
@@ -315,22 +325,6 @@ func (s *Service) components(w http.ResponseWriter, r *http.Request, g gate.Gran
 		return err
 	}
 	return q.answer(w, s.Site, "componentPolicyStates", rows)
-}
-
-// scan judges everything below a scope and answers when that is done.
-func (s *Service) scan(w http.ResponseWriter, r *http.Request, g gate.Grant) error {
-	scope, err := g.On(triggerScan)
-	if err != nil {
-		return err
-	}
-	if err := s.DB.View(r.Context(), func(tx *store.Tx) error {
-		_, err := s.statesBelow(tx, scope)
-		return err
-	}); err != nil {
-		return err
-	}
-	w.WriteHeader(http.StatusOK)
-	return nil
 }
 
 // tally counts resources and rules by how they comply.
@@ -429,6 +423,7 @@ func (s *Service) summary(w http.ResponseWriter, r *http.Request, g gate.Grant) 
 type query struct {
 	top    int
 	from   time.Time
+	to     time.Time
 	filter []clause
 	parts  bool // $expand=components
 	choose []string
@@ -449,11 +444,11 @@ func readQuery(r *http.Request) (q query, err error) {
 		switch strings.ToLower(name) {
 		case "api-version", "$top", "$from", "$to", "$filter", "$select", "$orderby", "$expand", "$skiptoken":
 		default:
-			return q, arm.Errorf(arm.BadRequest, "the query option %q is not supported; supported: $top, $from, $filter, $select, $orderby, $expand", name)
+			return q, arm.Errorf(arm.BadRequest, "the query option %q is not supported; supported: $top, $from, $to, $filter, $select, $orderby, $expand", name)
 		}
 	}
-	if v.Get("$skiptoken") != "" || v.Get("$to") != "" {
-		return q, arm.Errorf(arm.BadRequest, "the query options $to and $skiptoken are not supported")
+	if v.Get("$skiptoken") != "" {
+		return q, arm.Errorf(arm.BadRequest, "the query option $skiptoken is not supported")
 	}
 	switch e := v.Get("$expand"); {
 	case strings.EqualFold(e, "components"):
@@ -467,9 +462,11 @@ func readQuery(r *http.Request) (q query, err error) {
 			return q, arm.Errorf(arm.BadRequest, "$top is %q; it must be a whole number above 0", t)
 		}
 	}
-	if t := v.Get("$from"); t != "" {
-		if q.from, err = time.Parse(time.RFC3339, t); err != nil {
-			return q, arm.Errorf(arm.BadRequest, "$from is %q; it must be a time such as 2026-01-31T08:00:00Z", t)
+	for name, to := range map[string]*time.Time{"$from": &q.from, "$to": &q.to} {
+		if t := v.Get(name); t != "" {
+			if *to, err = time.Parse(time.RFC3339, t); err != nil {
+				return q, arm.Errorf(arm.BadRequest, "%s is %q; it must be a time such as 2026-01-31T08:00:00Z", name, t)
+			}
 		}
 	}
 	if t := v.Get("$select"); t != "" {

@@ -2,7 +2,10 @@ package policy
 
 import (
 	"reflect"
+	"regexp"
+	"strconv"
 	"strings"
+	"time"
 
 	"castellan/internal/arm"
 )
@@ -25,11 +28,16 @@ type Details struct {
 	DeploymentScope string
 	Deployment      map[string]any
 	ExistenceScope  string // resourceGroup or subscription
+	// Delay is how long after a change auditIfNotExists and deployIfNotExists look,
+	// and After what must have become of the change by then: Success, Failure or "".
+	Delay time.Duration
+	After string
 
 	operations                   []operation
 	typ, name, group             operand
 	exists                       condition
 	setting, deploymentParameter operand
+	delay                        operand
 }
 
 // operation is one change of modify or append.
@@ -63,19 +71,28 @@ func readDetails(e Effect, v any) (d Details, err error) {
 		return d, d.readModify(m)
 	case AuditIfNotExists, DeployIfNotExists:
 		return d, d.readExists(e, m)
-	case DenyAction:
+	case DenyAction, AuditAction:
 		if d.Actions, err = readTexts(m, "actionNames"); err == nil && len(d.Actions) == 0 {
-			err = invalid("denyAction needs actionNames")
+			err = invalid("%s needs actionNames", e)
 		}
 		for _, a := range d.Actions {
 			if !strings.EqualFold(a, "delete") && err == nil {
-				err = invalid("denyAction denies the action delete only, not %q", clip(a))
+				err = invalid("%s knows the action delete only, not %q", e, clip(a))
 			}
 		}
 		return d, err
 	case Manual:
 		s, _ := lookup(m, "defaultState")
 		d.DefaultState, _ = s.(string)
+		for _, known := range []string{"Compliant", "NonCompliant", "Unknown"} {
+			if strings.EqualFold(known, d.DefaultState) {
+				d.DefaultState = known
+				return d, nil
+			}
+		}
+		if s != nil {
+			err = invalid("defaultState of manual is %v; it must be Compliant, NonCompliant or Unknown", s)
+		}
 	case EnforceSetting:
 		s, has := lookup(m, "setting")
 		if !has {
@@ -232,6 +249,11 @@ func (d *Details) readExists(e Effect, m map[string]any) (err error) {
 			return invalid("existenceScope must be resourceGroup or subscription")
 		}
 	}
+	if v, ok := lookup(m, "evaluationDelay"); ok {
+		if d.delay, err = readOperand(v); err != nil {
+			return err
+		}
+	}
 	if v, ok := lookup(m, "existenceCondition"); ok {
 		if d.exists, err = readCondition(v, "policyRule.then.details.existenceCondition", 0); err != nil {
 			return err
@@ -274,7 +296,7 @@ func (d *Details) bind(params map[string]any) (err error) {
 			return err
 		}
 	}
-	for _, o := range []*operand{&d.typ, &d.name, &d.group, &d.setting} {
+	for _, o := range []*operand{&d.typ, &d.name, &d.group, &d.setting, &d.delay} {
 		if *o, err = o.bind(params); err != nil {
 			return err
 		}
@@ -284,11 +306,45 @@ func (d *Details) bind(params map[string]any) (err error) {
 			return err
 		}
 	}
+	if err := d.readDelay(); err != nil {
+		return err
+	}
 	if d.setting.constant() && d.setting.value != nil {
 		d.Setting, _ = d.setting.value.(map[string]any)
 	}
 	return nil
 }
+
+// maxDelay is Azure's longest evaluationDelay.
+const maxDelay = 360 * time.Minute
+
+// readDelay reads evaluationDelay, once parameters are known. Without a time it
+// is as soon as the change is over.
+func (d *Details) readDelay() error {
+	if d.delay.constant() && d.delay.value == nil {
+		return nil
+	}
+	text, err := d.delay.text("evaluationDelay")
+	if err != nil {
+		return err
+	}
+	for name, after := range map[string]string{"AfterProvisioning": "", "AfterProvisioningSuccess": "Success", "AfterProvisioningFailure": "Failure"} {
+		if strings.EqualFold(name, text) {
+			d.After = after
+			return nil
+		}
+	}
+	if m := delayForm.FindStringSubmatch(text); m != nil && m[1]+m[2] != "" {
+		h, _ := strconv.Atoi(m[1]) // "" is 0
+		n, _ := strconv.Atoi(m[2])
+		if d.Delay = time.Duration(h)*time.Hour + time.Duration(n)*time.Minute; d.Delay <= maxDelay {
+			return nil
+		}
+	}
+	return invalid("evaluationDelay is %q; it must be AfterProvisioning, AfterProvisioningSuccess, AfterProvisioningFailure or a time from PT0M to PT360M", clip(text))
+}
+
+var delayForm = regexp.MustCompile(`^PT(?:(\d{1,4})H)?(?:(\d{1,4})M)?$`)
 
 // Related says which resource must exist besides the one that is judged.
 type Related struct {

@@ -9,6 +9,7 @@ from checks import Suite, equal, load, must, within
 world = load("CASTELLAN_WORLD")
 suite = Suite("policy")
 location = world.get("location", "local")
+arm = world["armEndpoint"].rstrip("/")
 group = f"/subscriptions/{world['subscriptionId']}/resourceGroups/by-policy"
 
 
@@ -58,6 +59,24 @@ states = suite.ok("state list", lambda: az("policy", "state", "list", "--resourc
 suite.ok("each resource with its state", lambda: equal({s["resourceId"].split("/")[-1]: s["complianceState"] for s in states}, {"with": "Compliant", "without": "NonCompliant"}))
 suite.ok("state list --filter", lambda: equal(len(az("policy", "state", "list", "--resource-group", "by-policy", "--filter", "complianceState eq 'NonCompliant'")), 1))
 suite.ok("state summarize", lambda: equal(az("policy", "state", "summarize", "--resource-group", "by-policy")["results"]["nonCompliantResources"], 1))
+
+past = f"{arm}{group}/providers/Microsoft.PolicyInsights/policyStates/default/queryResults?api-version=2024-10-01"
+suite.ok("what scans found", lambda: must(any(s["complianceState"] == "NonCompliant" for s in az("rest", "--method", "post", "--url", past)["value"]), "nothing"))
+
+# People attest to what nobody else can judge.
+manual = {"if": {"field": "type", "equals": "Microsoft.ManagedIdentity/userAssignedIdentities"}, "then": {"effect": "manual", "details": {"defaultState": "Unknown"}}}
+az("policy", "definition", "create", "--name", "reviewed", "--mode", "All", "--rules", written(manual))
+reviewed = az("policy", "assignment", "create", "--name", "reviewed", "--policy", "reviewed", "--scope", group)["id"]
+seen = group + "/providers/Microsoft.ManagedIdentity/userAssignedIdentities/with/providers/Microsoft.PolicyInsights/attestations/seen"
+body = {"properties": {"policyAssignmentId": reviewed, "complianceState": "Compliant", "owner": "ann", "expiresOn": "2099-01-01T00:00:00Z", "evidence": [{"description": "minutes", "sourceUri": "https://example.org/minutes"}]}}
+suite.ok("an attestation", lambda: equal(az("rest", "--method", "put", "--url", f"{arm}{seen}?api-version=2024-10-01", "--body", json.dumps(body))["properties"]["provisioningState"], "Succeeded"))
+suite.ok("each resource with what people say", lambda: equal({s["resourceId"].split("/")[-1]: s["complianceState"] for s in az("policy", "state", "list", "--resource-group", "by-policy", "--policy-assignment", "reviewed")}, {"with": "Compliant", "without": "Unknown"}))
+az("policy", "assignment", "delete", "--name", "reviewed", "--scope", group)
+
+# What would bind nothing is refused by name.
+packages = {"if": {"field": "Microsoft.MachineLearningServices.Data/workspaces/computeName", "exists": "true"}, "then": {"effect": "enforceSetting", "details": {"setting": {"name": "allowedPythonPackageChannels", "value": []}}}}
+az("policy", "definition", "create", "--name", "packages", "--mode", "Microsoft.MachineLearningServices.Data", "--rules", written(packages))
+suite.refused("a setting that binds nothing here", lambda: az("policy", "assignment", "create", "--name", "packages", "--policy", "packages", "--scope", group), "allowedPythonPackageChannels")
 
 # Not enforced, it only tells.
 suite.ok("assignment update --enforcement-mode", lambda: equal(az("policy", "assignment", "update", "--name", "cost", "--scope", group, "--enforcement-mode", "DoNotEnforce")["enforcementMode"], "DoNotEnforce"))
