@@ -44,24 +44,25 @@ func (a *App) whole(c arm.Caller) (arm.Caller, error) {
 	return known, err
 }
 
-// roles gives and takes roles for ml.
+// mlRoles gives and takes roles for ml.
 type mlRoles struct{ *App }
 
-func (l mlRoles) Assign(ctx context.Context, as arm.Caller, principal, role string, scope arm.ID) (made bool, err error) {
-	return admit(ctx, l.gate, as, governance.WriteAssignment, gate.Target{ID: scope, Item: principal}, func(g gate.Grant) (bool, error) {
-		held := l.roles.For(principal)
-		has := slices.ContainsFunc(held, func(a rbac.Assignment) bool { return a.RoleID == role && a.Scope.Key() == scope.Key() })
-		before := len(held)
-		err := g.Change(ctx, l.db, func(tx *store.Tx) error {
-			if !has { // no door has asked the locks of this scope
-				if err := l.roles.Holding(tx, governance.WriteAssignment, scope); err != nil {
-					return err
-				}
+func (l mlRoles) Has(principal, role string, scope arm.ID) bool {
+	return slices.ContainsFunc(l.roles.For(principal), func(a rbac.Assignment) bool {
+		return a.RoleID == role && a.Scope.Key() == scope.Key() && !a.Timed() && a.Condition == ""
+	})
+}
+
+func (l mlRoles) Assign(ctx context.Context, as arm.Caller, principal, role string, scope arm.ID) error {
+	_, err := admit(ctx, l.gate, as, governance.WriteAssignment, gate.Target{ID: scope, Item: principal}, func(g gate.Grant) (struct{}, error) {
+		return struct{}{}, g.Change(ctx, l.db, func(tx *store.Tx) error {
+			if err := l.roles.Holding(tx, governance.WriteAssignment, scope); err != nil { // no door has asked the locks of this scope
+				return err
 			}
 			return l.roles.Assign(tx, rbac.Assignment{Scope: scope, RoleID: role, Principal: principal, PrincipalType: arm.ServicePrincipal}, as)
 		})
-		return len(l.roles.For(principal)) > before, err
 	})
+	return err
 }
 
 func (l mlRoles) Unassign(ctx context.Context, as arm.Caller, principal, role string, scope arm.ID) error {
@@ -73,13 +74,57 @@ func (l mlRoles) Unassign(ctx context.Context, as arm.Caller, principal, role st
 	return err
 }
 
-// mlVaults lets identities into vaults that go by access policies.
+// mlVaults is key vaults for ml.
 type mlVaults struct{ *App }
 
-func (l mlVaults) Allow(ctx context.Context, as arm.Caller, id arm.ID, principal string) (made bool, err error) {
-	return admit(ctx, l.gate, as, vault.PolicyWrite, gate.Target{ID: id, Item: principal}, func(g gate.Grant) (bool, error) {
-		return l.vault.Allow(ctx, g, l.Site.TenantOf(id), principal)
+func (l mlVaults) Allows(id arm.ID, principal string) bool { return l.vault.Allows(id, principal) }
+
+func (l mlVaults) Allow(ctx context.Context, as arm.Caller, id arm.ID, principal string) error {
+	_, err := admit(ctx, l.gate, as, vault.PolicyWrite, gate.Target{ID: id, Item: principal}, func(g gate.Grant) (struct{}, error) {
+		return struct{}{}, l.vault.Allow(ctx, g, l.Site.TenantOf(id), principal)
 	})
+	return err
+}
+
+func (l mlVaults) Try(ctx context.Context, as arm.Caller, id arm.ID) error {
+	as, err := l.whole(as)
+	if err != nil {
+		return err
+	}
+	_, err = admit(ctx, l.gate, as, vault.SecretMetadata, gate.Target{ID: id}, func(g gate.Grant) (vault.Page[vault.Secret], error) {
+		return l.vault.Secrets(ctx, g, "", 1)
+	})
+	return err
+}
+
+func (l mlVaults) Recoverable(tx *store.Tx, id arm.ID) (time.Time, error) {
+	return l.vault.Recoverable(tx, id)
+}
+
+// mlAround is what ml looks up around workspaces.
+type mlAround struct{ *App }
+
+func (l mlAround) Locks(tx *store.Tx, id arm.ID) (out []ml.Lock, err error) {
+	found, err := l.roles.Locks(tx, id)
+	for _, f := range found {
+		out = append(out, ml.Lock(f))
+	}
+	return out, err
+}
+
+func (l mlAround) Support(id arm.ID) (out []ml.Support) {
+	for _, c := range l.identity.SupportAccounts(l.Site.TenantOf(id)) {
+		x := ml.Support{Object: c.Object, Name: c.Name}
+		for _, a := range l.roles.For(c.Object) {
+			if r, ok := l.engine.Role(a.RoleID); ok && id.Within(a.Scope) {
+				x.Roles = append(x.Roles, r.Name+" on "+a.Scope.String())
+			}
+		}
+		if len(x.Roles) > 0 {
+			out = append(out, x)
+		}
+	}
+	return out
 }
 
 // mlRuns keeps the runs of jobs in run history.

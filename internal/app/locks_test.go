@@ -129,7 +129,7 @@ func TestLocksHoldInside(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := (mlRoles{a}).Assign(t.Context(), as, a.newPerson(t, "a workspace").object, contributor, arm.MustID(p.path(u))); arm.CodeOf(err) != governance.Locked {
+	if err := (mlRoles{a}).Assign(t.Context(), as, a.newPerson(t, "a workspace").object, contributor, arm.MustID(p.path(u))); arm.CodeOf(err) != governance.Locked {
 		t.Errorf("a role that the platform gives below a lock: %v", err)
 	}
 	p.unlock(lock)

@@ -99,6 +99,44 @@ func locksBelow(tx *store.Tx, scope string) ([]*lock, error) {
 	return store.ScanJSON[*lock](tx, locks, scope+"/", "", 0)
 }
 
+// locksAbove are the locks at id and at what holds it.
+func locksAbove(tx *store.Tx, id arm.ID) (found []*lock, err error) {
+	for _, scope := range id.Scopes() {
+		at, err := locksAt(tx, scope)
+		if err != nil {
+			return nil, err
+		}
+		found = append(found, at...)
+	}
+	return found, nil
+}
+
+// Lock is a lock's level, CanNotDelete or ReadOnly, and where it is.
+type Lock struct {
+	Level string
+	Scope arm.ID
+}
+
+// Locks are those at id, at what holds it, and in it. They are told to whoever
+// runs into them anyway.
+func (s *Service) Locks(tx *store.Tx, id arm.ID) ([]Lock, error) {
+	found, err := locksAbove(tx, id)
+	if err != nil {
+		return nil, err
+	}
+	below, err := locksBelow(tx, id.Key())
+	if err != nil {
+		return nil, err
+	}
+	var out []Lock
+	for _, l := range append(found, below...) {
+		if x := (Lock{l.Props.Level, l.Scope}); !slices.Contains(out, x) {
+			out = append(out, x)
+		}
+	}
+	return out, nil
+}
+
 // free reports whether no lock stands against a whatever it is done to: locks
 // themselves could else never be taken away, and the answers about compliance
 // are read, although by POST.
@@ -113,13 +151,9 @@ func (s *Service) Holding(tx *store.Tx, a arm.Action, id arm.ID) error {
 		return nil
 	}
 	removes := strings.HasSuffix(a.Key(), "/delete")
-	var found []*lock
-	for _, scope := range id.Scopes() {
-		at, err := locksAt(tx, scope)
-		if err != nil {
-			return err
-		}
-		found = append(found, at...)
+	found, err := locksAbove(tx, id)
+	if err != nil {
+		return err
 	}
 	found = slices.DeleteFunc(found, func(l *lock) bool { return !removes && l.Props.Level != readOnly })
 	if removes && strings.EqualFold(a.Name(), id.Type()+"/delete") { // id itself goes, and all in it

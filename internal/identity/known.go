@@ -1,6 +1,12 @@
 package identity
 
-import "castellan/internal/arm"
+import (
+	"regexp"
+	"slices"
+	"strings"
+
+	"castellan/internal/arm"
+)
 
 // Known is a principal as the directory knows it now, with all its groups: for
 // whoever acts for it later than it was let in. It is an error if the principal
@@ -25,4 +31,23 @@ func (s *Service) Members(tenant, group string) []string {
 		return nil
 	}
 	return s.index.membersOf(group, false)
+}
+
+// supportName is what Azure named the accounts that it made in customers'
+// directories for computes before 14 May 2021.
+var supportName = regexp.MustCompile(`(?i)^Microsoft-AzureML-Support-App-[0-9a-f]{8}-([0-9a-f]{4}-){3}[0-9a-f]{12}$`)
+
+// SupportAccounts are the tenant's service principals that have the name of such
+// accounts, which came with a directory that was brought here.
+func (s *Service) SupportAccounts(tenant string) []arm.Caller {
+	s.index.mu.RLock()
+	defer s.index.mu.RUnlock()
+	var out []arm.Caller
+	for _, p := range s.index.sps {
+		if p.Tenant == tenant && supportName.MatchString(p.Name) {
+			out = append(out, arm.Caller{Tenant: tenant, Object: p.ID, Name: p.Name, Kind: arm.ServicePrincipal})
+		}
+	}
+	slices.SortFunc(out, func(a, b arm.Caller) int { return strings.Compare(a.Name, b.Name) })
+	return out
 }

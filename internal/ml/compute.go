@@ -144,9 +144,14 @@ func (s *Service) applyCompute(ctx context.Context, d *resource.Doc) error {
 	if w.ContainerRegistry.IsZero() || !d.Identity.Has() {
 		return nil
 	}
+	if err := s.asMade(ctx, w.ContainerRegistry, "containerRegistry", w.workspaceInner.Registry); err != nil {
+		return err
+	}
 	scope := w.ContainerRegistry.ID
-	_, err = s.Roles.Assign(ctx, s.system("setting up the cluster "+d.Name, scope, assignRole), d.Identity.Principal, roleAcrPull, scope)
-	return err
+	if s.Roles.Has(d.Identity.Principal, roleAcrPull, scope) {
+		return nil
+	}
+	return s.Roles.Assign(ctx, s.system("setting up the cluster "+d.Name, scope, assignRole), d.Identity.Principal, roleAcrPull, scope)
 }
 
 // showCompute adds how many nodes there are. A node is there while it runs a

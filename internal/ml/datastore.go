@@ -63,6 +63,9 @@ type datastoreInner struct {
 	Account arm.ID `json:"account"`
 	Key     string `json:"key,omitempty"`
 	SAS     string `json:"sas,omitempty"`
+	// Proven says that the key opened the container when it was written:
+	// resyncKeys renews no other, or whoever writes a datastore would get a key.
+	Proven bool `json:"proven,omitempty"`
 }
 
 // UnmarshalJSON reads a datastore, if it is one of blobs.
@@ -180,7 +183,7 @@ func account(tx *store.Tx, name string, near arm.ID) (arm.ID, error) {
 }
 
 // tryDatastore opens a new datastore's container with the credentials that it
-// was given, unless the client wants it unseen. Without credentials it is the
+// was given; a client may have one that does not open kept all the same. Without credentials it is the
 // reader's identity that must open it, and that is not known yet.
 func (s *Service) tryDatastore(ctx context.Context, c resource.Change) (any, error) {
 	p, err := props[datastoreProps](c.Doc)
@@ -198,16 +201,21 @@ func (s *Service) tryDatastore(ctx context.Context, c resource.Change) (any, err
 	if err != nil {
 		return nil, err
 	}
-	if strings.EqualFold(c.Query.Get("skipValidation"), "true") || key == "" && sas == "" {
+	if key == "" && sas == "" {
 		return nil, nil
 	}
-	by := Access{As: s.system("trying the datastore "+c.Doc.Name, id), Key: arm.NewSecret([]byte(key)), SAS: arm.NewSecret([]byte(sas))}
-	if _, err := s.Blobs.List(ctx, by, id, p.Container, "\x7f", 1); err != nil {
+	if err := s.tryOpen(ctx, c.Doc.Name, id, p.Container, key, sas); err != nil {
+		if strings.EqualFold(c.Query.Get("skipValidation"), "true") {
+			return nil, nil
+		}
 		_, message := gate.PublicError(err)
 		return nil, arm.Errorf("InvalidDatastore", "the container %s of %s does not open with the credentials given: %s (skipValidation=true keeps the datastore all the same)", p.Container, p.Account, message)
 	}
-	return nil, nil
+	return proven{}, nil
 }
+
+// proven is what tryDatastore has seen of credentials that open.
+type proven struct{}
 
 // saveDatastore moves the secrets to where no answer looks.
 func (s *Service) saveDatastore(tx *store.Tx, c resource.Change) error {
@@ -222,6 +230,7 @@ func (s *Service) saveDatastore(tx *store.Tx, c resource.Change) error {
 	if in.Key, in.SAS, err = p.secret(c); err != nil {
 		return err
 	}
+	_, in.Proven = c.Seen.(proven)
 	p.Credentials.Secrets = nil
 	for _, t := range []string{credNone, credKey, credSAS} {
 		if strings.EqualFold(t, p.Credentials.Type) {

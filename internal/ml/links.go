@@ -55,19 +55,48 @@ type Accounts interface {
 // Roles gives roles to identities. The caller is the package's worker, whose
 // lease names the scope and roleAssignments/write or /delete on it.
 type Roles interface {
-	// Assign gives principal a built-in role, by its GUID, at scope. made is
-	// false if it had it there already; then nothing changes.
-	Assign(ctx context.Context, as arm.Caller, principal, role string, scope arm.ID) (made bool, err error)
+	// Has reports whether principal has a built-in role, by its GUID, at scope
+	// itself, for good and without a condition.
+	Has(principal, role string, scope arm.ID) bool
+	// Assign gives principal the role at scope. It is safe to repeat.
+	Assign(ctx context.Context, as arm.Caller, principal, role string, scope arm.ID) error
 	// Unassign takes it away, if it is there.
 	Unassign(ctx context.Context, as arm.Caller, principal, role string, scope arm.ID) error
 }
 
-// Vaults is for key vaults that go by access policies, not by roles.
+// Vaults is key vaults, of which some go by access policies, not by roles.
 type Vaults interface {
-	// Allow gives principal every permission on keys, secrets and certificates
-	// but purge. The worker's lease names vaults/accessPolicies/write on the vault.
-	// It is safe to repeat; made is false if nothing had to change.
-	Allow(ctx context.Context, as arm.Caller, vault arm.ID, principal string) (made bool, err error)
+	// Allows reports whether a policy of the vault's gives principal every
+	// permission on keys, secrets and certificates but purge; Allow adds one that
+	// does. The worker's lease names vaults/accessPolicies/write on the vault.
+	Allows(vault arm.ID, principal string) bool
+	Allow(ctx context.Context, as arm.Caller, vault arm.ID, principal string) error
+	// Try lists the vault's secrets, without values, as the caller.
+	Try(ctx context.Context, as arm.Caller, vault arm.ID) error
+	// Recoverable is until when a deleted vault of the id can be recovered; the
+	// zero time if there is none.
+	Recoverable(tx *store.Tx, vault arm.ID) (time.Time, error)
+}
+
+// Lock is a management lock.
+type Lock struct {
+	Level string // CanNotDelete or ReadOnly
+	Scope arm.ID
+}
+
+// Support is an account that Azure made for computes before 14 May 2021.
+type Support struct {
+	Object, Name string
+	Roles        []string // such as "Contributor on /subscriptions/..."
+}
+
+// Around is what stands around resources. It is looked up, and needs no grant.
+type Around interface {
+	// Locks are those at a resource, above it and below it.
+	Locks(tx *store.Tx, id arm.ID) ([]Lock, error)
+	// Support is the tenant's support accounts, with what roles each has at
+	// scopes that hold id.
+	Support(id arm.ID) []Support
 }
 
 // Policies say what a job that is about to run must keep.

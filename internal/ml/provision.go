@@ -4,11 +4,9 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"net/http"
 	"strings"
 
 	"castellan/internal/arm"
-	"castellan/internal/gate"
 	"castellan/internal/resource"
 	"castellan/internal/store"
 )
@@ -69,10 +67,15 @@ func (s *Service) applyWorkspace(ctx context.Context, d *resource.Doc) error {
 	if err != nil {
 		return err
 	}
-	if _, err := s.give(ctx, w); err != nil {
+	if _, err := s.give(ctx, w, "setting up the workspace "+w.Name); err != nil {
 		return err
 	}
-	for _, c := range []string{w.blobContainer(), artifactContainer} {
+	return s.equip(ctx, w)
+}
+
+// equip makes the workspace's containers, datastores and first environment.
+func (s *Service) equip(ctx context.Context, w workspace) error {
+	for _, c := range w.containers() {
 		err := s.Blobs.Ensure(ctx, Access{As: w.self()}, w.StorageAccount.ID, c)
 		if arm.CodeOf(err) == arm.Forbidden && w.bringsOwn() {
 			return arm.Errorf("MissingRole", "the workspace's user-assigned identity (%s) can't make the container %s in %s; give it Storage Blob Data Contributor there", w.principal(), c, w.StorageAccount)
@@ -85,9 +88,9 @@ func (s *Service) applyWorkspace(ctx context.Context, d *resource.Doc) error {
 }
 
 // give makes sure of every role that the workspace's identity needs, and lists
-// what it had to give. An identity that its owner brings gets nothing: its
-// owner gives it roles.
-func (s *Service) give(ctx context.Context, w workspace) (given []string, err error) {
+// what it had to give; nothing else stands in the log. An identity that its
+// owner brings gets nothing: its owner gives it roles.
+func (s *Service) give(ctx context.Context, w workspace, why string) (given []string, err error) {
 	if w.bringsOwn() {
 		return nil, nil
 	}
@@ -99,22 +102,19 @@ func (s *Service) give(ctx context.Context, w workspace) (given []string, err er
 		return nil, err
 	}
 	for _, n := range w.needs(byRoles) {
-		made, err := s.Roles.Assign(ctx, s.system("setting up the workspace "+w.Name, n.scope, assignRole), w.principal(), n.role, n.scope)
-		if err != nil {
+		if s.Roles.Has(w.principal(), n.role, n.scope) {
+			continue
+		}
+		if err := s.Roles.Assign(ctx, s.system(why, n.scope, assignRole), w.principal(), n.role, n.scope); err != nil {
 			return given, err
 		}
-		if made {
-			given = append(given, n.name+" on "+n.scope.String())
-		}
+		given = append(given, n.name+" on "+n.scope.String())
 	}
-	if !byRoles {
-		made, err := s.Vaults.Allow(ctx, s.system("setting up the workspace "+w.Name, w.KeyVault.ID, writePolicies), w.KeyVault.ID, w.principal())
-		if err != nil {
+	if !byRoles && !s.Vaults.Allows(w.KeyVault.ID, w.principal()) {
+		if err := s.Vaults.Allow(ctx, s.system(why, w.KeyVault.ID, writePolicies), w.KeyVault.ID, w.principal()); err != nil {
 			return given, err
 		}
-		if made {
-			given = append(given, "an access policy on "+w.KeyVault.String())
-		}
+		given = append(given, "an access policy on "+w.KeyVault.String())
 	}
 	if w.Role == roleContributor && w.groupRole() != roleContributor {
 		group := w.Doc.ID.Group()
@@ -123,12 +123,17 @@ func (s *Service) give(ctx context.Context, w workspace) (given []string, err er
 	return given, err
 }
 
-// linksAsMade refuses to let the workspace's identity at a storage account or a
-// vault that was deleted and made anew: who makes a workspace must have the
-// right to change both, and nobody was asked for the new ones.
+// linksAsMade refuses to let the workspace's identity at a storage account, a
+// vault or a registry that was deleted and made anew: who links them must have
+// the right to change them, and nobody was asked for the new ones.
 func (s *Service) linksAsMade(ctx context.Context, w workspace) error {
 	if err := s.asMade(ctx, w.KeyVault, "keyVault", w.workspaceInner.Vault); err != nil {
 		return err
+	}
+	if !w.ContainerRegistry.IsZero() {
+		if err := s.asMade(ctx, w.ContainerRegistry, "containerRegistry", w.workspaceInner.Registry); err != nil {
+			return err
+		}
 	}
 	return s.asMade(ctx, w.StorageAccount, "storageAccount", w.workspaceInner.Storage)
 }
@@ -216,48 +221,4 @@ func (s *Service) put(ctx context.Context, w workspace, d *resource.Doc) error {
 		return nil
 	}
 	return err
-}
-
-// resyncKeys does what making the workspace did, again: it gives back what was
-// taken from the workspace's identity, and says what that was.
-func (s *Service) resyncKeys(ctx context.Context, g gate.Grant, d *resource.Doc, _ []byte) (int, any, error) {
-	if _, err := g.On(resyncKeys); err != nil {
-		return 0, nil, err
-	}
-	w, err := s.readWorkspace(d)
-	if err != nil {
-		return 0, nil, err
-	}
-	given, err := s.give(ctx, w)
-	if err != nil {
-		return 0, nil, err
-	}
-	if err := s.applyWorkspace(ctx, d); err != nil {
-		return 0, nil, err
-	}
-	if given == nil {
-		given = []string{}
-	}
-	return http.StatusOK, map[string]any{"restored": given}, nil
-}
-
-// diagnose tries what the workspace needs and reports what does not work.
-func (s *Service) diagnose(ctx context.Context, g gate.Grant, d *resource.Doc, _ []byte) (int, any, error) {
-	if _, err := g.On(diagnose); err != nil {
-		return 0, nil, err
-	}
-	w, err := s.readWorkspace(d)
-	if err != nil {
-		return 0, nil, err
-	}
-	storage := []any{}
-	if _, err := s.Blobs.List(ctx, Access{As: w.self()}, w.StorageAccount.ID, w.blobContainer(), "\x7f", 1); err != nil {
-		code, message := gate.PublicError(err)
-		storage = append(storage, map[string]any{"code": string(code), "level": "Error", "message": "The workspace's identity can't use its storage account: " + message + " Repair it with resyncKeys."})
-	}
-	none := []any{}
-	return http.StatusOK, map[string]any{"value": map[string]any{
-		"storageAccountResults": storage, "keyVaultResults": none, "containerRegistryResults": none, "applicationInsightsResults": none,
-		"userDefinedRouteResults": none, "networkSecurityRuleResults": none, "resourceLockResults": none, "dnsResolutionResults": none, "otherResults": none,
-	}}, nil
 }

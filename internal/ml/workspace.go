@@ -26,10 +26,11 @@ const (
 type workspaceInner struct {
 	ID   string `json:"id"`   // workspaceId
 	Role string `json:"role"` // of its identity on the resource group
-	// Storage and Vault are which resources its links meant when it was made:
-	// what was made anew under their ids since is somebody else's.
-	Storage string `json:"storage"`
-	Vault   string `json:"vault"`
+	// Storage, Vault and Registry are which resources its links meant when they
+	// were made: what was made anew under their ids since is somebody else's.
+	Storage  string `json:"storage"`
+	Vault    string `json:"vault"`
+	Registry string `json:"registry,omitempty"`
 }
 
 // The modes in which the workspace's own datastores are reached.
@@ -119,13 +120,28 @@ func (s *Service) saveWorkspace(tx *store.Tx, c resource.Change) error {
 		instances[l.field] = d.Instance
 	}
 	if c.Old != nil {
-		return nil
+		return relink(c, p, instances["containerRegistry"])
 	}
 	role := roleAIAdministrator
 	if s.LegacyContributor {
 		role = roleContributor
 	}
-	return setInner(c.Doc, workspaceInner{ID: arm.NewUUID(), Role: role, Storage: instances["storageAccount"], Vault: instances["keyVault"]})
+	return setInner(c.Doc, workspaceInner{ID: arm.NewUUID(), Role: role, Storage: instances["storageAccount"], Vault: instances["keyVault"], Registry: instances["containerRegistry"]})
+}
+
+// relink notes which registry is meant by a link that changed; the others can't.
+// One that stays means what it meant.
+func relink(c resource.Change, p workspaceProps, registry string) error {
+	was, err := props[workspaceProps](c.Old)
+	if err != nil || was.ContainerRegistry.Key() == p.ContainerRegistry.Key() {
+		return err
+	}
+	in, err := inner[workspaceInner](c.Doc)
+	if err != nil {
+		return err
+	}
+	in.Registry = registry
+	return setInner(c.Doc, in)
 }
 
 // showWorkspace adds what follows from a workspace's id and place.
@@ -216,6 +232,9 @@ func (w workspace) blobContainer() string { return "azureml-blobstore-" + w.work
 
 // artifactContainer is where run artifacts lie.
 const artifactContainer = "azureml"
+
+// containers are those that the workspace can't do without.
+func (w workspace) containers() []string { return []string{w.blobContainer(), artifactContainer} }
 
 // listKeys shows the keys a workspace uses. There is no notebook service and no
 // Application Insights here, so those are null, as Azure has them then.

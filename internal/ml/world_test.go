@@ -127,7 +127,7 @@ func (w *world) giveAs(name, who, role, scope string) {
 func (w *world) start() {
 	s, err := New(Config{
 		DB: w.db, Gate: w.gate, Root: w.t.TempDir(), Site: w.site, Blobs: w.blobs, Accounts: w.blobs, Roles: w.roles, Vaults: w.roles,
-		Runs: w.runs, Sandboxes: w.boxes, Tokens: w.roles, Metadata: endpoints{}, People: w.people, Machine: Machine{CPUs: 16, MemoryMB: 64 << 10},
+		Runs: w.runs, Sandboxes: w.boxes, Tokens: w.roles, Metadata: endpoints{}, People: w.people, Around: w.roles, Machine: Machine{CPUs: 16, MemoryMB: 64 << 10},
 	})
 	if err != nil {
 		w.t.Fatal(err)
@@ -478,12 +478,15 @@ func (r *roles) leased(as arm.Caller, a string, scope arm.ID) {
 	}
 }
 
-func (r *roles) Assign(_ context.Context, as arm.Caller, principal, role string, scope arm.ID) (bool, error) {
+func (r *roles) Assign(_ context.Context, as arm.Caller, principal, role string, scope arm.ID) error {
 	r.leased(as, "Microsoft.Authorization/roleAssignments/write", scope)
-	return r.add(principal, role, scope), nil
+	r.add(principal, role, scope)
+	return nil
 }
 
-func (r *roles) add(principal, role string, scope arm.ID) bool {
+func (r *roles) Has(principal, role string, scope arm.ID) bool { return r.has(principal, role, scope) }
+
+func (r *roles) add(principal, role string, scope arm.ID) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if principal == "" {
@@ -492,9 +495,7 @@ func (r *roles) add(principal, role string, scope arm.ID) bool {
 	if r.given == nil {
 		r.given = map[string]bool{}
 	}
-	had := r.given[r.key(principal, role, scope)]
 	r.given[r.key(principal, role, scope)] = true
-	return !had
 }
 
 func (r *roles) take(principal, role string, scope arm.ID) {
@@ -509,17 +510,30 @@ func (r *roles) Unassign(_ context.Context, as arm.Caller, principal, role strin
 	return nil
 }
 
-func (r *roles) Allow(_ context.Context, as arm.Caller, vault arm.ID, principal string) (bool, error) {
+func (r *roles) Allow(_ context.Context, as arm.Caller, vault arm.ID, principal string) error {
 	r.leased(as, "Microsoft.KeyVault/vaults/accessPolicies/write", vault)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.policy == nil {
 		r.policy = map[string]bool{}
 	}
-	had := r.policy[principal+"|"+vault.Key()]
 	r.policy[principal+"|"+vault.Key()] = true
-	return !had, nil
+	return nil
 }
+
+func (r *roles) Allows(vault arm.ID, principal string) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.policy[principal+"|"+vault.Key()]
+}
+
+func (r *roles) Try(context.Context, arm.Caller, arm.ID) error { return nil }
+
+func (r *roles) Recoverable(*store.Tx, arm.ID) (time.Time, error) { return time.Time{}, nil }
+
+func (r *roles) Locks(*store.Tx, arm.ID) ([]Lock, error) { return nil, nil }
+
+func (r *roles) Support(arm.ID) []Support { return nil }
 
 func (r *roles) Ensure(_ *store.Tx, of arm.ID, name string) (string, string, error) {
 	r.mu.Lock()

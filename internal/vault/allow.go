@@ -5,24 +5,30 @@ import (
 	"slices"
 	"strings"
 
+	"castellan/internal/arm"
 	"castellan/internal/gate"
 )
 
+// everything is every permission but purge.
+func everything() Permissions {
+	return Permissions{Keys: allBut(keyPermissions), Secrets: allBut(secretPermissions), Certificates: allBut(certificatePermissions)}
+}
+
 // Allow gives the principal every permission but purge on what the vault of the
-// Grant, for PolicyWrite, holds. made is false if it had all of them.
-func (s *Service) Allow(ctx context.Context, g gate.Grant, tenant, principal string) (made bool, err error) {
-	v, err := s.target(g, PolicyWrite)
-	if err != nil {
-		return false, err
-	}
-	all := Permissions{Keys: allBut(keyPermissions), Secrets: allBut(secretPermissions), Certificates: allBut(certificatePermissions)}
-	for _, p := range v.Props.Policies {
-		if p.App == "" && strings.EqualFold(p.Object, principal) && holdsAll(p.Permissions.Keys, all.Keys) && holdsAll(p.Permissions.Secrets, all.Secrets) && holdsAll(p.Permissions.Certificates, all.Certificates) {
-			return false, nil
-		}
-	}
-	_, err = s.UpdatePolicies(ctx, g, "add", []AccessPolicy{{Tenant: tenant, Object: principal, Permissions: all}})
-	return err == nil, err
+// Grant, for PolicyWrite, holds.
+func (s *Service) Allow(ctx context.Context, g gate.Grant, tenant, principal string) error {
+	_, err := s.UpdatePolicies(ctx, g, "add", []AccessPolicy{{Tenant: tenant, Object: principal, Permissions: everything()}})
+	return err
+}
+
+// Allows reports whether a policy of the vault's gives the principal all that
+// Allow does.
+func (s *Service) Allows(id arm.ID, principal string) bool {
+	v, all := s.byID(id), everything()
+	return v != nil && slices.ContainsFunc(v.Props.Policies, func(p AccessPolicy) bool {
+		return p.App == "" && strings.EqualFold(p.Object, principal) && holdsAll(p.Permissions.Keys, all.Keys) &&
+			holdsAll(p.Permissions.Secrets, all.Secrets) && holdsAll(p.Permissions.Certificates, all.Certificates)
+	})
 }
 
 // allBut is every one of the permissions but purge.

@@ -128,6 +128,16 @@ func (s *Service) inBin(tx *store.Tx, sub arm.ID, item string) (named, error) {
 	return n, nil
 }
 
+// Recoverable is until when the vault that had the id can be recovered: zero if
+// there is one, or none was deleted.
+func (s *Service) Recoverable(tx *store.Tx, id arm.ID) (time.Time, error) {
+	n, taken, err := s.lookup(tx, id.Name())
+	if err != nil || !taken || n.Deleted == nil || n.ID.Key() != id.Key() {
+		return time.Time{}, err
+	}
+	return n.Deleted.Purge, nil
+}
+
 func place(s string) string { return strings.ToLower(strings.ReplaceAll(s, " ", "")) }
 
 func (s *Service) getDeleted(w http.ResponseWriter, r *http.Request, g gate.Grant) error {

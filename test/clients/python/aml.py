@@ -1,4 +1,4 @@
-"""The MLClient of azure-ai-ml: workspaces, compute, a job with a code folder, its log and its outputs."""
+"""The MLClient of azure-ai-ml: workspaces, what repairs them, compute, a job with a code folder, its log and its outputs."""
 
 import contextlib
 import io
@@ -6,9 +6,11 @@ import logging
 import pathlib
 import tempfile
 
-from azure.ai.ml import MLClient, command
-from azure.ai.ml.entities import AmlCompute, Data, Environment, Model, Workspace
+import requests
+from azure.ai.ml import Input, MLClient, command
+from azure.ai.ml.entities import AccountKeyConfiguration, AmlCompute, AzureBlobDatastore, Data, Environment, Model, Workspace
 from azure.identity import ClientSecretCredential
+from azure.storage.blob import BlobServiceClient
 from checks import Suite, equal, load, must, within
 
 logging.disable(logging.WARNING)  # the SDK's notices would hide the checks
@@ -57,6 +59,67 @@ suite.ok("workspace get", lambda: equal(admin.workspaces.get("fresh").display_na
 suite.ok("workspace has an identity of its own", lambda: must(admin.workspaces.get("fresh").identity.principal_id, "no principal id"))
 suite.ok("workspace update", lambda: equal(admin.workspaces.begin_create(Workspace(name="fresh", location=world.get("location", "local"), display_name="Fresher")).result().display_name, "Fresher"))
 suite.ok("workspace list", lambda: must({"lab", "fresh"} <= {w.name for w in admin.workspaces.list()}, "lab and fresh are not both listed"))
+
+
+def arm(method, path, body=None):
+    """One request of Resource Manager, as the administrator, for what no method of MLClient does."""
+    token = ClientSecretCredential(
+        world["tenantId"], world["admin"]["clientId"], world["admin"]["clientSecret"],
+        authority=world["loginEndpoint"], disable_instance_discovery=True,
+    ).get_token(world["armEndpoint"] + "/.default").token
+    r = requests.request(method, world["armEndpoint"] + path, json=body, headers={"Authorization": "Bearer " + token}, timeout=60)
+    r.raise_for_status()
+    return r.json() if r.content else None
+
+
+def diagnosed():
+    """Every code of a diagnosis, with its message."""
+    found = admin.workspaces.begin_diagnose("fresh").result()
+    return [(r.code, r.message) for part in vars(found).values() for r in part or []]
+
+
+def only(code, *words):
+    found = diagnosed()
+    equal([c for c, _ in found], [code])
+    must(all(w in found[0][1] for w in words), f"the message is {found[0][1]}")
+
+
+# What the workspace needs is taken from it, is named, and comes back.
+fresh = admin.workspaces.get("fresh")
+me = fresh.identity.principal_id
+suite.ok("workspace diagnose finds nothing", lambda: equal(diagnosed(), []))
+for a in arm("GET", f"{fresh.storage_account}/providers/Microsoft.Authorization/roleAssignments?api-version=2022-04-01&$filter=principalId eq '{me}'")["value"]:
+    if a["properties"]["scope"].lower() == fresh.storage_account.lower():
+        arm("DELETE", a["id"] + "?api-version=2022-04-01")
+suite.ok("workspace diagnose names the role that was taken", lambda: only("StorageAccountRoleMissing", "Storage Blob Data Contributor", me))
+suite.ok("a reader's workspace diagnose", lambda: must(reader.workspaces.begin_diagnose("lab").result() is not None, "no result"))
+suite.refused("a reader's workspace sync-keys", lambda: reader.workspaces.begin_sync_keys("lab").wait(), "AuthorizationFailed", "403")
+suite.ok("workspace sync-keys", lambda: admin.workspaces.begin_sync_keys("fresh").wait())
+suite.ok("workspace diagnose finds nothing any more", lambda: equal(diagnosed(), []))
+
+# The account's key is another: jobs fail that read by the older one, until sync-keys.
+on_fresh = client("admin", workspace="fresh")
+account = fresh.storage_account.rsplit("/", 1)[1]
+key = arm("POST", fresh.storage_account + "/listKeys?api-version=2024-01-01")["keys"][0]["value"]
+blobs = BlobServiceClient(f"https://{account}.blob.{world['suffixes']['blob'].removeprefix('blob.')}", credential=key)
+blobs.create_container("extra")
+blobs.get_blob_client("extra", "word.txt").upload_blob(b"a word of the datastore")
+suite.ok("datastore create by key", lambda: on_fresh.datastores.create_or_update(AzureBlobDatastore(name="keyed", account_name=account, container_name="extra", credentials=AccountKeyConfiguration(account_key=key))))
+suite.ok("compute create in it", lambda: on_fresh.compute.begin_create_or_update(AmlCompute(name="cpu", size="Standard_DS1_v2", min_instances=0, max_instances=1)).wait())
+
+
+def reads():
+    """How a job ends that reads by the datastore's key."""
+    word = Input(type="uri_file", path="azureml://datastores/keyed/paths/word.txt", mode="download")
+    made = quiet(lambda: on_fresh.jobs.create_or_update(command(command="grep 'a word' ${{inputs.word}}", inputs={"word": word}, environment=HOST, compute="cpu")))[0]
+    return within(60, lambda: (s := on_fresh.jobs.get(made.name).status) in ("Completed", "Failed", "Canceled") and s)
+
+
+arm("POST", fresh.storage_account + "/regenerateKey?api-version=2024-01-01", {"keyName": "key1"})
+suite.ok("a job fails once the key is another", lambda: equal(reads(), "Failed"))
+suite.ok("workspace diagnose names the datastore", lambda: only("DatastoreCredentialsInvalid", "keyed"))
+suite.ok("workspace sync-keys renews the key", lambda: admin.workspaces.begin_sync_keys("fresh").wait())
+suite.ok("a job reads again", lambda: equal(reads(), "Completed"))
 suite.ok("workspace delete", lambda: admin.workspaces.begin_delete("fresh", delete_dependent_resources=False).result())
 suite.refused("get of the deleted workspace", lambda: admin.workspaces.get("fresh"), "ResourceNotFound", "404")
 

@@ -1,0 +1,142 @@
+package ml
+
+import (
+	"context"
+	"net/http"
+	"slices"
+
+	"castellan/internal/arm"
+	"castellan/internal/gate"
+	"castellan/internal/resource"
+	"castellan/internal/store"
+)
+
+// resyncKeys does what making the workspace did, again: it gives back what was
+// taken from the workspace's identity, and puts the key that the account has now
+// into datastores that kept an older one. It says what it had to repair.
+func (s *Service) resyncKeys(ctx context.Context, g gate.Grant, d *resource.Doc, _ []byte) (int, any, error) {
+	if _, err := g.On(resyncKeys); err != nil {
+		return 0, nil, err
+	}
+	w, err := s.readWorkspace(d)
+	if err != nil {
+		return 0, nil, err
+	}
+	why := "resyncKeys of the workspace " + w.Name + ", for " + g.Caller().Object
+	given, err := s.give(ctx, w, why)
+	if err != nil {
+		return 0, nil, err
+	}
+	for _, c := range w.containers() {
+		if _, err := s.Blobs.List(ctx, Access{As: w.self()}, w.StorageAccount.ID, c, "\x7f", 1); missing(err) {
+			given = append(given, "the container "+c+" of "+w.StorageAccount.String())
+		}
+	}
+	if err := s.equip(ctx, w); err != nil {
+		return 0, nil, err
+	}
+	renewed, err := s.renewKeys(ctx, w, why)
+	if err != nil {
+		return 0, nil, err
+	}
+	return http.StatusOK, map[string]any{"restored": append(append([]string{}, given...), renewed...)}, nil
+}
+
+// missing reports whether err says that a container is not there.
+func missing(err error) bool {
+	return slices.Contains([]arm.Code{arm.NotFound, "ContainerNotFound"}, arm.CodeOf(err))
+}
+
+// renewKeys renews the keys of the datastores on the workspace's own account
+// that opened it once and don't any more. Other accounts are not the workspace's
+// to list keys of: their datastores are registered anew.
+func (s *Service) renewKeys(ctx context.Context, w workspace, why string) (renewed []string, err error) {
+	if w.byIdentity() {
+		return nil, nil
+	}
+	all, err := s.datastores(ctx, w)
+	if err != nil {
+		return nil, err
+	}
+	for _, d := range all {
+		if !d.inner.Proven || d.inner.Key == "" || d.inner.Account.Key() != w.StorageAccount.Key() || arm.CodeOf(s.tryKept(ctx, d)) != wrongKey {
+			continue
+		}
+		key, err := s.Accounts.Key(ctx, w.self(), w.StorageAccount.ID)
+		if err != nil {
+			return renewed, err
+		}
+		if err := s.act(ctx, why, s.kinds.datastore.Write(), d.ID, func(tx *store.Tx) error { return s.rekey(tx, d, key) }); err != nil {
+			return renewed, err
+		}
+		renewed = append(renewed, "the account key of the datastore "+d.Name)
+	}
+	return renewed, nil
+}
+
+// rekey puts a key into a datastore that is still as it was seen.
+func (s *Service) rekey(tx *store.Tx, seen datastore, key arm.Secret) error {
+	if l := s.Gate.Locks; l != nil { // no door has asked the locks of the datastore
+		if err := l.Holding(tx, s.kinds.datastore.Write(), seen.ID); err != nil {
+			return err
+		}
+	}
+	d, err := resource.Load(tx, seen.ID)
+	if err != nil {
+		return err
+	}
+	if d == nil || d.Etag != seen.Etag {
+		return arm.Errorf(arm.Conflict, "the datastore %s was changed meanwhile; call resyncKeys again", seen.Name)
+	}
+	seen.inner.Key = string(key.Reveal())
+	d.Etag = `"` + arm.NewHex() + `"`
+	if err := setInner(d, seen.inner); err != nil {
+		return err
+	}
+	return resource.Save(tx, d)
+}
+
+// datastore is a datastore, read for work.
+type datastore struct {
+	*resource.Doc
+	datastoreProps
+	inner datastoreInner
+}
+
+// datastores are those that were made in the workspace, not its own.
+func (s *Service) datastores(ctx context.Context, w workspace) (out []datastore, err error) {
+	err = s.DB.View(ctx, func(tx *store.Tx) error {
+		all, err := resource.List(tx, s.kinds.datastore.Type, w.Doc.ID, "", 0)
+		if err != nil {
+			return err
+		}
+		for _, d := range all {
+			x := datastore{Doc: d}
+			if x.inner, err = inner[datastoreInner](d); err != nil {
+				return err
+			}
+			if x.datastoreProps, err = props[datastoreProps](d); err != nil {
+				return err
+			}
+			if !x.inner.System {
+				out = append(out, x)
+			}
+		}
+		return nil
+	})
+	return out, err
+}
+
+// wrongKey is what a storage account answers to a key that is not, or no more, its own.
+const wrongKey arm.Code = "AuthenticationFailed"
+
+// tryKept opens a datastore with the credentials that it keeps.
+func (s *Service) tryKept(ctx context.Context, d datastore) error {
+	return s.tryOpen(ctx, d.Name, d.inner.Account, d.Container, d.inner.Key, d.inner.SAS)
+}
+
+func (s *Service) tryOpen(ctx context.Context, name string, account arm.ID, container, key, sas string) error {
+	by := Access{As: s.system("trying the datastore "+name, account), Key: arm.NewSecret([]byte(key)), SAS: arm.NewSecret([]byte(sas))}
+	_, err := s.Blobs.List(ctx, by, account, container, "\x7f", 1)
+	return err
+}
