@@ -14,6 +14,36 @@ var (
 	SecretPurge    = arm.NewDataAction("Microsoft.KeyVault/vaults/secrets/purge/action", "delete a deleted secret for good")
 )
 
+// Backups of secrets.
+var (
+	SecretBackup  = arm.NewDataAction("Microsoft.KeyVault/vaults/secrets/backup/action", "take a sealed copy of a secret with all its versions")
+	SecretRestore = arm.NewDataAction("Microsoft.KeyVault/vaults/secrets/restore/action", "put a sealed copy of a secret into a vault")
+)
+
+// What one can do with keys. Key Vault Crypto User has those that use a key, Key
+// Vault Crypto Officer all.
+var (
+	KeyRead       = arm.NewDataAction("Microsoft.KeyVault/vaults/keys/read", "list keys and see their public parts")
+	KeyCreate     = arm.NewDataAction("Microsoft.KeyVault/vaults/keys/create/action", "make a key or a new version of one")
+	KeyImport     = arm.NewDataAction("Microsoft.KeyVault/vaults/keys/import/action", "bring a key from elsewhere")
+	KeyUpdate     = arm.NewDataAction("Microsoft.KeyVault/vaults/keys/update/action", "change when and for what a key is valid, and its tags")
+	KeyDelete     = arm.NewDataAction("Microsoft.KeyVault/vaults/keys/delete", "delete a key, so that it can be recovered")
+	KeyRecover    = arm.NewDataAction("Microsoft.KeyVault/vaults/keys/recover/action", "recover a deleted key")
+	KeyPurge      = arm.NewDataAction("Microsoft.KeyVault/vaults/keys/purge/action", "delete a deleted key for good")
+	KeyBackup     = arm.NewDataAction("Microsoft.KeyVault/vaults/keys/backup/action", "take a sealed copy of a key with all its versions")
+	KeyRestore    = arm.NewDataAction("Microsoft.KeyVault/vaults/keys/restore/action", "put a sealed copy of a key into a vault")
+	KeyEncrypt    = arm.NewDataAction("Microsoft.KeyVault/vaults/keys/encrypt/action", "encrypt with a key")
+	KeyDecrypt    = arm.NewDataAction("Microsoft.KeyVault/vaults/keys/decrypt/action", "decrypt with a key")
+	KeyWrap       = arm.NewDataAction("Microsoft.KeyVault/vaults/keys/wrap/action", "wrap a key with a key")
+	KeyUnwrap     = arm.NewDataAction("Microsoft.KeyVault/vaults/keys/unwrap/action", "unwrap a key with a key")
+	KeySign       = arm.NewDataAction("Microsoft.KeyVault/vaults/keys/sign/action", "sign a digest with a key")
+	KeyVerify     = arm.NewDataAction("Microsoft.KeyVault/vaults/keys/verify/action", "verify a signature with a key")
+	KeyRelease    = arm.NewDataAction("Microsoft.KeyVault/vaults/keys/release/action", "take a key out to an attested place")
+	KeyRotate     = arm.NewDataAction("Microsoft.KeyVault/vaults/keys/rotate/action", "make a new version of a key as its rotation policy says")
+	RotationRead  = arm.NewDataAction("Microsoft.KeyVault/vaults/keyrotationpolicies/read", "see a key's rotation policy")
+	RotationWrite = arm.NewDataAction("Microsoft.KeyVault/vaults/keyrotationpolicies/write", "change a key's rotation policy")
+)
+
 // What one can do to vaults beside reading, writing and deleting them.
 var (
 	PolicyWrite     = arm.NewAction("Microsoft.KeyVault/vaults/accessPolicies/write", "change a vault's access policies")
@@ -34,4 +64,26 @@ var permits = map[string][]string{
 	SecretDelete.Key():   {"delete"},
 	SecretRecover.Key():  {"recover"},
 	SecretPurge.Key():    {"purge"},
+	SecretBackup.Key():   {"backup"},
+	SecretRestore.Key():  {"restore"},
+
+	KeyRead.Key():       {"list"},
+	KeyCreate.Key():     {"create"},
+	KeyImport.Key():     {"import"},
+	KeyUpdate.Key():     {"update"},
+	KeyDelete.Key():     {"delete"},
+	KeyRecover.Key():    {"recover"},
+	KeyPurge.Key():      {"purge"},
+	KeyBackup.Key():     {"backup"},
+	KeyRestore.Key():    {"restore"},
+	KeyEncrypt.Key():    {"encrypt"},
+	KeyDecrypt.Key():    {"decrypt"},
+	KeyWrap.Key():       {"wrapkey"},
+	KeyUnwrap.Key():     {"unwrapkey"},
+	KeySign.Key():       {"sign"},
+	KeyVerify.Key():     {"verify"},
+	KeyRelease.Key():    {"release"},
+	KeyRotate.Key():     {"rotate"},
+	RotationRead.Key():  {"getrotationpolicy"},
+	RotationWrite.Key(): {"setrotationpolicy"},
 }

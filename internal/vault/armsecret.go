@@ -16,7 +16,7 @@ import (
 // finds out what secrets there are nor puts its own in their place.
 
 func (s *Service) armSecrets(w http.ResponseWriter, r *http.Request, g gate.Grant) error {
-	v, err := s.whole(g)
+	v, err := s.whole(g, secrets)
 	if err != nil {
 		return err
 	}
@@ -25,7 +25,7 @@ func (s *Service) armSecrets(w http.ResponseWriter, r *http.Request, g gate.Gran
 	if err != nil || len(after) > 127 {
 		return arm.Errorf(arm.BadRequest, "the $skiptoken is not one that a nextLink gave")
 	}
-	p, err := s.Secrets(r.Context(), g, string(after), maxPage)
+	p, err := s.all(r.Context(), g, secrets, false, string(after), maxPage)
 	if err != nil {
 		return err
 	}
@@ -47,10 +47,10 @@ func (s *Service) armSecret(w http.ResponseWriter, r *http.Request, g gate.Grant
 	if err != nil {
 		return err
 	}
-	var x Secret
+	var x Object
 	if err := s.DB.View(r.Context(), func(tx *store.Tx) error {
-		row, ver, err := current(tx, v.UID, name, "")
-		x = ver.secret(row.Name)
+		row, ver, err := secrets.current(tx, v.UID, name, "")
+		x = ver.object(row)
 		return err
 	}); err != nil {
 		return err
@@ -105,7 +105,7 @@ func (s *Service) armPutSecret(w http.ResponseWriter, r *http.Request, g gate.Gr
 }
 
 // armView is a secret without its value.
-func (s *Service) armView(v *live, x Secret) map[string]any {
+func (s *Service) armView(v *live, x Object) map[string]any {
 	a := map[string]any{"enabled": x.Attributes.Enabled, "created": x.Attributes.Created.Unix(), "updated": x.Attributes.Updated.Unix()}
 	if x.Attributes.NotBefore != nil {
 		a["nbf"] = x.Attributes.NotBefore.Unix()

@@ -40,7 +40,7 @@ func locateSecret(r *http.Request, v gate.Vars) (gate.Target, error) {
 	if err != nil {
 		return t, err
 	}
-	return SecretTarget(t.ID, v["secret"])
+	return secrets.within(t.ID, v["secret"])
 }
 
 func locateSub(r *http.Request, v gate.Vars) (gate.Target, error) {
@@ -186,7 +186,7 @@ func (s *Service) purgeDeleted(w http.ResponseWriter, r *http.Request, g gate.Gr
 		if err := erase(tx, n.UID); err != nil {
 			return err
 		}
-		return tx.Delete(nameTable, nameKey(d.Name))
+		return tx.Delete(nameTable, vaultKey(d.Name))
 	})
 	if err != nil {
 		return err
@@ -195,7 +195,7 @@ func (s *Service) purgeDeleted(w http.ResponseWriter, r *http.Request, g gate.Gr
 	return nil
 }
 
-// Sweep deletes for good the vaults and secrets whose time in the bin is over.
+// Sweep deletes for good the vaults, secrets and keys whose time in the bin is over.
 // They are out of reach by then; this frees their names and their room. The
 // Grant is for DeletedPurge on the root.
 func (s *Service) Sweep(ctx context.Context, g gate.Grant) error {
@@ -213,7 +213,7 @@ func (s *Service) Sweep(ctx context.Context, g gate.Grant) error {
 				return err
 			}
 			if taken {
-				if err := s.sweepSecrets(tx, n.UID); err != nil {
+				if err := s.sweepBins(tx, n.UID); err != nil {
 					return err
 				}
 				continue

@@ -65,7 +65,7 @@ func (s *Service) save(tx *store.Tx, c resource.Change) error {
 		return err
 	}
 	tx.After(func() { s.know(&live{c.Doc.ID, uid, p}) })
-	return store.PutJSON(tx, nameTable, nameKey(c.Doc.Name), named{ID: c.Doc.ID, UID: uid})
+	return store.PutJSON(tx, nameTable, vaultKey(c.Doc.Name), named{ID: c.Doc.ID, UID: uid})
 }
 
 func (s *Service) saveChanged(tx *store.Tx, c resource.Change, p Properties) error {
@@ -117,7 +117,7 @@ func uidOf(d *resource.Doc) (string, error) {
 // lookup is who has the name. A deleted vault whose time is over has it no
 // more; its remains are in n all the same, for whoever takes the name.
 func (s *Service) lookup(tx *store.Tx, name string) (n named, taken bool, err error) {
-	n, taken, err = store.GetJSON[named](tx, nameTable, nameKey(name))
+	n, taken, err = store.GetJSON[named](tx, nameTable, vaultKey(name))
 	if taken && n.Deleted != nil && !s.Now().Before(n.Deleted.Purge) {
 		taken = false
 	}
@@ -145,7 +145,7 @@ func (s *Service) recover(tx *store.Tx, d *resource.Doc, n named, taken bool) er
 		d.Instance = n.Deleted.Instance // it is the one that was deleted, not another
 	}
 	tx.After(func() { s.know(&live{d.ID, n.UID, p}) })
-	return store.PutJSON(tx, nameTable, nameKey(d.Name), named{ID: d.ID, UID: n.UID})
+	return store.PutJSON(tx, nameTable, vaultKey(d.Name), named{ID: d.ID, UID: n.UID})
 }
 
 // remove puts a vault in the bin, from where it can be recovered.
@@ -165,7 +165,7 @@ func (s *Service) remove(tx *store.Tx, d *resource.Doc) error {
 	now := s.Now().UTC().Truncate(time.Second)
 	bin := &deleted{Doc: doc, Instance: d.Instance, At: now, Purge: now.AddDate(0, 0, p.retention())}
 	tx.After(func() { s.forget(d.ID) })
-	return store.PutJSON(tx, nameTable, nameKey(d.Name), named{ID: d.ID, UID: uid, Deleted: bin})
+	return store.PutJSON(tx, nameTable, vaultKey(d.Name), named{ID: d.ID, UID: uid, Deleted: bin})
 }
 
 func (s *Service) show(d *resource.Doc, props map[string]any) {

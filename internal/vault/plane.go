@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/url"
 	"regexp"
+	"slices"
 	"strconv"
 	"time"
 
@@ -21,24 +22,44 @@ func (s *Service) Plane() *gate.Plane {
 		Host:   func(host string) bool { return arm.Label(host, s.Site.VaultSuffix()) != "" },
 		Who:    s.who,
 		Refuse: s.refuse,
-		Routes: []gate.Route{
-			gate.On(SecretMetadata, "GET /secrets", s.atVault, s.list(s.listSecrets)),
-			gate.On(SecretMetadata, "GET /secrets/", s.atVault, s.list(s.listSecrets)),
-			gate.On(SecretSet, "PUT /secrets/{name}", s.atSecret, s.set),
-			gate.On(SecretSet, "PUT /secrets/{name}/", s.atSecret, s.set),
-			gate.On(SecretGet, "GET /secrets/{name}", s.atSecret, s.get),
-			gate.On(SecretGet, "GET /secrets/{name}/", s.atSecret, s.get),
-			gate.On(SecretGet, "GET /secrets/{name}/{version}", s.atSecret, s.get),
-			gate.On(SecretMetadata, "GET /secrets/{name}/versions", s.atSecret, s.list(s.listVersions)),
-			gate.On(SecretUpdate, "PATCH /secrets/{name}", s.atSecret, s.update),
-			gate.On(SecretUpdate, "PATCH /secrets/{name}/", s.atSecret, s.update),
-			gate.On(SecretUpdate, "PATCH /secrets/{name}/{version}", s.atSecret, s.update),
-			gate.On(SecretDelete, "DELETE /secrets/{name}", s.atSecret, s.delete),
-			gate.On(SecretMetadata, "GET /deletedsecrets", s.atVault, s.list(s.listBin)),
-			gate.On(SecretMetadata, "GET /deletedsecrets/{name}", s.atSecret, s.getBin),
-			gate.On(SecretPurge, "DELETE /deletedsecrets/{name}", s.atSecret, s.purgeSecret),
-			gate.On(SecretRecover, "POST /deletedsecrets/{name}/recover", s.atSecret, s.recoverSecret),
-		},
+		Routes: slices.Concat(s.classRoutes(secrets), s.classRoutes(keys), s.secretRoutes(), s.keyRoutes()),
+	}
+}
+
+// classRoutes are the doors that every class has.
+func (s *Service) classRoutes(c *class) []gate.Route {
+	at, live, bin := s.at(c), "/"+c.path, "/deleted"+c.path
+	return []gate.Route{
+		gate.On(c.see, "GET "+live, s.atVault, s.list(c, s.listAll(c, false))),
+		gate.On(c.see, "GET "+live+"/", s.atVault, s.list(c, s.listAll(c, false))),
+		gate.On(c.see, "GET "+live+"/{name}/versions", at, s.list(c, s.listVersions(c))),
+		gate.On(c.del, "DELETE "+live+"/{name}", at, s.answer(c, func(r *http.Request, g gate.Grant) (Object, error) { return s.bury(r.Context(), g, c) })),
+		gate.On(c.see, "GET "+bin, s.atVault, s.list(c, s.listAll(c, true))),
+		gate.On(c.see, "GET "+bin+"/{name}", at, s.answer(c, func(r *http.Request, g gate.Grant) (Object, error) { return s.binnedOne(r.Context(), g, c) })),
+		gate.On(c.restore, "POST "+bin+"/{name}/recover", at, s.answer(c, func(r *http.Request, g gate.Grant) (Object, error) { return s.exhume(r.Context(), g, c) })),
+		gate.On(c.purge, "DELETE "+bin+"/{name}", at, func(w http.ResponseWriter, r *http.Request, g gate.Grant) error {
+			if err := s.purgeOne(r.Context(), g, c); err != nil {
+				return err
+			}
+			w.WriteHeader(http.StatusNoContent)
+			return nil
+		}),
+		gate.On(c.backup, "POST "+live+"/{name}/backup", at, s.backupOne(c)),
+		gate.On(c.unpack, "POST "+live+"/restore", s.atVault, s.restoreOne(c)),
+	}
+}
+
+func (s *Service) secretRoutes() []gate.Route {
+	at, set, get, update := s.at(secrets), s.answer(secrets, s.setSecret), s.answer(secrets, s.getSecret), s.answer(secrets, s.updateSecret)
+	return []gate.Route{
+		gate.On(SecretSet, "PUT /secrets/{name}", at, set),
+		gate.On(SecretSet, "PUT /secrets/{name}/", at, set),
+		gate.On(SecretGet, "GET /secrets/{name}", at, get),
+		gate.On(SecretGet, "GET /secrets/{name}/", at, get),
+		gate.On(SecretGet, "GET /secrets/{name}/{version}", at, get),
+		gate.On(SecretUpdate, "PATCH /secrets/{name}", at, update),
+		gate.On(SecretUpdate, "PATCH /secrets/{name}/", at, update),
+		gate.On(SecretUpdate, "PATCH /secrets/{name}/{version}", at, update),
 	}
 }
 
@@ -67,16 +88,19 @@ func (s *Service) atVault(r *http.Request, _ gate.Vars) (gate.Target, error) {
 	return gate.Target{ID: v.ID}, nil
 }
 
-func (s *Service) atSecret(r *http.Request, v gate.Vars) (gate.Target, error) {
-	t, err := s.atVault(r, v)
-	if err != nil {
+// at finds the thing of the class that the path names.
+func (s *Service) at(c *class) gate.Locate {
+	return func(r *http.Request, v gate.Vars) (gate.Target, error) {
+		t, err := s.atVault(r, v)
+		if err != nil {
+			return t, err
+		}
+		t, err = c.within(t.ID, v["name"])
+		if err == nil && v["version"] != "" && !versionForm.MatchString(v["version"]) {
+			err = bad("the version %q is invalid; it must be 32 hexadecimal digits", v["version"])
+		}
 		return t, err
 	}
-	t, err = SecretTarget(t.ID, v["name"])
-	if err == nil && v["version"] != "" && !versionForm.MatchString(v["version"]) {
-		err = bad("the version %q is invalid; it must be 32 hexadecimal digits", v["version"])
-	}
-	return t, err
 }
 
 // refuse writes err as Key Vault does. Who did not prove who they are is told
@@ -121,8 +145,8 @@ const maxBody = 256 << 10
 
 // decode reads a request. A value that is no text is refused before anything
 // could repeat it in an error.
-func decode(w http.ResponseWriter, r *http.Request, v any) error {
-	data, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
+func decode(r *http.Request, v any) error {
+	data, err := io.ReadAll(http.MaxBytesReader(nil, r.Body, maxBody))
 	var big *http.MaxBytesError
 	if errors.As(err, &big) {
 		return arm.Errorf(arm.TooLarge, "the request body is larger than %d bytes", maxBody)
@@ -152,15 +176,18 @@ type said struct {
 	ContentType *string           `json:"contentType"`
 	Tags        map[string]string `json:"tags"`
 	ID          string            `json:"id" arm:"readonly"`
-	Attributes  struct {
-		Enabled   *bool  `json:"enabled"`
-		NotBefore *int64 `json:"nbf"`
-		Expires   *int64 `json:"exp"`
-		Created   *int64 `json:"created" arm:"readonly"`
-		Updated   *int64 `json:"updated" arm:"readonly"`
-		Level     string `json:"recoveryLevel" arm:"readonly"`
-		Days      int    `json:"recoverableDays" arm:"readonly"`
-	} `json:"attributes"`
+	Attributes  validity          `json:"attributes"`
+}
+
+// validity is what a client says about when a version may be used.
+type validity struct {
+	Enabled   *bool  `json:"enabled"`
+	NotBefore *int64 `json:"nbf"`
+	Expires   *int64 `json:"exp"`
+	Created   *int64 `json:"created" arm:"readonly"`
+	Updated   *int64 `json:"updated" arm:"readonly"`
+	Level     string `json:"recoveryLevel" arm:"readonly"`
+	Days      int    `json:"recoverableDays" arm:"readonly"`
 }
 
 // moment is unix seconds as a time; years that JSON can't write are refused.
@@ -175,11 +202,11 @@ func moment(field string, t *int64) (*time.Time, error) {
 	return &u, nil
 }
 
-func (in said) times() (nbf, exp *time.Time, err error) {
-	if nbf, err = moment("nbf", in.Attributes.NotBefore); err != nil {
+func (v validity) times() (nbf, exp *time.Time, err error) {
+	if nbf, err = moment("nbf", v.NotBefore); err != nil {
 		return nil, nil, err
 	}
-	exp, err = moment("exp", in.Attributes.Expires)
+	exp, err = moment("exp", v.Expires)
 	return nbf, exp, err
 }
 
@@ -192,85 +219,58 @@ func (in said) draft() (d Draft, err error) {
 		d.ContentType = *in.ContentType
 	}
 	d.Disabled = in.Attributes.Enabled != nil && !*in.Attributes.Enabled
-	d.NotBefore, d.Expires, err = in.times()
+	d.NotBefore, d.Expires, err = in.Attributes.times()
 	return d, err
 }
 
-func (s *Service) set(w http.ResponseWriter, r *http.Request, g gate.Grant) error {
+func (s *Service) setSecret(r *http.Request, g gate.Grant) (Object, error) {
 	var in said
-	if err := decode(w, r, &in); err != nil {
-		return err
+	if err := decode(r, &in); err != nil {
+		return Object{}, err
 	}
 	d, err := in.draft()
 	if err != nil {
-		return err
+		return Object{}, err
 	}
-	out, err := s.SetSecret(r.Context(), g, d)
-	return s.answer(w, r, out, err)
+	return s.SetSecret(r.Context(), g, d)
 }
 
-func (s *Service) get(w http.ResponseWriter, r *http.Request, g gate.Grant) error {
-	out, err := s.GetSecret(r.Context(), g, lastSegment(r, 3))
-	return s.answer(w, r, out, err)
+func (s *Service) getSecret(r *http.Request, g gate.Grant) (Object, error) {
+	return s.GetSecret(r.Context(), g, lastSegment(r, 3))
 }
 
-func (s *Service) update(w http.ResponseWriter, r *http.Request, g gate.Grant) error {
+func (s *Service) updateSecret(r *http.Request, g gate.Grant) (Object, error) {
 	var in said
-	if err := decode(w, r, &in); err != nil {
-		return err
+	if err := decode(r, &in); err != nil {
+		return Object{}, err
 	}
 	if in.Value != nil {
-		return bad("a secret's value can't be updated; set the secret to make a new version")
+		return Object{}, bad("a secret's value can't be updated; set the secret to make a new version")
 	}
-	nbf, exp, err := in.times()
+	nbf, exp, err := in.Attributes.times()
 	if err != nil {
-		return err
+		return Object{}, err
 	}
-	out, err := s.UpdateSecret(r.Context(), g, lastSegment(r, 3), Amend{in.ContentType, in.Tags, in.Attributes.Enabled, nbf, exp})
-	return s.answer(w, r, out, err)
+	return s.UpdateSecret(r.Context(), g, lastSegment(r, 3), Amend{ContentType: in.ContentType, Tags: in.Tags, Enabled: in.Attributes.Enabled, NotBefore: nbf, Expires: exp})
 }
 
-func (s *Service) delete(w http.ResponseWriter, r *http.Request, g gate.Grant) error {
-	out, err := s.DeleteSecret(r.Context(), g)
-	return s.answerBin(w, r, out, err)
-}
-
-func (s *Service) getBin(w http.ResponseWriter, r *http.Request, g gate.Grant) error {
-	out, err := s.DeletedSecret(r.Context(), g)
-	return s.answerBin(w, r, out, err)
-}
-
-func (s *Service) recoverSecret(w http.ResponseWriter, r *http.Request, g gate.Grant) error {
-	out, err := s.RecoverSecret(r.Context(), g)
-	return s.answer(w, r, out, err)
-}
-
-func (s *Service) purgeSecret(w http.ResponseWriter, r *http.Request, g gate.Grant) error {
-	if err := s.PurgeSecret(r.Context(), g); err != nil {
-		return err
+// answer writes the thing that do gives.
+func (s *Service) answer(c *class, do func(r *http.Request, g gate.Grant) (Object, error)) gate.Verb {
+	return func(w http.ResponseWriter, r *http.Request, g gate.Grant) error {
+		x, err := do(r, g)
+		if err != nil {
+			return err
+		}
+		gate.WriteJSON(w, http.StatusOK, s.bundle(r, c, x, whole))
+		return nil
 	}
-	w.WriteHeader(http.StatusNoContent)
-	return nil
 }
 
-func (s *Service) answer(w http.ResponseWriter, r *http.Request, x Secret, err error) error {
-	if err != nil {
-		return err
-	}
-	gate.WriteJSON(w, http.StatusOK, s.bundle(r, x, true))
-	return nil
-}
-
-func (s *Service) answerBin(w http.ResponseWriter, r *http.Request, x Deleted, err error) error {
-	if err != nil {
-		return err
-	}
-	gate.WriteJSON(w, http.StatusOK, s.bundleBin(r, x, true))
-	return nil
-}
+// part is one part of a list, and how much its items show.
+type part func(r *http.Request, g gate.Grant, after string, limit int) (Page, form, error)
 
 // list answers with one part of a list and where the next one is.
-func (s *Service) list(part func(r *http.Request, g gate.Grant, after string, limit int) ([]any, string, error)) gate.Verb {
+func (s *Service) list(c *class, part part) gate.Verb {
 	return func(w http.ResponseWriter, r *http.Request, g gate.Grant) error {
 		q := r.URL.Query()
 		limit, err := pageSize(q)
@@ -281,13 +281,17 @@ func (s *Service) list(part func(r *http.Request, g gate.Grant, after string, li
 		if err != nil || len(after) > 127 {
 			return bad("the $skiptoken is not one that a nextLink gave")
 		}
-		items, next, err := part(r, g, string(after), limit)
+		p, form, err := part(r, g, string(after), limit)
 		if err != nil {
 			return err
 		}
-		out := map[string]any{"value": append([]any{}, items...), "nextLink": nil}
-		if next != "" {
-			q.Set("$skiptoken", base64.RawURLEncoding.EncodeToString([]byte(next)))
+		items := []any{}
+		for _, x := range p.Items {
+			items = append(items, s.bundle(r, c, x, form))
+		}
+		out := map[string]any{"value": items, "nextLink": nil}
+		if p.After != "" {
+			q.Set("$skiptoken", base64.RawURLEncoding.EncodeToString([]byte(p.After)))
 			out["nextLink"] = s.base(r) + r.URL.EscapedPath()[1:] + "?" + q.Encode()
 		}
 		gate.WriteJSON(w, http.StatusOK, out)
@@ -310,24 +314,16 @@ func pageSize(q url.Values) (int, error) {
 	return n, nil
 }
 
-func (s *Service) listSecrets(r *http.Request, g gate.Grant, after string, limit int) ([]any, string, error) {
-	p, err := s.Secrets(r.Context(), g, after, limit)
-	return bundles(p.Items, func(x Secret) any { return s.bundle(r, x, false) }), p.After, err
-}
-
-func (s *Service) listVersions(r *http.Request, g gate.Grant, after string, limit int) ([]any, string, error) {
-	p, err := s.Versions(r.Context(), g, after, limit)
-	return bundles(p.Items, func(x Secret) any { return s.bundle(r, x, true) }), p.After, err
-}
-
-func (s *Service) listBin(r *http.Request, g gate.Grant, after string, limit int) ([]any, string, error) {
-	p, err := s.DeletedSecrets(r.Context(), g, after, limit)
-	return bundles(p.Items, func(x Deleted) any { return s.bundleBin(r, x, false) }), p.After, err
-}
-
-func bundles[T any](items []T, show func(T) any) (out []any) {
-	for _, x := range items {
-		out = append(out, show(x))
+func (s *Service) listAll(c *class, bin bool) part {
+	return func(r *http.Request, g gate.Grant, after string, limit int) (Page, form, error) {
+		p, err := s.all(r.Context(), g, c, bin, after, limit)
+		return p, item, err
 	}
-	return out
+}
+
+func (s *Service) listVersions(c *class) part {
+	return func(r *http.Request, g gate.Grant, after string, limit int) (Page, form, error) {
+		p, err := s.history(r.Context(), g, c, after, limit)
+		return p, versioned, err
+	}
 }

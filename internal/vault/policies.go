@@ -47,15 +47,24 @@ func (p AccessPolicy) isFor(c arm.Caller) bool {
 // may also see what it is, but not which versions it has: see versions.
 func (p Permissions) allow(a arm.Action, id arm.ID, v *live) bool {
 	want := permits[a.Key()]
-	if a.Key() == SecretMetadata.Key() && id.Key() != v.ID.Key() {
-		want = []string{"list", "get"}
+	if id.Key() != v.ID.Key() {
+		switch a.Key() {
+		case SecretMetadata.Key():
+			want = []string{"list", "get"}
+		case KeyRead.Key():
+			want = []string{"get"}
+		}
 	}
 	if len(want) == 0 {
 		return false
 	}
-	for _, has := range p.Secrets {
-		has = strings.ToLower(has)
-		if slices.Contains(want, has) || has == "all" && a.Key() != SecretPurge.Key() {
+	has := p.Secrets
+	if strings.HasPrefix(a.Key(), vaultType+"/key") {
+		has = p.Keys
+	}
+	for _, h := range has {
+		h = strings.ToLower(h)
+		if slices.Contains(want, h) || h == "all" && !slices.Contains(want, "purge") {
 			return true
 		}
 	}

@@ -160,12 +160,12 @@ func TestSweep(t *testing.T) {
 		w.must(g.Close(t.Context(), w.v.Sweep(t.Context(), g)))
 	}
 	sweep()
-	if n := w.rows(nameTable, keyTable, secretTable, deletedTable, versionTable); n != 2+2+2+2+4 {
+	if n := w.rows(nameTable, keyTable, secrets.names, secrets.bin, secrets.versions); n != 2+2+2+2+4 {
 		t.Errorf("%d rows after a sweep before the time is over", n)
 	}
 	w.pass(8 * 24 * time.Hour)
 	sweep()
-	if n := w.rows(nameTable, keyTable, secretTable, deletedTable, versionTable); n != 1+1+1+0+1 {
+	if n := w.rows(nameTable, keyTable, secrets.names, secrets.bin, secrets.versions); n != 1+1+1+0+1 {
 		t.Errorf("%d rows after the time is over, want those of one secret", n)
 	}
 	w.do(user, "GET", "vault:kv2/secrets/t", "", 200)

@@ -232,19 +232,19 @@ func TestOneVaultIsNotAnother(t *testing.T) {
 	a, b := w.v.byName("kva"), w.v.byName("kvb")
 	w.must(w.db.Do(t.Context(), func(tx *store.Tx) error {
 		ka, kb := versionKey(a.UID, "s", ids["kva"]), versionKey(b.UID, "s", ids["kvb"])
-		ra, _, err := store.GetJSON[versionRow](tx, versionTable, ka)
+		ra, _, err := store.GetJSON[versionRow](tx, secrets.versions, ka)
 		if err != nil {
 			return err
 		}
-		rb, _, err := store.GetJSON[versionRow](tx, versionTable, kb)
+		rb, _, err := store.GetJSON[versionRow](tx, secrets.versions, kb)
 		if err != nil {
 			return err
 		}
 		ra.Sealed, rb.Sealed = rb.Sealed, ra.Sealed
-		if err := store.PutJSON(tx, versionTable, ka, ra); err != nil {
+		if err := store.PutJSON(tx, secrets.versions, ka, ra); err != nil {
 			return err
 		}
-		return store.PutJSON(tx, versionTable, kb, rb)
+		return store.PutJSON(tx, secrets.versions, kb, rb)
 	}))
 	for _, v := range []string{"kva", "kvb"} {
 		if got := w.do(user, "GET", "vault:"+v+"/secrets/s", "", 500); strings.Contains(got.text, "of kv") {
@@ -260,7 +260,7 @@ func TestGrantsOfOneSecret(t *testing.T) {
 	w.do(office, "PUT", "vault:kv1/secrets/s", `{"value":"x"}`, 200)
 	ctx := context.Background()
 	id := arm.MustID(vaults + "kv1")
-	one, err := SecretTarget(id, "s")
+	one, err := secrets.within(id, "s")
 	w.must(err)
 	admit := func(a arm.Action, on gate.Target) gate.Grant {
 		g, err := w.gate.Admit(ctx, arm.Caller{Object: office, Tenant: tenant}, a, on)
@@ -276,7 +276,7 @@ func TestGrantsOfOneSecret(t *testing.T) {
 			t.Errorf("a grant for %s reads the secret", name)
 		}
 	}
-	if _, err := w.v.Secrets(ctx, admit(SecretMetadata, one), "", 25); err == nil {
+	if _, err := w.v.all(ctx, admit(SecretMetadata, one), secrets, false, "", 25); err == nil {
 		t.Error("a grant for one secret lists the vault")
 	}
 }

@@ -22,11 +22,29 @@ func lastSegment(r *http.Request, n int) string {
 	return p[n]
 }
 
-// bundle is a secret as Key Vault shows it; in lists of secrets the id names no version.
-func (s *Service) bundle(r *http.Request, x Secret, versioned bool) map[string]any {
-	out := map[string]any{"id": s.base(r) + "secrets/" + x.Name, "attributes": s.attributes(r, x.Attributes)}
-	if versioned {
-		out["id"] = s.base(r) + "secrets/" + x.Name + "/" + x.Version
+// form says how much of an object is shown.
+type form int
+
+const (
+	whole     form = iota // all that may be seen
+	versioned             // what a list of versions has
+	item                  // what a list of names has: no version
+)
+
+// bundle is x as Key Vault shows it.
+func (s *Service) bundle(r *http.Request, c *class, x Object, f form) map[string]any {
+	id := s.base(r) + c.path + "/" + x.Name
+	if f != item {
+		id += "/" + x.Version
+	}
+	out := map[string]any{"attributes": s.attributes(r, x.Attributes)}
+	switch {
+	case x.Key != nil && f == whole:
+		out["key"] = x.Key.show(id)
+	case x.Key != nil:
+		out["kid"] = id
+	default:
+		out["id"] = id
 	}
 	if !x.Value.IsZero() {
 		out["value"] = string(x.Value.Reveal())
@@ -37,14 +55,11 @@ func (s *Service) bundle(r *http.Request, x Secret, versioned bool) map[string]a
 	if len(x.Tags) > 0 {
 		out["tags"] = x.Tags
 	}
-	return out
-}
-
-func (s *Service) bundleBin(r *http.Request, x Deleted, versioned bool) map[string]any {
-	out := s.bundle(r, x.Secret, versioned)
-	out["recoveryId"] = s.base(r) + "deletedsecrets/" + x.Name
-	out["deletedDate"] = x.At.Unix()
-	out["scheduledPurgeDate"] = x.Purge.Unix()
+	if !x.Deleted.IsZero() {
+		out["recoveryId"] = s.base(r) + "deleted" + c.path + "/" + x.Name
+		out["deletedDate"] = x.Deleted.Unix()
+		out["scheduledPurgeDate"] = x.Purge.Unix()
+	}
 	return out
 }
 

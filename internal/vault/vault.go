@@ -1,15 +1,16 @@
-// Package vault keeps secrets in key vaults, and who may have them.
+// Package vault keeps secrets and keys in key vaults, and who may have them.
 //
 // A vault is a resource; what it keeps lies under a random id of the vault's
 // own, sealed with a key of the vault's own, which the root key wraps. A vault
-// that takes the place of a purged one therefore finds nothing of it. Keys and
-// certificates will lie beside the secrets, in files of their own.
+// that takes the place of a purged one therefore finds nothing of it. Secrets
+// and keys are classes of one thing: a name with versions, and a bin.
 package vault
 
 import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"strings"
 	"sync"
@@ -22,9 +23,11 @@ import (
 	"castellan/internal/store"
 )
 
-// Config is what a Service needs. DB, Root, Site and Now are required.
+// Config is what a Service needs. DB, Gate, Root, Site, Now and Log are required.
 type Config struct {
 	DB   *store.DB
+	Gate *gate.Gate // lets the service's own worker in
+	Log  *slog.Logger
 	Root seal.Key // wraps the vaults' keys
 	Site arm.Site
 	Now  func() time.Time
@@ -157,7 +160,7 @@ type deleted struct {
 	Purge    time.Time       `json:"purge"` // when it goes for good
 }
 
-func nameKey(name string) string { return strings.ToLower(name) }
+func vaultKey(name string) string { return strings.ToLower(name) }
 
 // dataKey is the key that seals what the vault keeps.
 func (s *Service) dataKey(tx *store.Tx, uid string) (seal.Key, error) {
@@ -178,10 +181,18 @@ func (s *Service) newVault(tx *store.Tx) (uid string, err error) {
 	return uid, tx.Put(keyTable, uid, s.root.Wrap(seal.Random(), uid))
 }
 
+// tables are those where vaults' content lies.
+func tables() (out []string) {
+	for _, c := range classes {
+		out = append(out, c.names, c.bin, c.versions)
+	}
+	return out
+}
+
 // erase forgets all that a vault kept. Its key goes too, so that even a copy of
 // its rows does not open any more.
 func erase(tx *store.Tx, uid string) error {
-	for _, t := range []string{secretTable, deletedTable, versionTable} {
+	for _, t := range tables() {
 		rows, err := tx.Scan(t, uid+"/", "", 0)
 		if err != nil {
 			return err

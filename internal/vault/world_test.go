@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -116,8 +117,6 @@ func (w *world) start() {
 	}
 	site := arm.Site{Suffix: "castellan.localhost", Tenant: tenant, Subscription: sub, Location: "local"}
 	may := func(c arm.Caller, a arm.Action, id arm.ID) bool { return w.roles.Decide(c, a, id).Allowed }
-	w.v, err = New(Config{DB: w.db, Root: w.root, Site: site, Now: w.clock, Who: who, May: may})
-	w.must(err)
 	w.gate = gate.New(func(c arm.Caller, a arm.Action, on gate.Target) (bool, string) {
 		if handled, ok, why := w.v.Decide(c, a, on.ID); handled {
 			return ok, why
@@ -125,6 +124,8 @@ func (w *world) start() {
 		d := w.roles.Decide(c, a, on.ID)
 		return d.Allowed, d.Reason
 	}, w.log)
+	w.v, err = New(Config{DB: w.db, Gate: w.gate, Log: slog.New(slog.DiscardHandler), Root: w.root, Site: site, Now: w.clock, Who: who, May: may})
+	w.must(err)
 	rs := &resource.Server{DB: w.db, Gate: w.gate, Now: w.clock, Site: site}
 	armPlane := &gate.Plane{Name: "arm", Fold: true, Who: who, Refuse: gate.RefuseARM, Routes: w.v.Routes()}
 	for _, k := range append([]*resource.Kind{resource.Subscription, resource.Group}, w.v.Kinds()...) {
