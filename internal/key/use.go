@@ -286,6 +286,7 @@ func (k Key) sealRSA(alg string, in Box) (Box, error) {
 	var out []byte
 	var err error
 	if alg == "RSA1_5" {
+		//lint:ignore SA1019 clients of Key Vault still ask for RSA1_5
 		out, err = rsa.EncryptPKCS1v15(rand.Reader, pub, in.Value)
 	} else {
 		out, err = rsa.EncryptOAEP(oaep(alg), rand.Reader, pub, in.Value, nil)
@@ -298,6 +299,7 @@ func (k Key) openRSA(alg string, in Box) (out []byte, err error) {
 		return nil, err
 	}
 	if alg == "RSA1_5" {
+		//lint:ignore SA1019 what was encrypted so must still open; who may ask may decrypt anyway
 		out, err = rsa.DecryptPKCS1v15(nil, k.rsa, in.Value)
 	} else {
 		out, err = rsa.DecryptOAEP(oaep(alg), nil, k.rsa, in.Value, nil)
