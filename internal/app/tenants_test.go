@@ -100,7 +100,7 @@ func (x *realm) path(pattern string) string {
 		case "ns":
 			return "Microsoft.KeyVault"
 		case "version":
-			if strings.HasPrefix(pattern, "/secrets") {
+			if strings.HasPrefix(pattern, "/secrets") || strings.HasPrefix(pattern, "/keys") {
 				return strings.Repeat("0", 32)
 			}
 			return "v1.0"
