@@ -99,7 +99,7 @@ func (s *Service) moved(tx *store.Tx, from arm.ID, d *resource.Doc) error {
 		s.forget(from)
 		s.know(&live{d.ID, uid, p})
 	})
-	return store.PutJSON(tx, nameTable, nameKey(d.Name), named{ID: d.ID, UID: uid})
+	return store.PutJSON(tx, nameTable, vaultKey(d.Name), named{ID: d.ID, UID: uid})
 }
 
 func (s *Service) mayAssign(c arm.Caller, id arm.ID) bool {
