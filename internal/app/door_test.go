@@ -215,6 +215,7 @@ var withoutGrant = map[string]string{
 	"compliance.Service.Load":      "the start, before the first request",
 	"compliance.Service.Run":       "a worker, whose every act is admitted as an assignment's identity",
 	"blob.Service.Run":             "a worker, which removes what nothing names",
+	"vault.Service.Run":            "a worker, whose every act is admitted by a lease",
 	"blob.Service.SASCaller":       "it says who is calling, before there can be a Grant",
 	"ml.Service.Run":               "a worker, whose every act is admitted by a lease",
 	"tracking.Service.Status":      "a fact by which a run's token is judged",
