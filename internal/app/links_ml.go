@@ -91,7 +91,7 @@ func (l mlVaults) Try(ctx context.Context, as arm.Caller, id arm.ID) error {
 	if err != nil {
 		return err
 	}
-	_, err = admit(ctx, l.gate, as, vault.SecretMetadata, gate.Target{ID: id}, func(g gate.Grant) (vault.Page[vault.Secret], error) {
+	_, err = admit(ctx, l.gate, as, vault.SecretMetadata, gate.Target{ID: id}, func(g gate.Grant) (vault.Page, error) {
 		return l.vault.Secrets(ctx, g, "", 1)
 	})
 	return err

@@ -160,6 +160,12 @@ type Page struct {
 	After string
 }
 
+// Secrets lists the newest version of every secret of the vault that the Grant
+// is for, without values.
+func (s *Service) Secrets(ctx context.Context, g gate.Grant, after string, limit int) (Page, error) {
+	return s.all(ctx, g, secrets, false, after, limit)
+}
+
 // all lists the newest version of every thing of a class in the vault that the
 // Grant is for, or of what lies in its bin, without values.
 func (s *Service) all(ctx context.Context, g gate.Grant, c *class, bin bool, after string, limit int) (out Page, err error) {
