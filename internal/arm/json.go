@@ -137,6 +137,16 @@ func DecodeTree(tree, v any) error {
 	return nil
 }
 
+// Settable is the object in data as a client could send it for the struct that v
+// points to: without what is read-only there.
+func Settable(data []byte, v any) (any, error) {
+	tree, err := ParseJSON(data)
+	if err != nil {
+		return nil, err
+	}
+	return conform(tree, reflect.TypeOf(v).Elem(), "")
+}
+
 func wrongType(err error) error {
 	var t *json.UnmarshalTypeError
 	if errors.As(err, &t) {

@@ -1,17 +1,12 @@
 package resource
 
 import (
-	"cmp"
-	"encoding/base64"
 	"encoding/json"
 	"net/http"
-	"regexp"
-	"sort"
 	"strings"
 
 	"castellan/internal/arm"
 	"castellan/internal/gate"
-	"castellan/internal/store"
 )
 
 var (
@@ -59,16 +54,17 @@ func (s *Server) CatalogRoutes() []gate.Route {
 		gate.Each(readProviders, "GET /subscriptions/{sub}/providers/{ns}", sub, s.provider),
 		gate.Each(readProviders, "GET /providers", root, s.providers),
 		gate.Each(readProviders, "GET /providers/{ns}", root, s.provider),
-		gate.On(register, "POST /subscriptions/{sub}/providers/{ns}/register", sub, s.register),
+		gate.On(register, "POST /subscriptions/{sub}/providers/{ns}/register", sub, s.register(register, true)),
+		gate.On(unregister, "POST /subscriptions/{sub}/providers/{ns}/unregister", sub, s.register(unregister, false)),
+		gate.Each(readProviders, "GET /subscriptions/{sub}/providers/{ns}/providerPermissions", sub, s.providerPermissions),
 		gate.Each(readOperations, "GET /providers/{ns}/operations", root, s.providerOperations),
 		gate.Each(readLocations, "GET /subscriptions/{sub}/locations", sub, s.locations),
 		gate.Each(readResources, "GET /subscriptions/{sub}/resources", sub, s.resources),
 		gate.Each(readGroupItems, "GET /subscriptions/{sub}/resourcegroups/{group}/resources", group, s.resources),
+		gate.Each(exportGroup, "POST /subscriptions/{sub}/resourcegroups/{group}/exportTemplate", group, s.exportGroup),
 		gate.Each(readTenants, "GET /tenants", root, s.tenants),
 	}
 }
-
-var register = arm.NewAction("Microsoft.Resources/subscriptions/providers/register/action", "register a resource provider")
 
 // Namespaces are the providers that the kinds belong to, each with its types.
 func (s *Server) namespaces() map[string][]string {
@@ -80,36 +76,9 @@ func (s *Server) namespaces() map[string][]string {
 	return out
 }
 
-// describe is a provider as the subscription shows it, or as all do at the root.
-func (s *Server) describe(at arm.ID, ns string, types []string) map[string]any {
-	list := make([]any, len(types))
-	for i, t := range types {
-		list[i] = map[string]any{"resourceType": t, "locations": []string{s.Site.Location}, "apiVersions": apiVersions, "capabilities": "None"}
-	}
-	return map[string]any{"id": strings.TrimSuffix(at.String(), "/") + "/providers/" + ns, "namespace": ns, "registrationState": "Registered", "registrationPolicy": "RegistrationFree", "resourceTypes": list}
-}
-
 // apiVersions is what tools that choose a version are shown; any version that
 // has the form of one is served.
 var apiVersions = []string{"2025-06-01", "2024-04-01", "2023-01-01", "2022-09-01", "2021-04-01"}
-
-func (s *Server) providers(w http.ResponseWriter, _ *http.Request, g gate.Grant) error {
-	at, err := g.On(readProviders)
-	if err != nil {
-		return err
-	}
-	all := s.namespaces()
-	var names []string
-	for ns := range all {
-		names = append(names, ns)
-	}
-	sort.Strings(names)
-	list := make([]any, len(names))
-	for i, ns := range names {
-		list[i] = s.describe(at, ns, all[ns])
-	}
-	return writeJSON(w, http.StatusOK, map[string]any{"value": list})
-}
 
 func (s *Server) find(ns string) (string, []string, error) {
 	for name, types := range s.namespaces() {
@@ -133,38 +102,6 @@ func (k *Kind) aliases() []any {
 		add("sku.name", "sku.name")
 	}
 	return list
-}
-
-func (s *Server) provider(w http.ResponseWriter, r *http.Request, g gate.Grant) error {
-	at, err := g.On(readProviders)
-	if err != nil {
-		return err
-	}
-	ns, types, err := s.find(g.Item())
-	if err != nil {
-		return err
-	}
-	out := s.describe(at, ns, types)
-	if strings.EqualFold(r.URL.Query().Get("$expand"), "resourceTypes/aliases") {
-		for _, t := range out["resourceTypes"].([]any) {
-			m := t.(map[string]any)
-			m["aliases"] = s.Kind(ns + "/" + m["resourceType"].(string)).aliases()
-		}
-	}
-	return writeJSON(w, http.StatusOK, out)
-}
-
-// register answers that the provider is registered: all are, always.
-func (s *Server) register(w http.ResponseWriter, _ *http.Request, g gate.Grant) error {
-	at, err := g.On(register)
-	if err != nil {
-		return err
-	}
-	ns, types, err := s.find(g.Item())
-	if err != nil {
-		return err
-	}
-	return writeJSON(w, http.StatusOK, s.describe(at, ns, types))
 }
 
 func (s *Server) providerOperations(w http.ResponseWriter, _ *http.Request, g gate.Grant) error {
@@ -210,144 +147,4 @@ func (s *Server) tenants(w http.ResponseWriter, _ *http.Request, g gate.Grant) e
 	}
 	t := g.Caller().Tenant
 	return writeJSON(w, http.StatusOK, map[string]any{"value": []any{map[string]any{"id": "/tenants/" + t, "tenantId": t, "tenantCategory": "Home", "displayName": t}}})
-}
-
-// clauseForm is one condition of the $filter that lists of resources take.
-var clauseForm = regexp.MustCompile(`(?i)^\s*(resourceType|resourceGroup|name|location|tagName|tagValue)\s+eq\s+'([^']+)'\s*$`)
-
-var andForm = regexp.MustCompile(`(?i)\s+and\s+`)
-
-// readFilter reads a $filter: conditions on equality, all of which must hold.
-func readFilter(f string) (map[string]string, error) {
-	out := map[string]string{}
-	if f == "" {
-		return out, nil
-	}
-	for _, c := range andForm.Split(f, -1) {
-		m := clauseForm.FindStringSubmatch(c)
-		if m == nil {
-			return nil, arm.Errorf(arm.BadRequest, "the $filter %q is not supported; supported: conditions such as resourceType eq 'NAMESPACE/TYPE' on resourceType, resourceGroup, name, location, tagName and tagValue, joined by and", f)
-		}
-		out[strings.ToLower(m[1])] = m[2]
-	}
-	return out, nil
-}
-
-// meets reports whether d has what the filter wants.
-func meets(d *Doc, want map[string]string) bool {
-	for key, v := range want {
-		ok := false
-		switch key {
-		case "resourcetype":
-			ok = strings.EqualFold(d.Type, v)
-		case "resourcegroup":
-			ok = strings.EqualFold(d.ID.Group().Name(), v)
-		case "name":
-			ok = strings.EqualFold(d.Name, v)
-		case "location":
-			ok = place(d.Location) == place(v)
-		case "tagname":
-			_, ok = d.Tags[v]
-			if tag, also := want["tagvalue"]; ok && also {
-				ok = d.Tags[v] == tag
-			}
-		case "tagvalue":
-			_, ok = want["tagname"]
-		}
-		if !ok {
-			return false
-		}
-	}
-	return true
-}
-
-func (s *Server) resources(w http.ResponseWriter, r *http.Request, g gate.Grant) error {
-	scope, err := g.On(readResources, readGroupItems)
-	if err != nil {
-		return err
-	}
-	q := r.URL.Query()
-	want, err := readFilter(q.Get("$filter"))
-	if err != nil {
-		return err
-	}
-	more, err := readExpand(q.Get("$expand"))
-	if err != nil {
-		return err
-	}
-	after, err := skip(q.Get("$skiptoken"))
-	if err != nil {
-		return err
-	}
-	size, err := pageSize(r)
-	if err != nil {
-		return err
-	}
-	var found []*Doc
-	if err := s.DB.View(r.Context(), func(tx *store.Tx) error {
-		docs, err := Below(tx, scope)
-		if err != nil {
-			return err
-		}
-		for _, d := range docs {
-			k := s.Kind(d.Type)
-			if k != nil && k.Parent == Group && d.ID.Key() > after && meets(d, want) && g.Sees(k.read, d.ID) {
-				found = append(found, d)
-			}
-		}
-		return nil
-	}); err != nil {
-		return err
-	}
-	out := map[string]any{}
-	if len(found) > size {
-		found = found[:size]
-		q.Set("$skiptoken", base64.RawURLEncoding.EncodeToString([]byte(found[size-1].ID.Key())))
-		out["nextLink"] = s.Site.Base() + r.URL.EscapedPath() + "?" + q.Encode()
-	}
-	list := make([]any, len(found))
-	for i, d := range found {
-		list[i] = d.generic(more)
-	}
-	out["value"] = list
-	return writeJSON(w, http.StatusOK, out)
-}
-
-// expansions are what lists of resources show on demand.
-var expansions = map[string]func(*Doc) any{
-	"createdtime": func(d *Doc) any { return d.System.CreatedAt },
-	"changedtime": func(d *Doc) any { return d.System.ModifiedAt },
-	"provisioningstate": func(d *Doc) any {
-		var p struct {
-			State string `json:"provisioningState"`
-		}
-		_ = json.Unmarshal(d.Properties, &p) // not every kind has one
-		return cmp.Or(p.State, "Succeeded")
-	},
-}
-
-// readExpand reads an $expand, as createdTime,provisioningState.
-func readExpand(e string) ([]string, error) {
-	if e == "" {
-		return nil, nil
-	}
-	names := strings.Split(e, ",")
-	for i, n := range names {
-		if names[i] = strings.TrimSpace(n); expansions[strings.ToLower(names[i])] == nil {
-			return nil, arm.Errorf(arm.BadRequest, "the $expand %q is not supported; supported: createdTime, changedTime and provisioningState, joined by commas", e)
-		}
-	}
-	return names, nil
-}
-
-// generic is d as lists of resources of any kind show it.
-func (d *Doc) generic(more []string) map[string]any {
-	out := map[string]any{"id": d.ID, "name": d.Name, "type": d.Type, "location": d.Location, "tags": d.Tags, "kind": d.Kind, "sku": d.SKU, "identity": d.Identity}
-	for _, n := range more {
-		key := strings.ToLower(n)
-		if d.System != nil || key == "provisioningstate" {
-			out[strings.ToLower(n[:1])+n[1:]] = expansions[key](d)
-		}
-	}
-	return out
 }

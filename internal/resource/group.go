@@ -3,6 +3,7 @@ package resource
 import (
 	"net/url"
 	"regexp"
+	"slices"
 	"strings"
 
 	"castellan/internal/arm"
@@ -29,10 +30,10 @@ func filterGroups(q url.Values) (func(*Doc) bool, error) {
 	if err != nil {
 		return nil, err
 	}
-	for key := range want {
-		if key != "tagname" && key != "tagvalue" {
+	for _, all := range want {
+		if len(want) > 1 || slices.ContainsFunc(all, func(c clause) bool { return c.how != "eq" || c.field != "tagname" && c.field != "tagvalue" }) {
 			return nil, arm.Errorf(arm.BadRequest, "the $filter %q is not supported for resource groups; supported: tagName eq 'NAME', perhaps with and tagValue eq 'VALUE'", f)
 		}
 	}
-	return func(d *Doc) bool { return meets(d, want) }, nil
+	return want.meets, nil
 }

@@ -282,16 +282,19 @@ func (h handler) list(w http.ResponseWriter, r *http.Request, g gate.Grant) erro
 }
 
 // pageSize is $top, where the request has one, but at most a page.
-func pageSize(r *http.Request) (int, error) {
+func pageSize(r *http.Request) (int, error) { return topSize(r, page) }
+
+// topSize is $top, but at most n, which it is too where the request has none.
+func topSize(r *http.Request, n int) (int, error) {
 	top := r.URL.Query().Get("$top")
 	if top == "" {
-		return page, nil
+		return n, nil
 	}
-	n, err := strconv.Atoi(top)
-	if err != nil || n < 1 {
+	want, err := strconv.Atoi(top)
+	if err != nil || want < 1 {
 		return 0, arm.Errorf(arm.BadRequest, "$top is %q; it must be a whole number above 0", top)
 	}
-	return min(n, page), nil
+	return min(want, n), nil
 }
 
 // visible is up to limit resources of the list that the Grant sees.
@@ -457,6 +460,11 @@ func (h handler) prepare(tx *store.Tx, g gate.Grant, id arm.ID, data []byte, pat
 	}
 	if patch && old == nil {
 		return Change{}, missing(h.k, id)
+	}
+	if old == nil {
+		if err := registered(tx, id, h.k.Type); err != nil {
+			return Change{}, err
+		}
 	}
 	d := h.base(id, old, patch)
 	if err := h.k.decode(data, id, d); err != nil {

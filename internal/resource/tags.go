@@ -42,12 +42,12 @@ type tagsBody struct {
 func (s *Server) TagRoutes() []gate.Route {
 	const item = "/{scope...}/providers/" + tagsType + "/default"
 	at := func(r *http.Request, _ gate.Vars) (gate.Target, error) { return Locate(r, 4) }
-	return []gate.Route{
+	return append(s.tagNameRoutes(), []gate.Route{
 		gate.On(readTags, "GET "+item, at, s.getTags),
 		gate.On(writeTags, "PUT "+item, at, s.changeTags(writeTags)),
 		gate.On(writeTags, "PATCH "+item, at, s.changeTags(writeTags)),
 		gate.On(deleteTags, "DELETE "+item, at, s.changeTags(deleteTags)),
-	}
+	}...)
 }
 
 func (s *Server) getTags(w http.ResponseWriter, r *http.Request, g gate.Grant) error {
@@ -171,11 +171,8 @@ func (b tagsBody) apply(had map[string]string) (map[string]string, error) {
 		}
 	}
 	for name, value := range b.Properties.Tags {
-		if name == "" || len(name) > maxTagName || strings.ContainsAny(name, `<>%&\?/`) {
-			return nil, arm.Errorf("InvalidTagNameCharacters", "the tag name %.80q must have 1 to %d bytes, none of <>%%&\\?/", name, maxTagName)
-		}
-		if len(value) > maxTagValue {
-			return nil, arm.Errorf("InvalidTagValueLength", "the value of the tag %s has %d bytes; at most %d are allowed", name, len(value), maxTagValue)
+		if err := checkTag(name, value); err != nil {
+			return nil, err
 		}
 		spelt := name
 		for n := range out {
@@ -196,4 +193,15 @@ func (b tagsBody) apply(had map[string]string) (map[string]string, error) {
 		return nil, arm.Errorf("TooManyTags", "the resource would have %d tags; at most %d are allowed", len(out), maxTags)
 	}
 	return out, nil
+}
+
+// checkTag says whether a tag can be so.
+func checkTag(name, value string) error {
+	if name == "" || len(name) > maxTagName || strings.ContainsAny(name, `<>%&\?/`) {
+		return arm.Errorf("InvalidTagNameCharacters", "the tag name %.80q must have 1 to %d bytes, none of <>%%&\\?/", name, maxTagName)
+	}
+	if len(value) > maxTagValue {
+		return arm.Errorf("InvalidTagValueLength", "the value of the tag %s has %d bytes; at most %d are allowed", name, len(value), maxTagValue)
+	}
+	return nil
 }
