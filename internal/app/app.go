@@ -44,6 +44,7 @@ type Config struct {
 	PassphraseFile string // file with a passphrase that the root key is made of, instead of RootKeyFile
 	Witness        string // file outside of the data folder for the audit log's last checkpoint, which a start is held against; default: none
 	AuditDays      int    // audit entries older than so many days are pruned; default 0: none
+	Throttle       int    // how many times Azure's limits callers of Resource Manager have; default 100
 	Issuers        string // file of settings about foreign issuers (issuer.Settings); default: none
 	Log            *slog.Logger
 	Now            func() time.Time
@@ -84,6 +85,12 @@ func (c Config) withDefaults() (_ Config, err error) {
 	}
 	if c.Now == nil {
 		c.Now = time.Now
+	}
+	if c.Throttle == 0 {
+		c.Throttle = 100
+	}
+	if c.Throttle < 0 {
+		return c, fmt.Errorf("callers are to have %d times Azure's limits; it must be 1 or more", c.Throttle)
 	}
 	if c.AuditDays < 0 {
 		return c, fmt.Errorf("audit entries are to be kept for %d days; it must be 1 or more, or 0 for ever", c.AuditDays)
@@ -338,6 +345,7 @@ func (a *App) planes() []*gate.Plane {
 		Name: "arm", Fold: true, Host: shared,
 		Who:    a.identity.Bearer(a.Site.ARMAudiences()...),
 		Refuse: server.Challenging(a.identity.Challenge),
+		Pass:   server.NewThrottle(a.Site, a.Throttle, a.Now).Pass,
 	}
 	kinds := []*resource.Kind{resource.Subscription, resource.Group}
 	kinds = append(kinds, a.identity.Kinds()...)

@@ -87,6 +87,9 @@ type Plane struct {
 	// Unlocked reports whether a is done here on data, which locks do not hold,
 	// although roles have it among their actions. nil: nothing is.
 	Unlocked func(a arm.Action) bool
+	// Pass lets a caller's request go on, or says that there were too many; done
+	// is called when it is over. nil lets all go on.
+	Pass func(w http.ResponseWriter, r *http.Request, who arm.Caller) (done func(), err error)
 	// Query is what of a request's query tells doors apart, in one spelling; a
 	// pattern names it behind a question mark. Without it none does.
 	Query func(r *http.Request) string
@@ -111,6 +114,14 @@ func (g *Gate) Serve(p *Plane, rt Route, v Vars, w http.ResponseWriter, r *http.
 	if err != nil {
 		g.refuse(p, w, r, err)
 		return
+	}
+	if p.Pass != nil {
+		done, err := p.Pass(w, r, who)
+		if err != nil {
+			g.refuse(p, w, r, err)
+			return
+		}
+		defer done()
 	}
 	r, watch := g.watch(p, rt, w, r)
 	defer watch.stop()

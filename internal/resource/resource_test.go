@@ -134,7 +134,11 @@ func TestLifeOfAResource(t *testing.T) {
 	if got := do(t, srv, "GET", "/subscriptions/s/providers/Test.Things/things", "", 200); !strings.Contains(got, at) {
 		t.Errorf("list = %s", got)
 	}
-	do(t, srv, "DELETE", at, "", 200)
+	etag := strings.Fields(do(t, srv, "GET", at, "", 200))[1]
+	do(t, srv, "DELETE", at, "", 412, "If-Match", `"other"`)
+	do(t, srv, "PUT", at, `{"properties":{}}`, 412, "If-None-Match", `"other", `+etag)
+	do(t, srv, "DELETE", at, "", 200, "If-Match", `"other", `+etag)
+	do(t, srv, "DELETE", at, "", 412, "If-Match", "*")
 	do(t, srv, "DELETE", at, "", 204)
 	do(t, srv, "PUT", at, `{"location":"here"}`, 201)
 	do(t, srv, "DELETE", at[:strings.Index(at, "/providers")], "", 200)

@@ -576,13 +576,24 @@ func holds(had []Linked, l Linked) bool {
 
 // precondition is If-Match and If-None-Match (RFC 9110 section 13).
 func precondition(r *http.Request, old *Doc) error {
-	if m := r.Header.Get("If-Match"); m != "" && (old == nil || m != "*" && m != old.Etag) {
+	if m := strings.Join(r.Header.Values("If-Match"), ","); m != "" && (old == nil || !names(m, old.Etag)) {
 		return arm.Errorf(arm.PreconditionFailed, "the resource's etag is not %s", m)
 	}
-	if m := r.Header.Get("If-None-Match"); m != "" && old != nil && (m == "*" || m == old.Etag) {
+	if m := strings.Join(r.Header.Values("If-None-Match"), ","); m != "" && old != nil && names(m, old.Etag) {
 		return arm.Errorf(arm.PreconditionFailed, "the resource exists, and If-None-Match is %s", m)
 	}
 	return nil
+}
+
+// names reports whether a list of etags has this one, or is a star. Ours have no
+// commas, and none is weak.
+func names(list, etag string) bool {
+	for _, e := range strings.Split(list, ",") {
+		if e = strings.TrimSpace(e); e == "*" || e == etag {
+			return true
+		}
+	}
+	return false
 }
 
 func (h handler) delete(w http.ResponseWriter, r *http.Request, g gate.Grant) error {
@@ -593,10 +604,10 @@ func (h handler) delete(w http.ResponseWriter, r *http.Request, g gate.Grant) er
 	var gone []*Doc
 	err = g.Change(r.Context(), h.s.DB, func(tx *store.Tx) error {
 		d, err := Load(tx, id)
-		if err != nil || d == nil {
+		if err != nil {
 			return err
 		}
-		if err := precondition(r, d); err != nil {
+		if err := precondition(r, d); err != nil || d == nil {
 			return err
 		}
 		if gone, err = Below(tx, id); err != nil {

@@ -75,6 +75,10 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		hd.Set("x-ms-client-request-id", c)
 	}
 	p, rt, v, err := h.route(r)
+	if p != nil && p.Pass != nil { // Resource Manager
+		hd.Set("x-ms-correlation-request-id", id)
+		hd.Set("x-ms-routing-request-id", strings.ToUpper(h.site.Location)+":"+time.Now().UTC().Format("20060102T150405Z")+":"+id)
+	}
 	defer h.recovered(w, r, p, id)
 	if err != nil {
 		if p == nil {

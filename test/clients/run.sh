@@ -81,7 +81,7 @@ for s in $suites; do
 	case $s in
 	go) suite go 240 "$work/go-clients" ;;
 	policy) suite policy 240 "$python" "$here/python/policy.py" ;;
-	resources) suite resources 240 "$python" "$here/python/resources.py" ;;
+	resources) suite resources 300 "$python" "$here/python/resources.py" ;;
 	credentials) suite credentials 120 "$python" "$here/python/credentials.py" ;;
 	az) suite az 240 "$python" "$here/python/az.py" ;;
 	aml) suite aml 300 "$python" "$here/python/aml.py" ;;

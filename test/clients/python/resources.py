@@ -1,4 +1,4 @@
-"""Resource Manager by az: locks and tags."""
+"""Resource Manager by az: locks, tags, resources of any type, moves and providers."""
 
 from azcli import az, login
 from checks import Suite, equal, load
@@ -29,6 +29,34 @@ for scope in (group, account):
     suite.ok(f"tag list at {what}", lambda scope=scope: equal(az("tag", "list", "--resource-id", scope)["properties"]["tags"], {"b": "3"}))
 suite.ok("the resource shows its tags", lambda: equal(az("storage", "account", "show", "--name", "lockedbyaz", "--resource-group", name)["tags"], {"b": "3"}))
 suite.ok("tag delete", lambda: az("tag", "delete", "--resource-id", account, "--yes"))
+
+# Names of tags, predefined and in use.
+suite.ok("tag create, a name", lambda: equal(az("tag", "create", "--name", "cost")["tagName"], "cost"))
+suite.ok("tag add-value", lambda: equal(az("tag", "add-value", "--name", "cost", "--value", "low")["tagValue"], "low"))
+suite.ok("tag list has it, and those in use", lambda: equal({"cost", "b"} <= {t["tagName"] for t in az("tag", "list")}, True))
+suite.ok("tag remove-value", lambda: az("tag", "remove-value", "--name", "cost", "--value", "low"))
+suite.ok("tag delete, a name", lambda: az("tag", "delete", "--name", "cost", "--yes"))
+
+# Resources of any type, and their move to another group and back.
+there = f"{name}-there"
+az("group", "create", "--name", there, "--location", location)
+moved = account.replace(name, there)
+suite.ok("resource tag", lambda: equal(az("resource", "tag", "--ids", account, "--tags", "q=it's")["tags"], {"q": "it's"}))
+suite.ok("resource list --tag", lambda: equal(names(az("resource", "list", "--tag", "q")), ["lockedbyaz"]))
+suite.ok("group export", lambda: equal([r["type"] for r in az("group", "export", "--name", name)["resources"] if r["name"] == "lockedbyaz"], ["Microsoft.Storage/storageAccounts"]))
+suite.ok("resource move", lambda: az("resource", "move", "--ids", account, "--destination-group", there))
+suite.refused("it is here no more", lambda: az("resource", "show", "--ids", account), "ResourceNotFound")
+suite.ok("its key is the same door", lambda: az("storage", "container", "create", "--name", "still", "--account-name", "lockedbyaz", "--auth-mode", "key"))
+suite.ok("resource move back", lambda: az("resource", "move", "--ids", moved, "--destination-group", name))
+suite.refused("resource move of an identity", lambda: (az("identity", "create", "--name", "stays", "--resource-group", there), az("resource", "move", "--ids", f"/subscriptions/{world['subscriptionId']}/resourceGroups/{there}/providers/Microsoft.ManagedIdentity/userAssignedIdentities/stays", "--destination-group", name)), "ResourceMoveProviderValidationFailed")
+suite.ok("resource delete", lambda: az("resource", "delete", "--ids", f"/subscriptions/{world['subscriptionId']}/resourceGroups/{there}/providers/Microsoft.ManagedIdentity/userAssignedIdentities/stays"))
+suite.ok("group delete of what is empty", lambda: az("group", "delete", "--name", there, "--yes"))
+
+# Providers.
+insights = "Microsoft.OperationalInsights"
+suite.ok("provider unregister", lambda: az("provider", "unregister", "--namespace", insights))
+suite.ok("provider register --wait", lambda: az("provider", "register", "--namespace", insights, "--wait"))
+suite.ok("provider list", lambda: equal({p["registrationState"] for p in az("provider", "list", "--expand", "resourceTypes/aliases")}, {"Registered"}))
 
 # Locks of a group, of a resource, of the subscription.
 suite.ok("lock create at a group", lambda: equal(az("lock", "create", "--name", "keep", "--lock-type", "CanNotDelete", "--resource-group", name, "--notes", "it pays")["level"], "CanNotDelete"))
