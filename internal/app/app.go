@@ -138,6 +138,7 @@ type App struct {
 	ml        *ml.Service
 	tracking  *tracking.Service
 	deploy    *deploy.Service
+	diagnoses *monitor.Diagnostics
 
 	witnessed bool // the witness agreed, and may be told more
 	stop      context.CancelFunc
@@ -260,6 +261,10 @@ func (a *App) services(ctx context.Context, key seal.Key) (err error) {
 	if err != nil {
 		return err
 	}
+	a.diagnoses = monitor.NewDiagnostics(monitor.Config{
+		DB: a.db, Gate: a.gate, Log: a.Audit, Site: a.Site, Now: a.Now, Warn: a.Log, Append: diagnosticBlobs{a}.Append,
+	})
+	a.resources.OnRemove = append(a.resources.OnRemove, a.diagnoses.Removed)
 	return a.learning(ctx)
 }
 
@@ -357,7 +362,7 @@ func (a *App) planes() []*gate.Plane {
 	}
 	for _, more := range [][]gate.Route{
 		server.Metadata(a.Site), a.auditRoutes(), a.resources.OperationRoutes(), a.resources.CatalogRoutes(), a.resources.TagRoutes(), a.resources.MoveRoutes(), a.roles.Routes(), a.policies.Routes(), a.vault.Routes(),
-		a.blob.Routes(), a.ml.Routes(), a.deploy.Routes(), a.identity.ManagedRoutes(), (&monitor.Activity{Log: a.Audit, Site: a.Site}).Routes(),
+		a.blob.Routes(), a.ml.Routes(), a.deploy.Routes(), a.identity.ManagedRoutes(), (&monitor.Activity{Log: a.Audit, Site: a.Site}).Routes(), a.diagnoses.Routes(),
 	} {
 		control.Routes = append(control.Routes, more...)
 	}
@@ -381,7 +386,7 @@ func (a *App) Run(ctx context.Context) {
 }
 
 func (a *App) workers() map[string]func(context.Context) error {
-	return map[string]func(context.Context) error{"operations": a.runner.Run, "sign-in": a.identity.Run, "blobs": a.blob.Run, "vaults": a.vault.Run, "policies": a.policies.Run, "jobs": a.ml.Run, "audit": a.runAudit}
+	return map[string]func(context.Context) error{"operations": a.runner.Run, "sign-in": a.identity.Run, "blobs": a.blob.Run, "vaults": a.vault.Run, "policies": a.policies.Run, "jobs": a.ml.Run, "audit": a.runAudit, "diagnostics": a.diagnoses.Run}
 }
 
 // Close ends the work in the background and closes the data folder.

@@ -10,6 +10,7 @@ import (
 	"castellan/internal/blob"
 	"castellan/internal/gate"
 	"castellan/internal/ml"
+	"castellan/internal/monitor"
 	"castellan/internal/tracking"
 )
 
@@ -174,4 +175,31 @@ func (l trackingBlobs) Delete(ctx context.Context, w tracking.Workspace, name st
 func (l trackingBlobs) Sign(ctx context.Context, w tracking.Workspace, name, permissions string, until time.Time) (arm.Secret, error) {
 	sig, err := sign(ctx, l.App, arm.Caller{Tenant: l.Site.TenantOf(w.Account), Object: w.Identity}, w.Account, w.Container, name, permissions, until)
 	return sig.URL, err
+}
+
+// diagnosticBlobs is the blob data plane for diagnostic settings, as a worker that
+// can add to blobs of one account and make containers there.
+type diagnosticBlobs struct{ *App }
+
+func (l diagnosticBlobs) Append(ctx context.Context, account arm.ID, in, name string, data []byte) error {
+	id, err := container(account, in)
+	if err != nil {
+		return err
+	}
+	as := l.system(l.Site.TenantOf(account), monitor.WorkerName, &arm.Lease{Scope: account, Actions: []arm.Action{blob.BlobAdd, blob.ContainerWrite}, Why: "diagnostic settings"})
+	add := func() error {
+		_, err := admit(ctx, l.gate, as, blob.BlobAdd, gate.Target{ID: id, Item: name}, func(g gate.Grant) (blob.Info, error) {
+			return l.blob.Append(ctx, g, bytes.NewReader(data), int64(len(data)), true)
+		})
+		return err
+	}
+	if err = add(); arm.CodeOf(err) != "ContainerNotFound" {
+		return err
+	}
+	if _, err := admit(ctx, l.gate, as, blob.ContainerWrite, gate.Target{ID: id}, func(g gate.Grant) (struct{}, error) {
+		return struct{}{}, l.blob.EnsureContainer(ctx, g)
+	}); err != nil {
+		return err
+	}
+	return add()
 }

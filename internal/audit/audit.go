@@ -245,3 +245,13 @@ func (l *Log) Before(ctx context.Context, seq uint64, n int) (out []Entry, err e
 	slices.Reverse(out)
 	return out, err
 }
+
+// End is how many entries the log has in tx: the last one's Seq.
+func End(tx *store.Tx) (uint64, error) {
+	h, _, err := headOf(tx)
+	return h.Seq, err
+}
+
+// After is up to n entries that come after the entry seq, oldest first. Pruned
+// ones are left out, but count among the n.
+func After(tx *store.Tx, seq uint64, n int) ([]Entry, error) { return entries(tx, key(seq), n) }

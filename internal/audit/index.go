@@ -24,7 +24,7 @@ const stamp = "20060102T150405.000000000"
 
 // index writes what the index has of e.
 func (e *Entry) index(tx *store.Tx) error {
-	sub, change := e.change()
+	sub, change := e.Change()
 	if e.Correlation != "" && (change || e.Decision == "refused") {
 		if err := tx.Put(index, "correlation|"+e.Correlation, []byte(key(e.Seq))); err != nil {
 			return err
@@ -47,7 +47,7 @@ func (e *Entry) unindex(tx *store.Tx) error {
 			return err
 		}
 	}
-	if sub, change := e.change(); change {
+	if sub, change := e.Change(); change {
 		return tx.Delete(index, changeKey(sub, e))
 	}
 	return nil
@@ -57,9 +57,9 @@ func changeKey(sub string, e *Entry) string {
 	return "change|" + sub + "|" + e.Time.UTC().Format(stamp) + "|" + key(e.Seq)
 }
 
-// change reports whether e is of the control plane's changes, which Azure calls
+// Change reports whether e is of the control plane's changes, which Azure calls
 // administrative events, and of which subscription.
-func (e *Entry) change() (subscription string, ok bool) {
+func (e *Entry) Change() (subscription string, ok bool) {
 	verb := strings.ToLower(e.Action[strings.LastIndexByte(e.Action, '/')+1:])
 	if e.Plane != "arm" || e.Data || verb != "write" && verb != "delete" && verb != "action" {
 		return "", false

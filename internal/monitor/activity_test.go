@@ -1,8 +1,11 @@
 package monitor
 
 import (
+	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -26,8 +29,11 @@ const (
 
 type world struct {
 	*testing.T
+	db    *store.DB
+	log   *audit.Log
 	gate  *gate.Gate
 	plane *gate.Plane
+	diag  *Diagnostics
 	now   time.Time
 }
 
@@ -39,14 +45,16 @@ func newWorld(t *testing.T) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := &world{T: t, now: time.Date(2030, 5, 6, 12, 0, 0, 0, time.UTC)}
+	w := &world{T: t, db: db, now: time.Date(2030, 5, 6, 12, 0, 0, 0, time.UTC)}
 	log := audit.New(db, func() time.Time { return w.now })
 	t.Cleanup(func() { _ = log.Close(); db.Close() })
+	w.log = log
 	w.gate = gate.New(func(c arm.Caller, a arm.Action, on gate.Target) (bool, string) {
 		return c.Object == "ada" || c.Object == "bea" && on.ID.Within(arm.MustID(sub+"/resourceGroups/rg1")) && a.Is(readEvents), "a test"
 	}, log)
 	site := arm.Site{Suffix: "test", Tenant: "t"}
 	w.gate.Site = site
+	w.restart()
 	change := func(pattern, action string) gate.Route {
 		return gate.On(arm.NewAction(action, ""), pattern, func(r *http.Request, _ gate.Vars) (gate.Target, error) {
 			id, err := arm.ParseID(r.URL.Path)
@@ -61,14 +69,29 @@ func newWorld(t *testing.T) *world {
 	w.plane = &gate.Plane{Name: "arm", Fold: true, Refuse: gate.RefuseARM, Who: func(r *http.Request) (arm.Caller, error) {
 		who := r.Header.Get("x-who")
 		return arm.Caller{Tenant: "t", Object: who, App: "app-of-" + who, Name: who + "@test", Kind: arm.User, Token: "access"}, nil
-	}, Routes: append((&Activity{Log: log, Site: site}).Routes(), change("PUT /{rest...}", "Microsoft.KeyVault/vaults/write"), change("POST /{rest...}", "Microsoft.KeyVault/vaults/listKeys/action"), change("GET /{rest...}", "Microsoft.KeyVault/vaults/read"))}
+	}, Routes: append(append((&Activity{Log: log, Site: site}).Routes(), w.diag.Routes()...), change("PUT /{rest...}", "Microsoft.KeyVault/vaults/write"), change("POST /{rest...}", "Microsoft.KeyVault/vaults/listKeys/action"), change("GET /{rest...}", "Microsoft.KeyVault/vaults/read"))}
 	return w
+}
+
+// restart makes the diagnostics anew: nothing in memory stays.
+func (w *world) restart(sinks ...Named) {
+	w.diag = NewDiagnostics(Config{
+		DB: w.db, Gate: w.gate, Log: w.log, Site: w.gate.Site, Now: func() time.Time { return w.now }, Warn: slog.New(slog.DiscardHandler), Sinks: sinks,
+		Append: func(context.Context, arm.ID, string, string, []byte) error {
+			return errors.New("this test has no accounts")
+		},
+	})
 }
 
 func (w *world) do(who, method, u string) (*httptest.ResponseRecorder, map[string]any) {
 	w.Helper()
+	return w.send(who, method, u, "")
+}
+
+func (w *world) send(who, method, u, body string) (*httptest.ResponseRecorder, map[string]any) {
+	w.Helper()
 	w.now = w.now.Add(time.Minute)
-	r := httptest.NewRequest(method, u, nil)
+	r := httptest.NewRequest(method, u, strings.NewReader(body))
 	r.Header.Set("x-who", who)
 	rec := httptest.NewRecorder()
 	rt, v, _, err := w.plane.Match(method, r.URL.EscapedPath())

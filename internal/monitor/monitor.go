@@ -1,4 +1,4 @@
-// Package monitor tells the activity log, and keeps the records of monitoring resources that clients make beside a workspace.
+// Package monitor tells the activity log, sends logs where diagnostic settings say, and keeps the records of monitoring resources that clients make beside a workspace.
 //
 // Of those nothing is collected yet: a component has no connection string and no
 // instrumentation key, so that no client takes it for one that does.
