@@ -46,6 +46,7 @@ type Config struct {
 	AuditDays      int    // audit entries older than so many days are pruned; default 0: none
 	Throttle       int    // how many times Azure's limits callers of Resource Manager have; default 100
 	Issuers        string // file of settings about foreign issuers (issuer.Settings); default: none
+	Sinks          string // file of sinks for logs, which diagnostic settings may name (monitor.OpenSinks); default: none
 	Log            *slog.Logger
 	Now            func() time.Time
 }
@@ -261,8 +262,12 @@ func (a *App) services(ctx context.Context, key seal.Key) (err error) {
 	if err != nil {
 		return err
 	}
+	sinks, err := monitor.OpenSinks(a.Sinks, a.Site.Tenant, a.Site.Host())
+	if err != nil {
+		return err
+	}
 	a.diagnoses = monitor.NewDiagnostics(monitor.Config{
-		DB: a.db, Gate: a.gate, Log: a.Audit, Site: a.Site, Now: a.Now, Warn: a.Log, Append: diagnosticBlobs{a}.Append,
+		Sinks: sinks, DB: a.db, Gate: a.gate, Log: a.Audit, Site: a.Site, Now: a.Now, Warn: a.Log, Append: diagnosticBlobs{a}.Append,
 	})
 	a.resources.OnRemove = append(a.resources.OnRemove, a.diagnoses.Removed)
 	return a.learning(ctx)

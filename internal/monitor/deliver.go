@@ -64,7 +64,7 @@ type state struct {
 type cursorRow struct {
 	Seq    uint64    // the last entry that it has, or that it does not want
 	At     time.Time // the last delivery
-	Missed uint64    // entries that were pruned before they could be looked at
+	Missed uint64    // entries that were pruned before they could be looked at, and records that the sink rejected
 }
 
 // NewDiagnostics makes the service; nothing is sent until Run.
@@ -201,12 +201,13 @@ func (d *Diagnostics) drain(ctx context.Context, key string, s *state) {
 	d.Warn.Warn("a delivery of logs failed", "sink", key, "times", s.failed, "nextIn", wait, "error", err)
 }
 
-// told is what of an error those may see who may see the settings.
+// told is what of an error those may see who may see the settings: not where in
+// the network the sinks of the server are.
 func told(err error) string {
 	if e, ok := errors.AsType[*arm.Error](err); ok && gate.Status(err) < http.StatusInternalServerError {
 		return string(e.Code) + ": " + e.Message
 	}
-	return err.Error()
+	return "the sink does not take the logs; the server's own log says why"
 }
 
 func (d *Diagnostics) deliver(ctx context.Context, key string, s *state) error {
@@ -232,7 +233,10 @@ func (d *Diagnostics) deliver(ctx context.Context, key string, s *state) error {
 			within, cancel := context.WithTimeout(ctx, patience)
 			err = sink.Deliver(within, p.records)
 			cancel()
-			if err != nil {
+			if r, ok := errors.AsType[rejected](err); ok {
+				d.Warn.Error("a sink rejected logs", "sink", key, "records", r.n, "said", r.said)
+				p.cursor.Missed += uint64(r.n)
+			} else if err != nil {
 				return err
 			}
 			p.cursor.At = d.Now().UTC()

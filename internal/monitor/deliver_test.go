@@ -124,7 +124,7 @@ func TestNoGaps(t *testing.T) {
 		w.flush()
 	}
 	_, out := w.do("ada", http.MethodGet, "https://test"+kv+"/providers/Castellan.Insights/deliveries"+query)
-	if text := fmt.Sprint(out); !strings.Contains(text, "Failing") || !strings.Contains(text, "the sink is down") || !strings.Contains(text, "Delivering") {
+	if text := fmt.Sprint(out); !strings.Contains(text, "Failing") || !strings.Contains(text, "does not take the logs") || !strings.Contains(text, "Delivering") {
 		t.Errorf("the deliveries are told as %s", text)
 	}
 	want := 10 + 3*(2*atOnce+7)

@@ -20,6 +20,8 @@ type Record struct {
 	About    arm.ID // whose log it is
 	Failed   bool
 	JSON     []byte // one line of Azure's schema for resource logs
+
+	Operation, Correlation, Resource string
 }
 
 // azureTime is the form of times in Azure's logs.
@@ -48,5 +50,5 @@ func record(e *audit.Entry, about arm.ID, category, location string) (Record, er
 		},
 	}
 	b, err := json.Marshal(line)
-	return Record{Seq: e.Seq, Time: e.Time.UTC(), Category: category, About: about, Failed: failed, JSON: b}, err
+	return Record{Seq: e.Seq, Time: e.Time.UTC(), Category: category, About: about, Failed: failed, JSON: b, Operation: e.Action, Correlation: e.Correlation, Resource: resource}, err
 }
