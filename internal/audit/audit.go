@@ -38,9 +38,10 @@ type Entry struct {
 	Reason      string    `json:"reason,omitempty"`
 	Outcome     string    `json:"outcome,omitempty"` // ok, or the error's code
 	Correlation string    `json:"correlation,omitempty"`
-	Detail      string    `json:"detail,omitempty"` // JSON that belongs to the action
-	Data        bool      `json:"data,omitempty"`   // Action is a data action
-	Plane       string    `json:"plane,omitempty"`  // whose door it was; "" when the platform asked by itself
+	Detail      string    `json:"detail,omitempty"`  // JSON that belongs to the action
+	Data        bool      `json:"data,omitempty"`    // Action is a data action
+	Address     string    `json:"address,omitempty"` // IP address that the request came from
+	Plane       string    `json:"plane,omitempty"`   // whose door it was; "" when the platform asked by itself
 }
 
 const (

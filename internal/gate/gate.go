@@ -68,8 +68,9 @@ type state struct {
 	reason      string
 	plane       string
 	correlation string
-	filtered    bool // the caller may not see the whole list
-	held        bool // locks are asked
+	address     string // where the request came from
+	filtered    bool   // the caller may not see the whole list
+	held        bool   // locks are asked
 
 	mu       sync.Mutex // guards closed and recorded
 	closed   bool
@@ -85,7 +86,7 @@ func (g *Gate) Admit(ctx context.Context, c arm.Caller, a arm.Action, on Target)
 
 // admit is Admit at a door of the plane.
 func (g *Gate) admit(ctx context.Context, plane string, c arm.Caller, a arm.Action, on Target) (Grant, error) {
-	s, ok, err := g.weigh(plane, c, a, on)
+	s, ok, err := g.weigh(ctx, plane, c, a, on)
 	if err != nil {
 		return Grant{}, err
 	}
@@ -107,7 +108,7 @@ func (g *Gate) admit(ctx context.Context, plane string, c arm.Caller, a arm.Acti
 // admitEach admits any caller to a list; without the right to all of it the
 // Grant only sees the rows that the caller may see.
 func (g *Gate) admitEach(ctx context.Context, plane string, c arm.Caller, a arm.Action, on Target) (Grant, error) {
-	s, ok, err := g.weigh(plane, c, a, on)
+	s, ok, err := g.weigh(ctx, plane, c, a, on)
 	if err != nil {
 		return Grant{}, err
 	}
@@ -142,7 +143,7 @@ func (g *Gate) refuseForeign(ctx context.Context, s *state) error {
 
 // weigh is what every admission begins with: who and what are there, the log
 // can be written, and the decision.
-func (g *Gate) weigh(plane string, c arm.Caller, a arm.Action, on Target) (s *state, ok bool, err error) {
+func (g *Gate) weigh(ctx context.Context, plane string, c arm.Caller, a arm.Action, on Target) (s *state, ok bool, err error) {
 	if g == nil || g.decide == nil || g.log == nil || c.IsZero() || a.IsZero() || on.ID.IsZero() {
 		return nil, false, arm.Errorf(arm.Forbidden, "nobody may do this")
 	}
@@ -150,7 +151,7 @@ func (g *Gate) weigh(plane string, c arm.Caller, a arm.Action, on Target) (s *st
 		return nil, false, unrecorded(err)
 	}
 	ok, reason := g.judge(c, a, on)
-	return &state{gate: g, caller: c, action: a, target: on, reason: reason, plane: plane, correlation: arm.NewHex()}, ok, nil
+	return &state{gate: g, caller: c, action: a, target: on, reason: reason, plane: plane, correlation: arm.NewHex(), address: Peer(ctx)}, ok, nil
 }
 
 func unrecorded(err error) error {
@@ -223,7 +224,7 @@ func (s *state) entry(decision, outcome string) audit.Entry {
 	return audit.Entry{
 		Tenant: s.caller.Tenant, Caller: s.caller.Object, Name: s.caller.Name, App: s.caller.App,
 		Credential: s.caller.Token, Action: s.action.Name(), Data: s.action.Data(), Plane: s.plane, Target: s.target.ID.String(), Item: s.target.Item,
-		Decision: decision, Reason: s.reason, Outcome: outcome, Correlation: s.correlation,
+		Decision: decision, Reason: s.reason, Outcome: outcome, Correlation: s.correlation, Address: s.address,
 	}
 }
 

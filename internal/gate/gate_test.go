@@ -3,8 +3,10 @@ package gate
 import (
 	"context"
 	"errors"
+	"net"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -293,5 +295,27 @@ func TestMatch(t *testing.T) {
 	}
 	if _, _, found, _ := p.Match("DELETE", "/a/1"); !found {
 		t.Error("a path that exists is not found under another method")
+	}
+}
+
+// The log knows the other end of the connection that a request came by: no header
+// claims another, and what comes out of a sandbox has none.
+func TestAddressesAreThoseOfConnections(t *testing.T) {
+	w := newWorld(t, false)
+	p := &Plane{Name: "p", Refuse: RefuseARM, Who: func(*http.Request) (arm.Caller, error) { return ann, nil }, Routes: []Route{
+		On(read, "GET /x", func(*http.Request, Vars) (Target, error) { return Target{ID: thing}, nil }, func(http.ResponseWriter, *http.Request, Grant) error { return nil }),
+	}}
+	peer := FromPeer(t.Context(), &net.TCPAddr{IP: net.ParseIP("::ffff:192.0.2.7"), Port: 5})
+	for _, ctx := range []context.Context{peer, t.Context(), From(peer, "sandbox"), FromPeer(t.Context(), &net.UnixAddr{Name: "/x"})} {
+		r := httptest.NewRequestWithContext(ctx, "GET", "https://test/x", nil)
+		r.Header.Set("X-Forwarded-For", "203.0.113.9")
+		w.gate.Serve(p, p.Routes[0], nil, httptest.NewRecorder(), r)
+	}
+	var got []string
+	for _, e := range w.tail(t) {
+		got = append(got, e.Address)
+	}
+	if !slices.Equal(got, []string{"192.0.2.7", "", "", ""}) {
+		t.Errorf("the addresses are %q", got)
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"castellan/internal/access"
 	"castellan/internal/arm"
 	"castellan/internal/audit"
+	"castellan/internal/gate"
 )
 
 // signInAction is what the audit log calls sign-ins.
@@ -34,7 +35,7 @@ func (e *signIn) about(u *User) { e.tenant, e.object, e.name = u.Tenant, u.ID, u
 func (s *Service) note(ctx context.Context, e signIn, err error) error {
 	x := audit.Entry{
 		Tenant: e.tenant, Caller: e.object, Name: e.name, Credential: e.how, Action: signInAction, Target: tenantID(e.tenant).String(),
-		Item: e.grant, Decision: "allowed", Reason: "signed in", Outcome: "ok",
+		Item: e.grant, Decision: "allowed", Reason: "signed in", Outcome: "ok", Address: gate.Peer(ctx),
 	}
 	if e.resource != "" {
 		x.Reason = "signed in for " + e.resource

@@ -109,7 +109,7 @@ func (s *Service) showSignIn(e audit.Entry) map[string]any {
 	return map[string]any{
 		"id": strconv.FormatUint(e.Seq, 10), "createdDateTime": stamp(e.Time), "userId": nullable(e.Caller), "userPrincipalName": nullable(e.Name), "userDisplayName": nullable(e.Name),
 		"appId": nullable(e.App), "appDisplayName": nullable(app), "clientCredentialType": nullable(e.Credential), "authenticationProtocol": nullable(e.Item),
-		"correlationId": nullable(e.Correlation), "isInteractive": e.Item == "sign-in page" || e.Item == "authorize" || e.Item == "device code",
+		"correlationId": nullable(e.Correlation), "ipAddress": nullable(e.Address), "isInteractive": e.Item == "sign-in page" || e.Item == "authorize" || e.Item == "device code",
 		"status": status, "conditionalAccessStatus": overall, "appliedConditionalAccessPolicies": applied,
 	}
 }

@@ -130,7 +130,7 @@ func show(e audit.Entry, id arm.ID) map[string]any {
 	provider, _, _ := strings.Cut(e.Action, "/")
 	sum := sha256.Sum256([]byte(strconv.FormatUint(e.Seq, 10) + "|" + e.Correlation))
 	event := fmt.Sprintf("%x-%x-%x-%x-%x", sum[:4], sum[4:6], sum[6:8], sum[8:10], sum[10:16]) // one of the entry's own
-	return map[string]any{
+	out := map[string]any{
 		"id":            strings.TrimSuffix(e.Target, "/") + "/events/" + event + "/ticks/" + strconv.FormatInt(ticks(e.Time), 10),
 		"eventDataId":   event,
 		"authorization": map[string]any{"action": e.Action, "scope": e.Target},
@@ -143,6 +143,10 @@ func show(e audit.Entry, id arm.ID) map[string]any {
 		"subscriptionId": id.Subscription(), "tenantId": e.Tenant,
 		"properties": map[string]any{"statusCode": http.StatusText(code), "outcome": e.Outcome, "entity": e.Target},
 	}
+	if e.Address != "" {
+		out["httpRequest"] = map[string]any{"clientIpAddress": e.Address}
+	}
+	return out
 }
 
 // ticks are the tenths of microseconds since the year 1, as .NET counts.
@@ -165,7 +169,7 @@ func caller(e audit.Entry) string {
 func claims(e audit.Entry) map[string]string {
 	out := map[string]string{}
 	for name, value := range map[string]string{
-		"appid": e.App, "name": e.Name,
+		"appid": e.App, "name": e.Name, "ipaddr": e.Address,
 		"http://schemas.microsoft.com/identity/claims/objectidentifier": e.Caller,
 		"http://schemas.microsoft.com/identity/claims/tenantid":         e.Tenant,
 	} {

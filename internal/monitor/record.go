@@ -49,6 +49,9 @@ func record(e *audit.Entry, about arm.ID, category, location string) (Record, er
 			"sequence": e.Seq, // of the entry: whoever got a record twice sees it
 		},
 	}
+	if e.Address != "" {
+		line["callerIpAddress"] = e.Address
+	}
 	b, err := json.Marshal(line)
 	return Record{Seq: e.Seq, Time: e.Time.UTC(), Category: category, About: about, Failed: failed, JSON: b, Operation: e.Action, Correlation: e.Correlation, Resource: resource}, err
 }

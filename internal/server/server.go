@@ -160,7 +160,8 @@ func (h *Handler) nothing(p *gate.Plane, r *http.Request, other bool) error {
 func (h *Handler) Server() *http.Server {
 	return &http.Server{
 		Handler: h, ReadHeaderTimeout: headerTime, MaxHeaderBytes: headerSize, IdleTimeout: idleTime,
-		ErrorLog: slog.NewLogLogger(h.log.Handler(), slog.LevelDebug),
+		ErrorLog:    slog.NewLogLogger(h.log.Handler(), slog.LevelDebug),
+		ConnContext: func(ctx context.Context, c net.Conn) context.Context { return gate.FromPeer(ctx, c.RemoteAddr()) },
 	}
 }
 
