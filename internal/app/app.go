@@ -186,7 +186,7 @@ func New(ctx context.Context, cfg Config) (_ *App, err error) {
 	}
 	a.resources = &resource.Server{DB: db, Gate: a.gate, Now: cfg.Now, Site: a.Site}
 	a.runner = &ops.Runner{Server: a.resources, Log: cfg.Log}
-	a.resources.Wake = a.runner.Wake
+	a.resources.Wake, a.resources.Actions = a.runner.Wake, a.actions
 	if err := a.services(ctx, key); err != nil {
 		return nil, err
 	}
@@ -222,6 +222,8 @@ func (a *App) services(ctx context.Context, key seal.Key) (err error) {
 	a.roles, err = governance.New(governance.Config{
 		DB: a.db, Log: a.Audit, Gate: a.gate, Engine: a.engine, Directory: directory{a}, Known: a.identity.Known, Members: a.identity.Members, Actions: a.actions,
 		Site: a.Site, Now: a.Now, BreakGlass: a.identity.IsBreakGlass, Judge: a.resources.Judge,
+		Elevates: a.identity.IsGlobalAdministrator,
+		Removed:  func(tx *store.Tx, d *resource.Doc) error { return a.resources.Removed(tx, d, arm.Caller{}) },
 	})
 	if err != nil {
 		return err

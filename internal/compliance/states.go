@@ -183,16 +183,19 @@ func (s *Service) statesBelow(tx *store.Tx, scope arm.ID) ([]state, error) {
 		}
 		only, scope = a.ID.Key(), a.Scope
 	}
+	if _, err := s.Scope(tx, scope); err != nil {
+		return nil, err
+	}
 	scopes := []arm.ID{scope}
 	if scope == arm.Root {
 		scopes = s.bound()
 	} else if strings.EqualFold(scope.Type(), "Microsoft.Management/managementGroups") {
 		scopes = nil
 		for _, sub := range s.Subscriptions(s.Site.TenantOf(scope)) {
-			scopes = append(scopes, arm.MustID("/subscriptions/"+sub))
+			if id := arm.MustID("/subscriptions/" + sub); contains(s.Above(id), scope.Key()) {
+				scopes = append(scopes, id)
+			}
 		}
-	} else if _, err := s.Scope(tx, scope); err != nil {
-		return nil, err
 	}
 	var out []state
 	for _, at := range scopes {

@@ -14,11 +14,21 @@ import (
 // requests of one's own only as far as the verb, which reads what is asked for;
 // the answer's reason says so in the audit log.
 //
+//   - Global Administrators may make themselves User Access Administrators at /
+//   - who may write the root group, or everybody if the tenant wants that, may
+//     make a management group
 //   - who is eligible at a scope may send requests there, for themselves
 //   - who asked may withdraw the request
 //   - everybody sees their own eligibilities, assignments and requests
 //   - approvals are their approvers' alone, whatever roles say
 func (s *Service) Decide(c arm.Caller, a arm.Action, id arm.ID) (handled, allowed bool, reason string) {
+	if a.Is(elevate) && c.Lease == nil {
+		return true, s.Elevates != nil && s.Elevates(c), "Global Administrators alone elevate their access"
+	}
+	if a.Is(WriteGroup) && isGroup(id) && s.Site.TenantOf(id) == "" && c.Lease == nil {
+		allowed, reason = s.mayCreate(c)
+		return true, allowed, reason
+	}
 	if !strings.HasPrefix(a.Key(), "microsoft.authorization/") || c.IsZero() || c.Lease != nil {
 		return false, false, ""
 	}

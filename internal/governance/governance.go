@@ -7,6 +7,7 @@ package governance
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"castellan/internal/arm"
@@ -51,6 +52,11 @@ type Config struct {
 	// BreakGlass says whether a person's account is for emergencies, in which
 	// nobody may be there to approve; without it no account is.
 	BreakGlass func(tx *store.Tx, tenant, id string) (bool, error)
+	// Elevates says whether the directory lets somebody make themselves User Access
+	// Administrator of everything: Global Administrators. Without it nobody may.
+	Elevates func(c arm.Caller) bool
+	// Removed is told of a management group that is gone; without it DropScope is.
+	Removed func(tx *store.Tx, d *resource.Doc) error
 	// Judge says whether a role assignment that somebody writes may be so; nil
 	// lets all be.
 	Judge func(tx *store.Tx, d *resource.Doc, by arm.Caller) error
@@ -72,8 +78,9 @@ var (
 	WriteDefinition  = arm.NewAction("Microsoft.Authorization/roleDefinitions/write", "make or change a custom role")
 	DeleteDefinition = arm.NewAction("Microsoft.Authorization/roleDefinitions/delete", "delete a custom role")
 	ReadPermissions  = arm.NewAction("Microsoft.Authorization/permissions/read", "see what all of a caller's roles allow at a scope")
-	ReadGroup        = arm.NewAction("Microsoft.Management/managementGroups/read", "see a management group")
 )
+
+var elevate = arm.NewAction("Microsoft.Authorization/elevateAccess/action", "become User Access Administrator of everything, as a Global Administrator")
 
 // New is a Service over what c names. Load must have succeeded before the first
 // request, since the engine denies what it has not been told.
@@ -86,7 +93,7 @@ func New(c Config) (*Service, error) {
 		s.builtIn[key(r.ID)] = r
 		s.named[key(r.Name)] = key(r.ID)
 	}
-	c.Engine.SetParents(s.parents)
+	c.Engine.SetParents(c.Site.GroupsAbove)
 	c.Engine.SetClock(c.Now)
 	return s, nil
 }
@@ -94,6 +101,9 @@ func New(c Config) (*Service, error) {
 // Load tells the engine of everything that the store keeps.
 func (s *Service) Load(ctx context.Context) error {
 	return s.DB.View(ctx, func(tx *store.Tx) error {
+		if err := s.loadGroups(tx); err != nil {
+			return err
+		}
 		defs, err := store.ScanJSON[definition](tx, definitions, "", "", 0)
 		if err != nil {
 			return err
@@ -118,7 +128,7 @@ func (s *Service) Load(ctx context.Context) error {
 func (s *Service) Routes() []gate.Route {
 	const at = "/{scope...}/providers/Microsoft.Authorization/"
 	const root = "/providers/Microsoft.Authorization/"
-	return append(append(s.privilegedRoutes(), s.lockRoutes()...), []gate.Route{
+	return append(slices.Concat(s.privilegedRoutes(), s.lockRoutes(), s.groupRoutes()), []gate.Route{
 		gate.On(ReadAssignment, "GET "+at+"roleAssignments", locateScope, s.listAssignments),
 		gate.On(ReadAssignment, "GET "+at+"roleAssignments/{assignment}", locateItem, s.getAssignment),
 		gate.On(WriteAssignment, "PUT "+at+"roleAssignments/{assignment}", s.locateWritten, s.putAssignment),
@@ -140,13 +150,11 @@ func (s *Service) Routes() []gate.Route {
 		// What roles can grant is no secret: it comes with the program.
 		gate.Each(readOperations, "GET "+root+"providerOperations", locateGroups, s.listOperations),
 		gate.Each(readOperations, "GET "+root+"providerOperations/{provider}", locateItem, s.getOperations),
+		gate.On(elevate, "POST "+root+"elevateAccess", locateGroups, s.elevateAccess),
 
 		// Everybody finds the decisions about themselves, and others those at
 		// scopes whose assignments they may read.
 		gate.Each(ReadAssignment, "GET /providers/"+decisionType+"/{decision}", locateItem, s.getDecision),
 		gate.On(ReadAssignment, "GET /{scope...}/providers/Castellan.Authorization/whoCan", locateScope, s.listWhoCan),
-
-		gate.Each(ReadGroup, "GET /providers/"+groupType, locateGroups, s.listGroups),
-		gate.On(ReadGroup, "GET /providers/"+groupType+"/{group}", locateItem, s.getGroup),
 	}...)
 }

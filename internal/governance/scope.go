@@ -41,8 +41,12 @@ func (s *Service) scope(tx *store.Tx, id arm.ID) (arm.ID, error) {
 	switch {
 	case id == arm.Root:
 		return id, nil
-	case isRootGroup(id) && s.Site.TenantOf(id) != "":
-		return rootGroup(s.Site.TenantOf(id)), nil
+	case isGroup(id):
+		x, err := s.group(tx, id)
+		if err != nil {
+			return arm.ID{}, err
+		}
+		return x.id(), nil
 	}
 	d, err := resource.Load(tx, id)
 	if err != nil {
@@ -104,24 +108,16 @@ func subscription(id arm.ID) arm.ID {
 // isSubscription reports whether id is a subscription itself.
 func isSubscription(id arm.ID) bool { return !id.IsZero() && id.Key() == subscription(id).Key() }
 
-// rootGroup is the management group that holds all subscriptions of a tenant.
-func rootGroup(tenant string) arm.ID { return arm.MustID("/providers/" + groupType + "/" + tenant) }
+// groupID is the id of a management group.
+func groupID(name string) arm.ID { return arm.MustID("/providers/" + groupType + "/" + name) }
 
-// isRootGroup reports whether id has the form of a management group's.
-func isRootGroup(id arm.ID) bool {
+// rootGroup is the management group that holds all others, and all
+// subscriptions, of a tenant.
+func rootGroup(tenant string) arm.ID { return groupID(tenant) }
+
+// isGroup reports whether id has the form of a management group's.
+func isGroup(id arm.ID) bool {
 	return strings.EqualFold(id.Type(), groupType) && id.Parent() == arm.Root
-}
-
-// parents are the keys of the management groups above a subscription: all
-// subscriptions of a tenant lie in its root group.
-func (s *Service) parents(k string) []string {
-	if !strings.HasPrefix(k, "/subscriptions/") {
-		return nil
-	}
-	if tenant := s.Site.TenantOfKey(k); tenant != "" {
-		return []string{rootGroup(tenant).Key()}
-	}
-	return nil
 }
 
 // tenantOf is the tenant that an assignment or role at the scope belongs to:
@@ -135,19 +131,12 @@ func (s *Service) tenantOf(scope arm.ID, by arm.Caller) string {
 
 // within reports whether id is holder or lies below it.
 func (s *Service) within(id, holder arm.ID) bool {
-	if isRootGroup(holder) && id.Subscription() != "" {
-		return s.Site.TenantOf(id) != "" && s.Site.TenantOf(id) == s.Site.TenantOf(holder)
-	}
-	return id.Within(holder)
+	return id.Within(holder) || slices.Contains(s.Site.GroupsAbove(id.Key()), holder.Key())
 }
 
 // above are the keys of the scopes that hold id, without id.
 func (s *Service) above(id arm.ID) []string {
-	keys := id.Scopes()[1:]
-	if id.Subscription() == "" {
-		return keys
-	}
-	return append(keys, s.parents(id.Key())...)
+	return append(id.Scopes()[1:], s.Site.GroupsAbove(id.Key())...)
 }
 
 // Gains reports whether a role is given, or somebody eligible for one, at a scope

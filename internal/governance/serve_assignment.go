@@ -349,12 +349,14 @@ func (s *Service) around(tx *store.Tx, scope arm.ID, clauses []clause) ([]*assig
 	if err != nil {
 		return nil, err
 	}
-	if isRootGroup(scope) {
-		more, err := scan(tx, "/subscriptions/")
-		if err != nil {
-			return nil, err
+	if isGroup(scope) {
+		for _, at := range []string{"/subscriptions/", groupsKey} {
+			more, err := scan(tx, at)
+			if err != nil {
+				return nil, err
+			}
+			found = append(found, slices.DeleteFunc(more, func(a *assignment) bool { return a.Scope.Within(scope) || !s.within(a.Scope, scope) })...)
 		}
-		found = append(found, more...)
 	}
 	for _, k := range s.above(scope) {
 		more, err := exactly(tx, k)

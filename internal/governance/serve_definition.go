@@ -223,7 +223,7 @@ func (s *Service) writeDefinition(tx *store.Tx, d, old *definition, scopes []arm
 		if err != nil {
 			return err
 		}
-		if isRootGroup(at) && hasData(d.Role) {
+		if isGroup(at) && hasData(d.Role) {
 			return arm.Errorf("InvalidDataActionsAtManagementGroup", "A custom role with dataActions can't be assignable at the management group '%s'.", at)
 		}
 		d.Role.AssignableScopes = append(d.Role.AssignableScopes, at.String())

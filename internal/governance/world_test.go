@@ -140,7 +140,12 @@ func (w *world) open() {
 		}
 		return d.Allowed, d.Reason
 	}, w.log)
-	site := arm.Site{Suffix: "test", Tenant: "77777777-7777-7777-7777-777777777777", Location: "local"}
+	site := arm.Site{Suffix: "test", Tenant: "77777777-7777-7777-7777-777777777777", Location: "local", Tenancy: &arm.Tenancy{}}
+	site.Tenancy.AddTenant(site.Tenant)
+	for _, id := range []string{sub, twin} {
+		site.Tenancy.Put(strings.TrimPrefix(id, "/subscriptions/"), site.Tenant)
+	}
+	w.gate.Site, w.gate.Inside = site, w.engine.Inside
 	if w.roles, err = New(Config{DB: w.db, Log: w.log, Gate: w.gate, Known: w.known, Members: w.people.members, Actions: w.actions, Engine: w.engine, Directory: w.people, Site: site, Now: w.now,
 		BreakGlass: func(_ *store.Tx, _, id string) (bool, error) { return id == w.broken, nil }}); err != nil {
 		w.Fatal(err)

@@ -65,6 +65,11 @@ var (
 // globalAdministrator is the template id of Entra's role of this name.
 const globalAdministrator = "62e90394-69f5-4237-9190-012177145e10"
 
+// IsGlobalAdministrator reports whether the caller has the role, now.
+func (s *Service) IsGlobalAdministrator(c arm.Caller) bool {
+	return c.Lease == nil && !c.IsZero() && slices.Contains(s.directoryRoles(c.Object), globalAdministrator)
+}
+
 var directoryRoot = arm.MustID("/providers/Microsoft.Directory")
 
 // objectID is the scope of one object of a directory.

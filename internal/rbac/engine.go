@@ -94,7 +94,7 @@ func New(roles []Role) *Engine {
 // SetParents says how to find the management groups above a subscription: f
 // takes the key of a subscription (/subscriptions/ID) or of a management group,
 // and lists the keys of the management groups above it, innermost first. It
-// must not call the engine. Call Moved whenever its answers have changed.
+// must not call the engine. Its answers change within Move alone.
 func (e *Engine) SetParents(f func(subscriptionKey string) []string) {
 	e.change(func() { e.parents = f })
 }
@@ -105,8 +105,9 @@ func (e *Engine) SetClock(now func() time.Time) {
 	e.change(func() { e.now = now })
 }
 
-// Moved makes the engine ask for parents anew.
-func (e *Engine) Moved() { e.change(func() {}) }
+// Move runs f, after which parents may answer otherwise, and asks them anew: no
+// decision is made of the old chain and the new one.
+func (e *Engine) Move(f func()) { e.change(f) }
 
 // PutRole adds a role, or replaces the one with its id.
 func (e *Engine) PutRole(r Role) {

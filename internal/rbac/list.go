@@ -68,9 +68,10 @@ func (e *Engine) Inside(c arm.Caller, scope arm.ID) bool {
 	e.mu.RLock()
 	defer e.mu.RUnlock()
 	above, who := e.scopes(nil, scope.Key()), &identity{c.Object, c.Groups}
+	group := strings.HasPrefix(scope.Key(), managementGroups)
 	for _, h := range e.holdersOf(c.Object, c.Groups) {
 		for _, x := range h.all {
-			if e.gives(x, who) && (x.Scope.Within(scope) || slices.Contains(above, x.Scope.Key())) {
+			if e.gives(x, who) && (slices.Contains(above, x.Scope.Key()) || x.Scope.Within(scope) || group && slices.Contains(e.scopes(nil, x.Scope.Key()), scope.Key())) {
 				return true
 			}
 		}

@@ -3,6 +3,7 @@ package resource
 import (
 	"encoding/json"
 	"net/http"
+	"slices"
 	"strings"
 
 	"castellan/internal/arm"
@@ -66,14 +67,46 @@ func (s *Server) CatalogRoutes() []gate.Route {
 	}
 }
 
-// Namespaces are the providers that the kinds belong to, each with its types.
+// namespaces are the providers that the kinds belong to, each with its types,
+// and those that have no kinds but doors, with the types that these act on.
 func (s *Server) namespaces() map[string][]string {
 	out := map[string][]string{}
 	for _, k := range s.kinds {
 		ns, typ, _ := strings.Cut(k.Type, "/")
 		out[ns] = append(out[ns], typ)
 	}
+	for ns, actions := range s.kindless() {
+		types := []string{}
+		for _, a := range actions {
+			if typ := typeOf(a); typ != "" && !slices.Contains(types, typ) {
+				types = append(types, typ)
+			}
+		}
+		slices.Sort(types)
+		out[ns] = types
+	}
 	return out
+}
+
+// kindless are the actions of doors in namespaces that no kind is of.
+func (s *Server) kindless() map[string][]arm.Action {
+	out := map[string][]arm.Action{}
+	if s.Actions == nil {
+		return out
+	}
+	for _, a := range s.Actions() {
+		ns, _, _ := strings.Cut(a.Name(), "/")
+		if strings.HasPrefix(ns, "Microsoft.") && !slices.ContainsFunc(s.kinds, func(k *Kind) bool { return strings.HasPrefix(k.Type, ns+"/") }) {
+			out[ns] = append(out[ns], a)
+		}
+	}
+	return out
+}
+
+// typeOf is the type, without its namespace, that an action is done to.
+func typeOf(a arm.Action) string {
+	p := strings.Split(strings.TrimSuffix(a.Name(), "/action"), "/")
+	return strings.Join(p[1:len(p)-1], "/")
 }
 
 // apiVersions is what tools that choose a version are shown; any version that
@@ -115,6 +148,9 @@ func (s *Server) providerOperations(w http.ResponseWriter, _ *http.Request, g ga
 	var list []any
 	add := func(a arm.Action, typ string) {
 		list = append(list, map[string]any{"name": a.Name(), "isDataAction": a.Data(), "display": map[string]any{"provider": ns, "resource": typ, "operation": a.Doc(), "description": a.Doc()}})
+	}
+	for _, a := range s.kindless()[ns] {
+		add(a, typeOf(a))
 	}
 	for _, k := range s.kinds {
 		if n, typ, _ := strings.Cut(k.Type, "/"); n == ns {

@@ -39,6 +39,8 @@ type Server struct {
 	// Gains reports whether somebody has roles above what lies in the group to
 	// who has them not above what lies in the group from; without it nobody has.
 	Gains func(tx *store.Tx, from, to arm.ID) (bool, error)
+	// Actions are those of all doors, for the list of providers; nil is none.
+	Actions func() []arm.Action
 	// Wake is called when there is a new operation to run.
 	Wake func()
 
