@@ -1,4 +1,5 @@
 """Resource Manager by az: locks, tags, resources of any type, moves and providers."""
+"""Resource Manager by az: locks, tags and management groups."""
 
 from azcli import az, login
 from checks import Suite, equal, load
@@ -83,4 +84,33 @@ login("reader", who="contributor")
 suite.refused("a Contributor's lock delete", lambda: az("lock", "delete", "--ids", f"{account}/providers/Microsoft.Authorization/locks/still", who="contributor"), "AuthorizationFailed")
 suite.ok("resource lock delete", lambda: az("resource", "lock", "delete", "--name", "still", "--resource-group", name, "--resource", "lockedbyaz", "--resource-type", "Microsoft.Storage/storageAccounts"))
 suite.ok("the group goes once nothing is locked", lambda: az("group", "delete", "--name", name, "--yes"))
+
+# Management groups: a Global Administrator elevates, makes a tree and moves the subscription.
+arm, version = world["armEndpoint"], "api-version=2022-04-01"
+root, groups = world["tenantId"], "/providers/Microsoft.Management/managementGroups"
+mg = ("account", "management-group")
+
+
+def children(row):
+    return sorted(c["displayName"] for c in row["children"] or [])
+
+
+suite.ok("elevateAccess", lambda: az("rest", "--method", "post", "--url", f"{arm}/providers/Microsoft.Authorization/elevateAccess?{version}"))
+suite.ok("role assignment create at the root group", lambda: az("role", "assignment", "create", "--assignee-object-id", world["admin"]["objectId"], "--assignee-principal-type", "ServicePrincipal", "--role", "Owner", "--scope", f"{groups}/{root}"))
+suite.ok("provider show Microsoft.Management", lambda: equal(az("provider", "show", "--namespace", "Microsoft.Management")["registrationState"], "Registered"))
+suite.ok("management-group create", lambda: equal(az(*mg, "create", "--name", "corp", "--display-name", "Corp")["displayName"], "Corp"))
+suite.ok("management-group create --parent", lambda: equal(az(*mg, "create", "--name", "online", "--parent", "corp")["details"]["parent"]["name"], "corp"))
+suite.ok("management-group list", lambda: equal({"corp", "online", root} <= set(names(az(*mg, "list"))), True))
+suite.ok("management-group update", lambda: equal(az(*mg, "update", "--name", "online", "--display-name", "Online")["displayName"], "Online"))
+suite.ok("management-group subscription add", lambda: az(*mg, "subscription", "add", "--name", "online", "--subscription", world["subscriptionId"]))
+suite.ok("management-group subscription show", lambda: equal(az(*mg, "subscription", "show", "--name", "online", "--subscription", world["subscriptionId"])["name"].endswith(world["subscriptionId"]), True))
+suite.ok("management-group show --expand --recurse", lambda: equal(children(az(*mg, "show", "--name", "corp", "--expand", "--recurse")), ["Online"]))
+suite.ok("management-group entities list", lambda: equal(world["subscriptionId"] in names(az(*mg, "entities", "list")), True))
+suite.refused("to delete a group that holds something", lambda: az(*mg, "delete", "--name", "online"), "BadRequest")
+suite.refused("a Contributor's move", lambda: az(*mg, "subscription", "add", "--name", "online", "--subscription", world["subscriptionId"], who="contributor"), "AuthorizationFailed")
+suite.ok("hierarchy-settings create", lambda: az(*mg, "hierarchy-settings", "create", "--name", root, "--require-authorization-for-group-creation", "true", "--default-management-group", f"{groups}/corp"))
+suite.ok("hierarchy-settings list", lambda: equal(az(*mg, "hierarchy-settings", "list", "--name", root)["value"][0]["defaultManagementGroup"], f"{groups}/corp"))
+suite.ok("hierarchy-settings delete", lambda: az(*mg, "hierarchy-settings", "delete", "--name", root, "--yes"))
+suite.ok("management-group subscription remove", lambda: az(*mg, "subscription", "remove", "--name", "online", "--subscription", world["subscriptionId"]))
+suite.ok("management-group delete", lambda: [az(*mg, "delete", "--name", n) for n in ("online", "corp")])
 suite.finish()
