@@ -317,7 +317,7 @@ func (a *App) decide(c arm.Caller, act arm.Action, on gate.Target) (bool, string
 	if handled, ok, why := a.identity.Decide(c, act, id); handled {
 		return ok, why
 	}
-	if handled, ok, why := a.roles.Decide(c, act, id); handled {
+	if handled, ok, why := a.roles.Decide(c, act, on); handled {
 		return ok, why
 	}
 	if handled, ok, why := a.vault.Decide(c, act, id); handled {

@@ -1,6 +1,7 @@
 package governance
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
 	"strings"
@@ -220,7 +221,7 @@ func (s *Service) DropScope(tx *store.Tx, d *resource.Doc) error {
 			return err
 		}
 	}
-	if err := dropLocks(tx, d.ID); err != nil {
+	if err := errors.Join(dropLocks(tx, d.ID), s.dropDenials(tx, d.ID)); err != nil {
 		return err
 	}
 	return s.dropEligibilities(tx, d.ID)

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"castellan/internal/arm"
+	"castellan/internal/gate"
 	"castellan/internal/store"
 )
 
@@ -14,6 +15,7 @@ import (
 // requests of one's own only as far as the verb, which reads what is asked for;
 // the answer's reason says so in the audit log.
 //
+//   - what a deny assignment takes, nobody may who is denied it
 //   - Global Administrators may make themselves User Access Administrators at /
 //   - who may write the root group, or everybody if the tenant wants that, may
 //     make a management group
@@ -21,7 +23,11 @@ import (
 //   - who asked may withdraw the request
 //   - everybody sees their own eligibilities, assignments and requests
 //   - approvals are their approvers' alone, whatever roles say
-func (s *Service) Decide(c arm.Caller, a arm.Action, id arm.ID) (handled, allowed bool, reason string) {
+func (s *Service) Decide(c arm.Caller, a arm.Action, on gate.Target) (handled, allowed bool, reason string) {
+	id := on.ID
+	if d, ok := s.Engine.Denied(c, a, id, on.Attributes); ok {
+		return true, false, d.Reason
+	}
 	if a.Is(elevate) && c.Lease == nil {
 		return true, s.Elevates != nil && s.Elevates(c), "Global Administrators alone elevate their access"
 	}

@@ -86,6 +86,10 @@ func (s *Service) explain(r *http.Request, out map[string]any, e audit.Entry, sc
 	if out["eligible"], err = s.wouldDo(r, c, a, scope); err != nil || allowed {
 		return err
 	}
+	if d, denied := s.Engine.Denied(c, a, scope, nil); denied {
+		out["deniedBy"] = d.By // no role would help
+		return nil
+	}
 	out["missingAction"] = a.Name()
 	if role, ok := rbac.Narrowest(slices.Collect(maps.Values(s.builtIn)), a, s.Actions()); ok {
 		out["smallestRole"] = map[string]any{"id": definitionID(scope, role.ID), "roleName": role.Name}

@@ -111,6 +111,15 @@ func (s *Service) Load(ctx context.Context) error {
 		for _, d := range defs {
 			s.Engine.PutRole(d.Role)
 		}
+		denied, err := store.ScanJSON[*deny](tx, denials, "", "", 0)
+		if err != nil {
+			return err
+		}
+		for _, d := range denied {
+			if err := s.Engine.PutDeny(d.forEngine()); err != nil {
+				return err
+			}
+		}
 		all, err := store.ScanJSON[assignment](tx, assignments, "", "", 0)
 		if err != nil {
 			return err
@@ -128,7 +137,7 @@ func (s *Service) Load(ctx context.Context) error {
 func (s *Service) Routes() []gate.Route {
 	const at = "/{scope...}/providers/Microsoft.Authorization/"
 	const root = "/providers/Microsoft.Authorization/"
-	return append(slices.Concat(s.privilegedRoutes(), s.lockRoutes(), s.groupRoutes()), []gate.Route{
+	return append(slices.Concat(s.privilegedRoutes(), s.lockRoutes(), s.denyRoutes(), s.groupRoutes()), []gate.Route{
 		gate.On(ReadAssignment, "GET "+at+"roleAssignments", locateScope, s.listAssignments),
 		gate.On(ReadAssignment, "GET "+at+"roleAssignments/{assignment}", locateItem, s.getAssignment),
 		gate.On(WriteAssignment, "PUT "+at+"roleAssignments/{assignment}", s.locateWritten, s.putAssignment),

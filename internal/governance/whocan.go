@@ -108,6 +108,9 @@ func (s *Service) ways(all candidates, tenant string, a arm.Action, scope arm.ID
 		if err != nil {
 			continue // a group, or somebody who may not sign in
 		}
+		if _, denied := s.Engine.Denied(c, a, scope, nil); denied {
+			continue
+		}
 		add := func(state, by string, role rbac.Role, principal string, at arm.ID) *way {
 			out = append(out, way{Principal: who, Kind: c.Kind, State: state, By: by, Role: definitionID(at, role.ID), RoleName: role.Name, Scope: at, Path: append([]string{}, paths[who][principal]...)})
 			return &out[len(out)-1]

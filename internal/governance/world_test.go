@@ -131,7 +131,7 @@ func (w *world) open() {
 	w.log = audit.New(w.db, w.now)
 	w.engine = rbac.New(rbac.BuiltIn())
 	w.gate = gate.New(func(c arm.Caller, a arm.Action, on gate.Target) (bool, string) {
-		if handled, ok, why := w.roles.Decide(c, a, on.ID); handled {
+		if handled, ok, why := w.roles.Decide(c, a, on); handled {
 			return ok, why
 		}
 		d := w.engine.DecideWith(c, a, on.ID, on.Attributes)

@@ -12,11 +12,12 @@ import (
 // Decision is an answer and what it rests on. The zero Decision denies.
 type Decision struct {
 	Allowed bool
-	By      string // id of the assignment that allows
+	By      string // id of the assignment that allows, or of the deny assignment that denies
 	Role    string // name of the role that it gives
 	Reason  string // for people
 
-	maybe *maybe // what conditions decide; nil once it is settled
+	maybe  *maybe  // what conditions decide; nil once it is settled
+	unless *unless // what is denied if conditions hold; nil once it is settled
 }
 
 // maybe is an assignment that allows, if its conditions hold.
@@ -65,7 +66,8 @@ func (s *span) holds() bool {
 
 // Decide says whether c may do a on the resource. An assignment counts when it
 // names the caller or one of the caller's groups by object id, begins at the
-// resource or at a scope that holds it, and gives a role that has the action.
+// resource or at a scope that holds it, and gives a role that has the action,
+// unless a deny assignment stands against it.
 // It denies callers with a Lease, for whom the credential decides. Conditions
 // are held against the action alone.
 func (e *Engine) Decide(c arm.Caller, a arm.Action, on arm.ID) Decision {
@@ -76,16 +78,18 @@ func (e *Engine) Decide(c arm.Caller, a arm.Action, on arm.ID) Decision {
 // resource and the caller. It is asked for only where a condition decides.
 func (e *Engine) DecideWith(c arm.Caller, a arm.Action, on arm.ID, attributes func() *condition.Attributes) Decision {
 	d := e.decide(c, a, on)
-	if d.maybe == nil {
+	if d.maybe == nil && (d.unless == nil || !d.Allowed) {
+		d.unless = nil
 		return d
 	}
-	var at condition.Attributes
-	if attributes != nil {
-		if got := attributes(); got != nil {
-			at = *got
-		}
+	at := attributesOf(a, attributes)
+	if no := d.unless.first(&at); no.By != "" {
+		return no
 	}
-	at.Action = a.Name()
+	if d.maybe == nil {
+		d.unless = nil
+		return d
+	}
 	for m := d.maybe; m != nil; m = m.next {
 		if m.holds(&at) {
 			return m.d
@@ -148,7 +152,12 @@ func (e *Engine) decideAnew(h uint64, c *arm.Caller, k actionKey, on arm.ID) Dec
 	gen := e.gen.Load() // cannot change under mu
 	v := e.view(gen, c.Object, c.Groups)
 	now, in := e.span(v)
-	x := &decided{gen: gen, who: v.who, action: k, scope: on.Key(), d: e.weigh(v, k, on.Key(), now), span: in}
+	d, u := e.denied(v.who, k, on.Key())
+	if d.By == "" {
+		d = e.weigh(v, k, on.Key(), now)
+		d.unless = u
+	}
+	x := &decided{gen: gen, who: v.who, action: k, scope: on.Key(), d: d, span: in}
 	e.decisions.put(h, x, func(old *decided) bool { return old.gen != gen })
 	return x.d
 }

@@ -35,7 +35,11 @@ type Engine struct {
 	given   map[string]*entry  // by assignment id, lower case
 	holders map[string]*holder // by principal, lower case
 	parents func(subscriptionKey string) []string
-	now     func() time.Time // nil: what is bound to a time gives nothing
+
+	denials  map[string]*denial   // by id, lower case
+	deniedAt map[string][]*denial // by scope key
+
+	now func() time.Time // nil: what is bound to a time gives nothing
 
 	masksMu sync.RWMutex // guards masks; taken after mu
 	masks   map[actionKey][]uint64
@@ -84,6 +88,8 @@ func New(roles []Role) *Engine {
 		given:     map[string]*entry{},
 		holders:   map[string]*holder{},
 		masks:     map[actionKey][]uint64{},
+		denials:   map[string]*denial{},
+		deniedAt:  map[string][]*denial{},
 	}
 	for _, r := range roles {
 		e.PutRole(r)

@@ -31,7 +31,8 @@ type Weighed struct {
 
 // Explain holds the question against every assignment of the caller and the
 // caller's groups: first those that reach the resource, innermost first, then
-// those that would open the action elsewhere. One allows if and only if Decide does:
+// those that would open the action elsewhere. One allows if and only if Decide does,
+// deny assignments aside:
 // conditions are held against the action alone.
 func (e *Engine) Explain(c arm.Caller, a arm.Action, on arm.ID) []Weighed {
 	if refuse(&c, a, on) != "" {
