@@ -1,5 +1,8 @@
 """Resource Manager by az: locks, tags, resources of any type, moves and providers."""
 """Resource Manager by az: locks, tags and management groups."""
+"""Resource Manager by az: locks, tags, management groups and deny assignments."""
+
+import json
 
 from azcli import az, login
 from checks import Suite, equal, load
@@ -111,6 +114,15 @@ suite.refused("a Contributor's move", lambda: az(*mg, "subscription", "add", "--
 suite.ok("hierarchy-settings create", lambda: az(*mg, "hierarchy-settings", "create", "--name", root, "--require-authorization-for-group-creation", "true", "--default-management-group", f"{groups}/corp"))
 suite.ok("hierarchy-settings list", lambda: equal(az(*mg, "hierarchy-settings", "list", "--name", root)["value"][0]["defaultManagementGroup"], f"{groups}/corp"))
 suite.ok("hierarchy-settings delete", lambda: az(*mg, "hierarchy-settings", "delete", "--name", root, "--yes"))
+
+# A deny assignment of the group reaches what lies in the subscription, until it is taken away.
+denial = f"{arm}{groups}/online/providers/Microsoft.Authorization/denyAssignments/00000001-0000-4000-a000-000000000000?api-version=2024-07-01-preview"
+body = {"properties": {"denyAssignmentName": "no-groups", "permissions": [{"actions": ["Microsoft.Resources/subscriptions/resourceGroups/write"], "notActions": [], "dataActions": [], "notDataActions": []}], "principals": [{"id": world["admin"]["objectId"], "type": "ServicePrincipal"}], "excludePrincipals": []}}
+suite.ok("rest puts a deny assignment", lambda: equal(az("rest", "--method", "put", "--url", denial, "--body", json.dumps(body))["properties"]["isSystemProtected"], False))
+suite.refused("group create, which is denied to the Owner", lambda: az("group", "create", "--name", "denied", "--location", location), "AuthorizationFailed")
+suite.ok("rest lists deny assignments", lambda: equal(len(az("rest", "--method", "get", "--url", f"{arm}/subscriptions/{world['subscriptionId']}/providers/Microsoft.Authorization/denyAssignments?api-version=2022-04-01&$filter=atScope()")["value"]), 1))
+suite.ok("rest deletes a deny assignment", lambda: az("rest", "--method", "delete", "--url", denial))
+suite.ok("group create, which is not denied any more", lambda: [az("group", "create", "--name", "denied", "--location", location), az("group", "delete", "--name", "denied", "--yes")])
 suite.ok("management-group subscription remove", lambda: az(*mg, "subscription", "remove", "--name", "online", "--subscription", world["subscriptionId"]))
 suite.ok("management-group delete", lambda: [az(*mg, "delete", "--name", n) for n in ("online", "corp")])
 suite.finish()
