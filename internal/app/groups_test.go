@@ -58,3 +58,43 @@ func TestManagementGroups(t *testing.T) {
 		}
 	}
 }
+
+// Subscriptions are made by who may at the root management group: they lie where
+// new ones go, belong to their maker, and are what any other is.
+func TestMoreSubscriptions(t *testing.T) {
+	a := newApp(t)
+	base, v := a.Site.Base(), "?api-version=2021-10-01"
+	admin, stranger := a.admin(t, "arm"), a.stranger(t)["arm"]
+	root := base + "/providers/Microsoft.Management/managementGroups/" + a.Site.Tenant
+	alias := base + "/providers/Microsoft.Subscription/aliases/second" + v
+	body := `{"properties":{"displayName":"Second","workload":"Production","billingScope":"/none"}}`
+	must(t, a, http.StatusForbidden, admin, "PUT", alias, body)
+	me := a.newPerson(t, "maker")
+	maker := tokenFor(t, a, me.id, me.secret, base)
+	must(t, a, http.StatusOK, admin, "POST", base+"/providers/Microsoft.Authorization/elevateAccess"+v, nil)
+	must(t, a, http.StatusCreated, admin, "PUT", root+"/providers/Microsoft.Authorization/roleAssignments/11111111-0000-4000-8000-000000000001"+v, map[string]any{"properties": map[string]any{
+		"roleDefinitionId": "/providers/Microsoft.Authorization/roleDefinitions/" + ownerRole, "principalId": me.object}})
+	must(t, a, http.StatusOK, maker, "PUT", root[:strings.LastIndexByte(root, '/')]+"/land"+v, "{}")
+	must(t, a, http.StatusOK, maker, "PUT", root+"/settings/default"+v, `{"properties":{"defaultManagementGroup":"/providers/Microsoft.Management/managementGroups/land"}}`)
+	must(t, a, http.StatusForbidden, stranger, "PUT", alias, body)
+	must(t, a, http.StatusBadRequest, maker, "PUT", alias, `{"properties":{"displayName":""}}`)
+	made := must(t, a, http.StatusCreated, maker, "PUT", alias, body)
+	again := must(t, a, http.StatusOK, maker, "PUT", alias, body)
+	id := fmt.Sprint(made["properties"].(map[string]any)["subscriptionId"])
+	if fmt.Sprint(again["properties"].(map[string]any)["subscriptionId"]) != id {
+		t.Errorf("an alias made two subscriptions: %v, %v", made, again)
+	}
+	sub := base + "/subscriptions/" + id
+	must(t, a, http.StatusOK, maker, "GET", root[:strings.LastIndexByte(root, '/')]+"/land/subscriptions/"+id+v, nil)
+	must(t, a, http.StatusCreated, maker, "PUT", sub+"/resourceGroups/rg"+v, `{"location":"local"}`)
+	must(t, a, http.StatusForbidden, stranger, "POST", sub+"/providers/Microsoft.Subscription/rename"+v, `{"subscriptionName":"Mine"}`)
+	must(t, a, http.StatusOK, maker, "POST", sub+"/providers/Microsoft.Subscription/rename"+v, `{"subscriptionName":"Third"}`)
+	if got := must(t, a, http.StatusOK, maker, "GET", sub+v, nil); got["displayName"] != "Third" || got["tenantId"] != a.Site.Tenant {
+		t.Errorf("the subscription is %v", got)
+	}
+	if got := must(t, a, http.StatusOK, maker, "GET", base+"/subscriptions"+v, nil); len(got["value"].([]any)) != 2 {
+		t.Errorf("the maker has the subscriptions %v", got)
+	}
+	must(t, a, http.StatusOK, maker, "DELETE", alias, nil)
+	must(t, a, http.StatusOK, maker, "GET", sub+v, nil)
+}

@@ -13,13 +13,6 @@ import (
 	"castellan/internal/store"
 )
 
-// subscription is what a subscription's properties say. Old ones do not name
-// their tenant, which is the home tenant then.
-type subscription struct {
-	Name   string `json:"displayName"`
-	Tenant string `json:"tenantId,omitempty"`
-}
-
 // loadTenancy learns which tenants there are and what they own.
 func (a *App) loadTenancy(ctx context.Context) error {
 	for _, id := range a.identity.TenantIDs() {
@@ -31,7 +24,7 @@ func (a *App) loadTenancy(ctx context.Context) error {
 			return err
 		}
 		for _, d := range docs {
-			var p subscription
+			var p governance.Subscription
 			if err := json.Unmarshal(d.Properties, &p); err != nil {
 				return err
 			}
@@ -62,16 +55,11 @@ func (a *App) foundTenant(tx *store.Tx, f identity.Founded) (string, error) {
 	if f.Tenant == a.Site.Tenant {
 		id, name = a.Site.Subscription, "Castellan"
 	}
-	props, err := json.Marshal(subscription{name, f.Tenant})
+	a.Site.Tenancy.AddTenant(f.Tenant) // of one that does not come to be nothing is ever asked
+	sub, err := a.roles.NewSubscription(tx, id, governance.Subscription{Name: name, Tenant: f.Tenant})
 	if err != nil {
 		return "", err
 	}
-	sub := arm.MustID("/subscriptions/" + id)
-	if err := resource.Save(tx, &resource.Doc{ID: sub, Name: id, Type: resource.Subscription.Type, Instance: arm.NewUUID(), Etag: `"1"`, Properties: props}); err != nil {
-		return "", err
-	}
-	a.Site.Tenancy.AddTenant(f.Tenant)
-	a.Site.Tenancy.Put(id, f.Tenant) // of one that does not come to be nothing is ever asked
 	by := a.system(f.Tenant, "setup", nil)
 	for who, kind := range map[string]arm.Kind{f.UserObject: arm.User, f.ClientObject: arm.ServicePrincipal} {
 		r := rbac.Assignment{Scope: sub, RoleID: ownerRole, Principal: who, PrincipalType: kind}

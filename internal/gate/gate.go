@@ -170,8 +170,8 @@ func (g Grant) Sees(a arm.Action, id arm.ID) bool {
 	if closed {
 		return false
 	}
-	if !g.s.filtered && g.s.action.Is(a) && id.Within(g.s.target.ID) {
-		return true
+	if !g.s.filtered && g.s.action.Is(a) && id.Within(g.s.target.ID) && !g.s.gate.foreign(g.s.caller, id) {
+		return true // what lies in / may be another tenant's
 	}
 	ok, _ := g.s.gate.judge(g.s.caller, a, Target{ID: id})
 	return ok

@@ -1,6 +1,7 @@
 package governance
 
 import (
+	"cmp"
 	"context"
 	"slices"
 	"strings"
@@ -19,6 +20,7 @@ import (
 //   - Global Administrators may make themselves User Access Administrators at /
 //   - who may write the root group, or everybody if the tenant wants that, may
 //     make a management group
+//   - who may write aliases at the root group may make subscriptions
 //   - who is eligible at a scope may send requests there, for themselves
 //   - who asked may withdraw the request
 //   - everybody sees their own eligibilities, assignments and requests
@@ -30,6 +32,10 @@ func (s *Service) Decide(c arm.Caller, a arm.Action, on gate.Target) (handled, a
 	}
 	if a.Is(elevate) && c.Lease == nil {
 		return true, s.Elevates != nil && s.Elevates(c), "Global Administrators alone elevate their access"
+	}
+	if isAlias(a, id) && c.Lease == nil && c.Tenant != "" {
+		d := s.Engine.Decide(c, a, rootGroup(c.Tenant))
+		return true, d.Allowed, "asked at the root management group: " + cmp.Or(d.Role, d.Reason)
 	}
 	if a.Is(WriteGroup) && isGroup(id) && s.Site.TenantOf(id) == "" && c.Lease == nil {
 		allowed, reason = s.mayCreate(c)

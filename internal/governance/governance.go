@@ -137,7 +137,7 @@ func (s *Service) Load(ctx context.Context) error {
 func (s *Service) Routes() []gate.Route {
 	const at = "/{scope...}/providers/Microsoft.Authorization/"
 	const root = "/providers/Microsoft.Authorization/"
-	return append(slices.Concat(s.privilegedRoutes(), s.lockRoutes(), s.denyRoutes(), s.groupRoutes()), []gate.Route{
+	return append(slices.Concat(s.privilegedRoutes(), s.lockRoutes(), s.denyRoutes(), s.groupRoutes(), s.subscriptionRoutes()), []gate.Route{
 		gate.On(ReadAssignment, "GET "+at+"roleAssignments", locateScope, s.listAssignments),
 		gate.On(ReadAssignment, "GET "+at+"roleAssignments/{assignment}", locateItem, s.getAssignment),
 		gate.On(WriteAssignment, "PUT "+at+"roleAssignments/{assignment}", s.locateWritten, s.putAssignment),

@@ -182,8 +182,8 @@ func (s *Service) place(tx *store.Tx, sub, in string) error {
 	return store.PutJSON(tx, groupMembers, sub, member{sub, in})
 }
 
-// Land puts a new subscription where the tenant wants new ones.
-func (s *Service) Land(tx *store.Tx, sub, tenant string) error {
+// land puts a new subscription where the tenant wants new ones.
+func (s *Service) land(tx *store.Tx, sub, tenant string) error {
 	set, _, err := store.GetJSON[settings](tx, groupSettings, tenant)
 	if err != nil || set.Default == "" {
 		return err
