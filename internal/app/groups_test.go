@@ -23,7 +23,7 @@ func TestManagementGroups(t *testing.T) {
 	me := must(t, a, http.StatusOK, admin, "GET", base+sub+"/providers/Microsoft.Authorization/roleAssignments"+v+"&$filter=atScope()", nil)
 	object := ""
 	for _, x := range me["value"].([]any) {
-		if p := x.(map[string]any)["properties"].(map[string]any); p["scope"] == "/" {
+		if p := x.(map[string]any)["properties"].(map[string]any); strings.HasSuffix(fmt.Sprint(p["scope"]), a.Site.Tenant) {
 			object = fmt.Sprint(p["principalId"])
 		}
 	}

@@ -22,7 +22,7 @@ func (p *policed) another() string {
 	id := arm.NewUUID()
 	if err := p.a.db.Do(p.Context(), func(tx *store.Tx) error {
 		p.a.Site.Tenancy.Put(id, p.a.Site.Tenant)
-		props, err := json.Marshal(governance.Subscription{"second", p.a.Site.Tenant})
+		props, err := json.Marshal(governance.Subscription{Name: "second", Tenant: p.a.Site.Tenant})
 		if err != nil {
 			return err
 		}

@@ -17,7 +17,7 @@ import (
 // the answer's reason says so in the audit log.
 //
 //   - what a deny assignment takes, nobody may who is denied it
-//   - Global Administrators may make themselves User Access Administrators at /
+//   - Global Administrators may make themselves User Access Administrators
 //   - who may write the root group, or everybody if the tenant wants that, may
 //     make a management group
 //   - who may write aliases at the root group may make subscriptions

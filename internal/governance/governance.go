@@ -53,7 +53,7 @@ type Config struct {
 	// nobody may be there to approve; without it no account is.
 	BreakGlass func(tx *store.Tx, tenant, id string) (bool, error)
 	// Elevates says whether the directory lets somebody make themselves User Access
-	// Administrator of everything: Global Administrators. Without it nobody may.
+	// Administrator of all the tenant has: Global Administrators. Without it nobody may.
 	Elevates func(c arm.Caller) bool
 	// Removed is told of a management group that is gone; without it DropScope is.
 	Removed func(tx *store.Tx, d *resource.Doc) error
@@ -80,7 +80,7 @@ var (
 	ReadPermissions  = arm.NewAction("Microsoft.Authorization/permissions/read", "see what all of a caller's roles allow at a scope")
 )
 
-var elevate = arm.NewAction("Microsoft.Authorization/elevateAccess/action", "become User Access Administrator of everything, as a Global Administrator")
+var elevate = arm.NewAction("Microsoft.Authorization/elevateAccess/action", "become User Access Administrator of all that the tenant has, as a Global Administrator")
 
 // New is a Service over what c names. Load must have succeeded before the first
 // request, since the engine denies what it has not been told.

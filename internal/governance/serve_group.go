@@ -476,16 +476,16 @@ func (s *Service) listDescendants(w http.ResponseWriter, r *http.Request, g gate
 	return nil
 }
 
-// elevateAccess makes a Global Administrator User Access Administrator at /, so
-// that somebody can begin to give roles at the root management group.
+// elevateAccess makes a Global Administrator User Access Administrator at the root
+// management group, so that somebody can begin to give roles there. Azure's is
+// at /, which here is no one tenant's.
 func (s *Service) elevateAccess(w http.ResponseWriter, r *http.Request, g gate.Grant) error {
-	at, err := g.On(elevate)
-	if err != nil {
+	if _, err := g.On(elevate); err != nil {
 		return err
 	}
 	by := g.Caller()
-	err = g.Change(r.Context(), s.DB, func(tx *store.Tx) error {
-		return s.Assign(tx, rbac.Assignment{Scope: at, RoleID: s.named["user access administrator"], Principal: by.Object, PrincipalType: by.Kind}, by)
+	err := g.Change(r.Context(), s.DB, func(tx *store.Tx) error {
+		return s.Assign(tx, rbac.Assignment{Scope: rootGroup(by.Tenant), RoleID: s.named["user access administrator"], Principal: by.Object, PrincipalType: by.Kind}, by)
 	})
 	if err != nil {
 		return err
