@@ -1,6 +1,4 @@
-"""Resource Manager by az: locks, tags, resources of any type, moves and providers."""
-"""Resource Manager by az: locks, tags and management groups."""
-"""Resource Manager by az: locks, tags, management groups and deny assignments."""
+"""Resource Manager by az: locks, tags, resources of any type, moves, providers, management groups and deny assignments."""
 
 import json
 
