@@ -44,8 +44,8 @@ func (s *Server) describe(tx *store.Tx, at arm.ID, ns string, types []string, ex
 	list := make([]any, len(types))
 	for i, t := range types {
 		one := map[string]any{"resourceType": t, "locations": []string{s.Site.Location}, "apiVersions": apiVersions, "capabilities": "None"}
-		if strings.EqualFold(expand, "resourceTypes/aliases") {
-			one["aliases"] = s.Kind(ns + "/" + t).aliases()
+		if k := s.Kind(ns + "/" + t); k != nil && strings.EqualFold(expand, "resourceTypes/aliases") {
+			one["aliases"] = k.aliases()
 		}
 		list[i] = one
 	}
