@@ -62,7 +62,7 @@ func TestAJobActsAsWhoSubmittedIt(t *testing.T) {
 	if code, body := onBehalf(task, "https://storage.azure.com"); code != 400 {
 		t.Errorf("after the cancel: %d %s", code, body)
 	}
-	if n := len(w.people.lent); n != 0 {
+	if n, _ := w.people.count(); n != 0 {
 		t.Errorf("after the cancel %d loans live on", n)
 	}
 	w.ends("long", "Canceled")
@@ -151,8 +151,8 @@ func TestForeignCodeIsLentNothing(t *testing.T) {
 	if r := w.runs.get("dans"); !strings.Contains(r.failure, "hash mismatch") || r.artifacts[stdLog] != "" {
 		t.Errorf("failed with %q, log %q", r.failure, r.artifacts[stdLog])
 	}
-	if w.people.made != 0 || len(w.people.lent) != 0 {
-		t.Errorf("%d tokens were lent, %d loans live", w.people.made, len(w.people.lent))
+	if loans, tokens := w.people.count(); tokens != 0 || loans != 0 {
+		t.Errorf("%d tokens were lent, %d loans live", tokens, loans)
 	}
 }
 
@@ -174,8 +174,8 @@ func TestWhoLends(t *testing.T) {
 			t.Errorf("%s: %s %q", name, code, m)
 		}
 	}
-	if len(w.people.lent) != 0 {
-		t.Errorf("%d loans", len(w.people.lent))
+	if n, _ := w.people.count(); n != 0 {
+		t.Errorf("%d loans", n)
 	}
 }
 

@@ -614,6 +614,13 @@ func (p *people) Recall(id string) {
 	delete(p.lent, id)
 }
 
+// count is how many loans live, and how many tokens were lent.
+func (p *people) count() (loans, tokens int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(p.lent), p.made
+}
+
 func (p *people) leave(why error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
