@@ -367,13 +367,9 @@ func (s *Service) getGroup(w http.ResponseWriter, r *http.Request, g gate.Grant)
 	}
 	var out any
 	err = s.DB.View(r.Context(), func(tx *store.Tx) error {
-		h, err := s.hierarchy(tx, g.Caller().Tenant)
+		h, x, err := s.groupIn(tx, g.Caller().Tenant, id.Name())
 		if err != nil {
 			return err
-		}
-		x := h.groups[key(id.Name())]
-		if x == nil {
-			return notFound("The management group '%s' was not found.", id.Name())
 		}
 		shown := s.showGroup(h, x, want)
 		if slices.Contains(want, "children") {
@@ -439,6 +435,19 @@ func (h *hierarchy) showChildren(tx *store.Tx, name string, want []string) (any,
 	return out, nil
 }
 
+// groupIn is a group of the tenant, and the hierarchy that it stands in.
+func (s *Service) groupIn(tx *store.Tx, tenant, name string) (*hierarchy, *group, error) {
+	h, err := s.hierarchy(tx, tenant)
+	if err != nil {
+		return nil, nil, err
+	}
+	x := h.groups[key(name)]
+	if x == nil {
+		return nil, nil, notFound("The management group '%s' was not found.", name)
+	}
+	return h, x, nil
+}
+
 // listDescendants lists all that a group holds, the groups first.
 func (s *Service) listDescendants(w http.ResponseWriter, r *http.Request, g gate.Grant) error {
 	id, err := g.On(readBelow)
@@ -447,12 +456,9 @@ func (s *Service) listDescendants(w http.ResponseWriter, r *http.Request, g gate
 	}
 	list := []any{}
 	err = s.DB.View(r.Context(), func(tx *store.Tx) error {
-		h, err := s.hierarchy(tx, g.Caller().Tenant)
+		h, _, err := s.groupIn(tx, g.Caller().Tenant, id.Name())
 		if err != nil {
 			return err
-		}
-		if h.groups[key(id.Name())] == nil {
-			return notFound("The management group '%s' was not found.", id.Name())
 		}
 		all := h.all(key(id.Name()))
 		for _, x := range all[1:] {

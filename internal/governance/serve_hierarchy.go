@@ -34,12 +34,9 @@ func (s *Service) listMembers(w http.ResponseWriter, r *http.Request, g gate.Gra
 	}
 	list := []any{}
 	err = s.DB.View(r.Context(), func(tx *store.Tx) error {
-		h, err := s.hierarchy(tx, g.Caller().Tenant)
+		h, _, err := s.groupIn(tx, g.Caller().Tenant, id.Name())
 		if err != nil {
 			return err
-		}
-		if h.groups[key(id.Name())] == nil {
-			return notFound("The management group '%s' was not found.", id.Name())
 		}
 		for _, sub := range h.subscriptions(key(id.Name())) {
 			row, err := showMember(tx, h, sub)
