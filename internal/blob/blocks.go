@@ -25,7 +25,7 @@ func checkBlockID(id string) error {
 
 // putBlock keeps a block that waits to be committed to the blob that the Grant,
 // for BlobWrite, is about.
-func (s *Service) putBlock(ctx context.Context, g gate.Grant, id string, c content) (*taken, error) {
+func (s *Service) putBlock(ctx context.Context, g gate.Grant, id string, c content, when Conditions) (*taken, error) {
 	p, err := s.blobTarget(g, BlobWrite)
 	if err != nil {
 		return nil, err
@@ -33,7 +33,7 @@ func (s *Service) putBlock(ctx context.Context, g gate.Grant, id string, c conte
 	if err := checkBlockID(id); err != nil {
 		return nil, err
 	}
-	if err := s.precheck(ctx, p, Conditions{}); err != nil {
+	if err := s.precheck(ctx, p, when); err != nil {
 		return nil, err
 	}
 	c.max = maxBlock
@@ -47,7 +47,7 @@ func (s *Service) putBlock(ctx context.Context, g gate.Grant, id string, c conte
 	t.piece.Block = id
 	var gone []piece
 	err = g.Change(ctx, s.DB, func(tx *store.Tx) error {
-		gone, err = s.await(tx, p, t)
+		gone, err = s.await(tx, p, t, when)
 		return err
 	})
 	s.settle(t, err)
@@ -58,13 +58,16 @@ func (s *Service) putBlock(ctx context.Context, g gate.Grant, id string, c conte
 }
 
 // await adds a block to those that wait, and says whose place it took.
-func (s *Service) await(tx *store.Tx, p place, t *taken) (gone []piece, err error) {
+func (s *Service) await(tx *store.Tx, p place, t *taken, when Conditions) (gone []piece, err error) {
 	c, err := findContainer(tx, p)
 	if err != nil {
 		return nil, err
 	}
 	old, err := findBlob(tx, c, p.blob)
 	if err != nil {
+		return nil, err
+	}
+	if err := s.allows(when, old, false); err != nil {
 		return nil, err
 	}
 	if old != nil && old.Type != blockBlob {
@@ -114,7 +117,7 @@ func (s *Service) commit(ctx context.Context, g gate.Grant, list []listed, d dra
 		return info, err
 	}
 	return s.change(ctx, g, p, func(tx *store.Tx, c containerRow, old *row) (*row, []piece, error) {
-		if err := d.when.checkRow(old, false); err != nil {
+		if err := s.allows(d.when, old, false); err != nil {
 			return nil, nil, err
 		}
 		if old != nil && old.Type != blockBlob {
@@ -167,7 +170,7 @@ func choose(tx *store.Tx, c containerRow, name string, old *row, list []listed) 
 
 // blocks are the committed and the waiting blocks of the blob that the Grant,
 // for BlobRead, is about.
-func (s *Service) blocks(ctx context.Context, g gate.Grant) (b *row, done, open []piece, err error) {
+func (s *Service) blocks(ctx context.Context, g gate.Grant, when Conditions) (b *row, done, open []piece, err error) {
 	p, err := s.blobTarget(g, BlobRead)
 	if err != nil {
 		return nil, nil, nil, err
@@ -178,6 +181,9 @@ func (s *Service) blocks(ctx context.Context, g gate.Grant) (b *row, done, open 
 			return err
 		}
 		if b, err = findBlob(tx, c, p.blob); err != nil {
+			return err
+		}
+		if err := s.allows(Conditions{Lease: when.Lease}, b, true); err != nil {
 			return err
 		}
 		if b != nil && b.Type != blockBlob {

@@ -13,6 +13,7 @@ type Conditions struct {
 	NoneMatch  string // If-None-Match
 	Modified   time.Time
 	Unmodified time.Time
+	Lease      string // the id of the lease that the request shows; "" is none
 }
 
 // check holds what is against the conditions. To a read that it refuses because
@@ -55,6 +56,9 @@ func sameTag(want, etag string) bool {
 // conditions are those of a request, whose headers begin with prefix.
 func conditions(h http.Header, prefix string) (c Conditions, err error) {
 	c.Match, c.NoneMatch = h.Get(prefix+"If-Match"), h.Get(prefix+"If-None-Match")
+	if c.Lease, err = leaseID(h, text(prefix, "x-ms-")+"lease-id"); err != nil {
+		return c, err
+	}
 	for _, x := range []struct {
 		name string
 		to   *time.Time

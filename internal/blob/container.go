@@ -25,6 +25,7 @@ type ContainerProperties struct {
 	Etag     any               `json:"etag,omitempty" arm:"readonly"`
 	Lease    any               `json:"leaseStatus,omitempty" arm:"readonly"`
 	LeaseAt  any               `json:"leaseState,omitempty" arm:"readonly"`
+	LeaseFor any               `json:"leaseDuration,omitempty" arm:"readonly"`
 	Hold     any               `json:"hasLegalHold,omitempty" arm:"readonly"`
 	Policy   any               `json:"hasImmutabilityPolicy,omitempty" arm:"readonly"`
 	Deleted  any               `json:"deleted,omitempty" arm:"readonly"`
@@ -79,7 +80,7 @@ func (s *Service) containers(parent *resource.Kind) *resource.Kind {
 		},
 		Remove: s.removeContainer,
 		Show: func(d *resource.Doc, props map[string]any) {
-			props["leaseStatus"], props["leaseState"] = "Unlocked", "Available"
+			s.showLeaseOf(d, props)
 			props["hasLegalHold"], props["hasImmutabilityPolicy"], props["deleted"] = false, false, false
 			props["defaultEncryptionScope"], props["denyEncryptionScopeOverride"] = "$account-encryption-key", false
 			if d.System != nil {
@@ -88,6 +89,22 @@ func (s *Service) containers(parent *resource.Kind) *resource.Kind {
 		},
 	}
 }
+
+// showLeaseOf shows a container's lease as Resource Manager does, in capitals.
+func (s *Service) showLeaseOf(d *resource.Doc, props map[string]any) {
+	in, err := innerOf(d)
+	if err != nil {
+		return // what can't be read is shown nowhere
+	}
+	now := s.Now()
+	state := in.Lease.state(now)
+	props["leaseStatus"], props["leaseState"] = capital(in.Lease.status(now)), capital(state)
+	if state == leased {
+		props["leaseDuration"] = capital(in.Lease.duration())
+	}
+}
+
+func capital(s string) string { return strings.ToUpper(s[:1]) + s[1:] }
 
 // containerKey is where the row of the container d lies.
 func (s *Service) containerKey(d *resource.Doc) (string, error) {
@@ -128,6 +145,7 @@ type ContainerInfo struct {
 	ETag     string
 	Modified time.Time
 	Meta     map[string]string
+	lease    *lease
 }
 
 func containerInfo(d *resource.Doc) (ContainerInfo, error) {
@@ -135,7 +153,11 @@ func containerInfo(d *resource.Doc) (ContainerInfo, error) {
 	if err := json.Unmarshal(d.Properties, &p); err != nil {
 		return ContainerInfo{}, fmt.Errorf("reading the properties of %s: %w", d.ID, err)
 	}
-	out := ContainerInfo{Name: d.Name, ETag: d.Etag, Meta: p.Meta}
+	in, err := innerOf(d)
+	if err != nil {
+		return ContainerInfo{}, err
+	}
+	out := ContainerInfo{Name: d.Name, ETag: d.Etag, Meta: p.Meta, lease: in.Lease}
 	if d.System != nil {
 		out.Modified = d.System.ModifiedAt
 	}
@@ -205,7 +227,7 @@ func orElse(err, other error) error {
 }
 
 // loadContainer is the container's resource, after conditions.
-func loadContainer(tx *store.Tx, p place, when Conditions, read bool) (*resource.Doc, error) {
+func (s *Service) loadContainer(tx *store.Tx, p place, when Conditions, read bool) (*resource.Doc, error) {
 	if _, err := findContainer(tx, p); err != nil {
 		return nil, err
 	}
@@ -220,17 +242,24 @@ func loadContainer(tx *store.Tx, p place, when Conditions, read bool) (*resource
 	if err != nil {
 		return nil, err
 	}
-	return d, when.check(true, info.ETag, info.Modified, read)
+	if err := when.check(true, info.ETag, info.Modified, read); err != nil {
+		return nil, err
+	}
+	return d, info.lease.admits(when.Lease, "Container", false, s.Now())
 }
 
 // Container shows the container that the Grant, for ContainerRead, is about.
-func (s *Service) Container(ctx context.Context, g gate.Grant) (info ContainerInfo, err error) {
+func (s *Service) Container(ctx context.Context, g gate.Grant) (ContainerInfo, error) {
+	return s.showContainer(ctx, g, Conditions{})
+}
+
+func (s *Service) showContainer(ctx context.Context, g gate.Grant, when Conditions) (info ContainerInfo, err error) {
 	p, err := s.target(g, ContainerRead)
 	if err != nil {
 		return info, err
 	}
 	err = s.DB.View(ctx, func(tx *store.Tx) error {
-		d, err := loadContainer(tx, p, Conditions{}, true)
+		d, err := s.loadContainer(tx, p, when, true)
 		if err != nil {
 			return err
 		}
@@ -250,7 +279,7 @@ func (s *Service) SetContainerMeta(ctx context.Context, g gate.Grant, meta map[s
 		return info, err
 	}
 	err = g.Change(ctx, s.DB, func(tx *store.Tx) error {
-		d, err := loadContainer(tx, p, when, false)
+		d, err := s.loadContainer(tx, p, when, false)
 		if err != nil {
 			return err
 		}
@@ -288,8 +317,15 @@ func (s *Service) DeleteContainer(ctx context.Context, g gate.Grant, when Condit
 		return err
 	}
 	return g.Change(ctx, s.DB, func(tx *store.Tx) error {
-		d, err := loadContainer(tx, p, when, false)
+		d, err := s.loadContainer(tx, p, when, false)
 		if err != nil {
+			return err
+		}
+		in, err := innerOf(d)
+		if err != nil {
+			return err
+		}
+		if err := in.Lease.admits(when.Lease, "Container", true, s.Now()); err != nil {
 			return err
 		}
 		if err := s.removeContainer(tx, d); err != nil {

@@ -102,7 +102,7 @@ func (w *world) crashStep(op, b string, v int) error {
 		half := len(data) / 2
 		for i, part := range [][]byte{data[:half], data[half:]} {
 			if err := do(func(g gate.Grant) error {
-				_, err := w.s.putBlock(ctx, g, blockID(i), content{body: strings.NewReader(string(part)), size: int64(len(part))})
+				_, err := w.s.putBlock(ctx, g, blockID(i), content{body: strings.NewReader(string(part)), size: int64(len(part))}, Conditions{})
 				return err
 			}); err != nil {
 				return err

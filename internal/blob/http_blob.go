@@ -183,7 +183,11 @@ func (s *Service) putBlockOf(x exchange) error {
 	if err != nil {
 		return err
 	}
-	t, err := s.putBlock(x.r.Context(), x.g, x.q["blockid"], c)
+	when, err := conditions(x.r.Header, "")
+	if err != nil {
+		return err
+	}
+	t, err := s.putBlock(x.r.Context(), x.g, x.q["blockid"], c, Conditions{Lease: when.Lease})
 	x.patient().end()
 	if err != nil {
 		return err
@@ -220,7 +224,11 @@ func (s *Service) getBlockList(x exchange) error {
 	if which != "committed" && which != "uncommitted" && which != "all" {
 		return badQuery("blocklisttype", which, "committed, uncommitted or all")
 	}
-	b, done, open, err := s.blocks(x.r.Context(), x.g)
+	when, err := conditions(x.r.Header, "")
+	if err != nil {
+		return err
+	}
+	b, done, open, err := s.blocks(x.r.Context(), x.g, when)
 	if err != nil {
 		return err
 	}
@@ -350,8 +358,7 @@ func (x exchange) describe(b Info) {
 	h.Set("Accept-Ranges", "bytes")
 	h.Set("x-ms-creation-time", httpTime(b.Created))
 	h.Set("x-ms-blob-type", b.Type)
-	h.Set("x-ms-lease-status", "unlocked")
-	h.Set("x-ms-lease-state", "available")
+	x.showLease(b.lease)
 	h.Set("x-ms-server-encrypted", "true")
 	if b.Type == blockBlob {
 		h.Set("x-ms-access-tier", "Hot")

@@ -48,6 +48,7 @@ type containerItemXML struct {
 		Etag     string
 		Status   string `xml:"LeaseStatus"`
 		State    string `xml:"LeaseState"`
+		Duration string `xml:"LeaseDuration,omitempty"`
 		Scope    string `xml:"DefaultEncryptionScope"`
 		Deny     bool   `xml:"DenyEncryptionScopeOverride"`
 		Policy   bool   `xml:"HasImmutabilityPolicy"`
@@ -86,7 +87,10 @@ func (s *Service) listContainers(x exchange) error {
 	for _, c := range list {
 		i := containerItemXML{Name: c.Name}
 		p := &i.Properties
-		p.Modified, p.Etag, p.Status, p.State, p.Scope = httpTime(c.Modified), c.ETag, "unlocked", "available", "$account-encryption-key"
+		p.Modified, p.Etag, p.Status, p.State, p.Scope = httpTime(c.Modified), c.ETag, c.lease.status(s.Now()), c.lease.state(s.Now()), "$account-encryption-key"
+		if p.State == leased {
+			p.Duration = c.lease.duration()
+		}
 		if show["metadata"] && len(c.Meta) > 0 {
 			i.Metadata = c.Meta
 		}
@@ -212,13 +216,16 @@ func (x exchange) containerAnswer(status int, info ContainerInfo, err error) err
 
 // getContainer is Get Container Properties and Get Container Metadata.
 func (s *Service) getContainer(x exchange) error {
-	info, err := s.Container(x.r.Context(), x.g)
+	when, err := conditions(x.r.Header, "")
+	if err != nil {
+		return err
+	}
+	info, err := s.showContainer(x.r.Context(), x.g, Conditions{Lease: when.Lease})
 	if err != nil {
 		return err
 	}
 	h := x.w.Header()
-	h.Set("x-ms-lease-status", "unlocked")
-	h.Set("x-ms-lease-state", "available")
+	x.showLease(info.lease)
 	h.Set("x-ms-has-immutability-policy", "false")
 	h.Set("x-ms-has-legal-hold", "false")
 	h.Set("x-ms-default-encryption-scope", "$account-encryption-key")
@@ -256,7 +263,11 @@ func (s *Service) deleteContainer(x exchange) error {
 
 // getPolicies is Get Container ACL.
 func (s *Service) getPolicies(x exchange) error {
-	ps, info, err := s.policies(x.r.Context(), x.g)
+	when, err := conditions(x.r.Header, "")
+	if err != nil {
+		return err
+	}
+	ps, info, err := s.policies(x.r.Context(), x.g, Conditions{Lease: when.Lease})
 	if err != nil {
 		return err
 	}
@@ -333,17 +344,21 @@ type blobPropertiesXML struct {
 	Inferred    string `xml:"AccessTierInferred,omitempty"`
 	Status      string `xml:"LeaseStatus"`
 	State       string `xml:"LeaseState"`
+	Duration    string `xml:"LeaseDuration,omitempty"`
 	Encrypted   bool   `xml:"ServerEncrypted"`
 	CopyID      string `xml:"CopyId,omitempty"`
 	CopyStatus  string `xml:"CopyStatus,omitempty"`
 	CopySource  string `xml:"CopySource,omitempty"`
 }
 
-func showBlob(b Info, meta bool) blobXML {
+func showBlob(b Info, meta bool, now time.Time) blobXML {
 	p := blobPropertiesXML{
 		Created: httpTime(b.Created), Modified: httpTime(b.Modified), Etag: strings.Trim(b.ETag, `"`), Length: b.Size, Type: b.ContentType, Encoding: b.Encoding,
 		Language: b.Language, MD5: base64.StdEncoding.EncodeToString(b.MD5), Cache: b.Cache, Disposition: b.Disposition, BlobType: b.Type,
-		Status: "unlocked", State: "available", Encrypted: true,
+		Status: b.lease.status(now), State: b.lease.state(now), Encrypted: true,
+	}
+	if p.State == leased {
+		p.Duration = b.lease.duration()
 	}
 	if b.Type == blockBlob {
 		p.Tier, p.Inferred = "Hot", "true"
@@ -388,7 +403,7 @@ func (s *Service) listBlobs(x exchange) error {
 			out.Blobs.Items = append(out.Blobs.Items, prefixXML{Name: b.Name})
 			continue
 		}
-		out.Blobs.Items = append(out.Blobs.Items, showBlob(b, show["metadata"]))
+		out.Blobs.Items = append(out.Blobs.Items, showBlob(b, show["metadata"], s.Now()))
 	}
 	writeXML(x.w, http.StatusOK, out)
 	return nil

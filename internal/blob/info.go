@@ -18,6 +18,7 @@ type Info struct {
 	Meta    map[string]string
 	Appends int // blocks of an append blob
 	Copy    *copied
+	lease   *lease
 }
 
 // copied is where a blob was copied from.
@@ -31,6 +32,6 @@ type copied struct {
 func (b *row) info(name string) Info {
 	return Info{
 		Name: name, Type: b.Type, Size: b.Size, ETag: b.ETag, Created: b.Created, Modified: b.Modified,
-		Headers: b.Head, Meta: maps.Clone(b.Meta), Appends: b.Appends, Copy: b.Copy,
+		Headers: b.Head, Meta: maps.Clone(b.Meta), Appends: b.Appends, Copy: b.Copy, lease: b.Lease,
 	}
 }

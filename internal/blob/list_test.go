@@ -156,7 +156,7 @@ func TestListParameters(t *testing.T) {
 func TestWhatIsNotDoneIsRefused(t *testing.T) {
 	w := newWorld(t)
 	w.do(contrib, "PUT", "acct1:/con1/b", []byte("x"), 201)
-	for _, q := range []string{"comp=lease", "comp=snapshot", "comp=tags", "comp=page", "comp=tier", "comp=undelete", "comp=query", "comp=legalhold", "comp=incrementalcopy", "comp=copy", "comp=expiry", "comp=x", "restype=directory", "restype=container"} {
+	for _, q := range []string{"comp=snapshot", "comp=tags", "comp=page", "comp=tier", "comp=undelete", "comp=query", "comp=legalhold", "comp=incrementalcopy", "comp=copy", "comp=expiry", "comp=x", "restype=directory", "restype=container"} {
 		r := w.do(contrib, "PUT", "acct1:/con1/b?"+q, []byte("y"), 400)
 		if r.header.Get("x-ms-error-code") != "UnsupportedQueryParameter" {
 			t.Errorf("PUT with %s: %s", q, r.header.Get("x-ms-error-code"))
@@ -169,7 +169,7 @@ func TestWhatIsNotDoneIsRefused(t *testing.T) {
 	for _, h := range []string{"x-ms-encryption-key: x", "x-ms-tags: a=b", "x-ms-access-tier: Cool", "x-ms-blob-type: PageBlob", "x-ms-version: latest", "x-ms-immutability-policy-mode: Locked", "x-ms-structured-body: XSM/1.0", "x-ms-encryption-scope: s"} {
 		w.do(contrib, "PUT", "acct1:/con1/b", []byte("y"), 400, h)
 	}
-	w.do(contrib, "PUT", "acct1:/con1/b", []byte("y"), 412, "x-ms-lease-id: x")
+	w.do(contrib, "PUT", "acct1:/con1/b", []byte("y"), 412, "x-ms-lease-id: "+idA)
 	w.do(contrib, "DELETE", "acct1:/con1/b", nil, 400, "x-ms-delete-snapshots: only")
 	w.do(contrib, "GET", "acct1:/con1", nil, 400)
 	w.do(contrib, "POST", "acct1:/con1/b", nil, 405)

@@ -38,6 +38,7 @@ func (s *Service) Plane() *gate.Plane {
 		gate.On(ContainerRead, "GET "+container+"?restype=container&comp=metadata", s.atContainer, s.serve(s.getContainer)),
 		gate.On(ContainerRead, "HEAD "+container+"?restype=container&comp=metadata", s.atContainer, s.serve(s.getContainer)),
 		gate.On(ContainerWrite, "PUT "+container+"?restype=container&comp=metadata", s.atContainer, s.serve(s.setContainerMeta)),
+		gate.On(ContainerWrite, "PUT "+container+"?restype=container&comp=lease", s.atContainer, s.serve(s.leaseOfContainer)),
 		gate.On(PolicyRead, "GET "+container+"?restype=container&comp=acl", s.atContainer, s.serve(s.getPolicies)),
 		gate.On(PolicyRead, "HEAD "+container+"?restype=container&comp=acl", s.atContainer, s.serve(s.getPolicies)),
 		gate.On(PolicyWrite, "PUT "+container+"?restype=container&comp=acl", s.atContainer, s.serve(s.putPolicies)),
@@ -55,6 +56,7 @@ func (s *Service) Plane() *gate.Plane {
 		gate.On(BlobRead, "GET "+blob+"?comp=metadata", s.atBlob, s.serve(s.getBlobMeta)),
 		gate.On(BlobRead, "HEAD "+blob+"?comp=metadata", s.atBlob, s.serve(s.getBlobMeta)),
 		gate.On(BlobWrite, "PUT "+blob+"?comp=metadata", s.atBlob, s.serve(s.setBlobMeta)),
+		gate.On(BlobWrite, "PUT "+blob+"?comp=lease", s.atBlob, s.serve(s.leaseOfBlob)),
 		gate.On(BlobWrite, "PUT "+blob+"?comp=properties", s.atBlob, s.serve(s.setBlobHeaders)),
 	}
 	return p
@@ -115,6 +117,7 @@ func (s *Service) requestOf(p *gate.Plane, r *http.Request) request {
 		account: s.byName(s.accountOf(r.Host)), container: v["container"], blob: v["blob"], action: rt.Action,
 		list: strings.HasSuffix(door, "comp=list"), secure: r.TLS != nil, peer: peerOf(r),
 	}
+	rq.breaks = door == "comp=lease" && strings.EqualFold(r.Header.Get("x-ms-lease-action"), "break")
 	rq.creates = r.Method == http.MethodPut && (door == "" || door == "comp=block" || door == "comp=blocklist" || door == "restype=container")
 	return rq
 }
@@ -239,7 +242,7 @@ func versionOf(r *http.Request) string {
 var refusedHeaders = []string{
 	"x-ms-encryption-key", "x-ms-encryption-scope", "x-ms-if-tags", "x-ms-source-if-tags", "x-ms-tags", "x-ms-structured-body", "x-ms-legal-hold",
 	"x-ms-immutability-policy-until-date", "x-ms-immutability-policy-mode", "x-ms-rehydrate-priority", "x-ms-seal-blob", "x-ms-copy-source-authorization",
-	"x-ms-default-encryption-scope", "x-ms-copy-source-tag-option", "x-ms-source-range", "x-ms-source-content-md5", "x-ms-source-content-crc64", "x-ms-source-lease-id",
+	"x-ms-default-encryption-scope", "x-ms-copy-source-tag-option", "x-ms-source-range", "x-ms-source-content-md5", "x-ms-source-content-crc64",
 }
 
 func (x exchange) supported() error {
@@ -250,9 +253,6 @@ func (x exchange) supported() error {
 		if x.r.Header.Get(n) != "" {
 			return unsupportedHeader(n)
 		}
-	}
-	if x.r.Header.Get("x-ms-lease-id") != "" {
-		return fail(http.StatusPreconditionFailed, "LeaseNotPresentWithBlobOperation", "There is currently no lease on the blob: there are no leases here.")
 	}
 	if t := x.r.Header.Get("x-ms-access-tier"); t != "" && !strings.EqualFold(t, "Hot") {
 		return badHeader("x-ms-access-tier", t, "Hot; there are no other tiers here")

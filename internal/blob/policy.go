@@ -43,7 +43,7 @@ func checkPolicies(ps []policy) error {
 
 // policies are the stored access policies of the container that the Grant, for
 // PolicyRead, is about.
-func (s *Service) policies(ctx context.Context, g gate.Grant) (ps []policy, info ContainerInfo, err error) {
+func (s *Service) policies(ctx context.Context, g gate.Grant, when Conditions) (ps []policy, info ContainerInfo, err error) {
 	p, err := s.target(g, PolicyRead)
 	if err != nil {
 		return nil, info, err
@@ -54,7 +54,7 @@ func (s *Service) policies(ctx context.Context, g gate.Grant) (ps []policy, info
 			return err
 		}
 		ps = c.Policies
-		d, err := loadContainer(tx, p, Conditions{}, true)
+		d, err := s.loadContainer(tx, p, when, true)
 		if err != nil {
 			return err
 		}
@@ -79,7 +79,7 @@ func (s *Service) setPolicies(ctx context.Context, g gate.Grant, ps []policy, wh
 		if err != nil {
 			return err
 		}
-		d, err := loadContainer(tx, p, when, false)
+		d, err := s.loadContainer(tx, p, when, false)
 		if err != nil {
 			return err
 		}

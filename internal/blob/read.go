@@ -26,7 +26,7 @@ func (s *Service) stat(ctx context.Context, g gate.Grant, when Conditions) (info
 		return info, err
 	}
 	err = s.DB.View(ctx, func(tx *store.Tx) error {
-		_, b, err := look(tx, p, when)
+		_, b, err := s.look(tx, p, when)
 		if err == nil {
 			info = b.info(p.blob)
 		}
@@ -36,7 +36,7 @@ func (s *Service) stat(ctx context.Context, g gate.Grant, when Conditions) (info
 }
 
 // look is the blob as a reader sees it.
-func look(tx *store.Tx, p place, when Conditions) (containerRow, *row, error) {
+func (s *Service) look(tx *store.Tx, p place, when Conditions) (containerRow, *row, error) {
 	c, err := findContainer(tx, p)
 	if err != nil {
 		return c, nil, err
@@ -48,7 +48,7 @@ func look(tx *store.Tx, p place, when Conditions) (containerRow, *row, error) {
 	if b == nil {
 		return c, nil, noBlob()
 	}
-	return c, b, when.checkRow(b, true)
+	return c, b, s.allows(when, b, true)
 }
 
 // Read reads count bytes from offset on of the blob that the Grant, for BlobRead,
@@ -85,7 +85,7 @@ func (s *Service) read(ctx context.Context, g gate.Grant, when Conditions, span 
 		var r *reader
 		var b *row
 		err = s.DB.View(ctx, func(tx *store.Tx) (err error) {
-			if _, b, err = look(tx, p, when); err != nil {
+			if _, b, err = s.look(tx, p, when); err != nil {
 				return err
 			}
 			from, to, err := span(b.Size)

@@ -70,6 +70,7 @@ type row struct {
 	Apart    bool              `json:"apart,omitempty"`   // the pieces lie in a layout
 	Appends  int               `json:"appends,omitempty"` // blocks added to an append blob
 	Copy     *copied           `json:"copy,omitempty"`
+	Lease    *lease            `json:"lease,omitempty"`
 }
 
 // piece is some bytes of a blob. It belongs to one blob or to one waiting block.

@@ -22,6 +22,7 @@ type request struct {
 	action    arm.Action
 	list      bool // reads names, not bytes
 	creates   bool // makes a blob, and can be held to change none
+	breaks    bool // breaks a lease
 	secure    bool // came by TLS
 	peer      netip.Addr
 }
@@ -252,7 +253,7 @@ func (rq request) permitted(perms string, wholeAccount bool) bool {
 	case BlobRead.Key():
 		return rq.list && has("l") || !rq.list && has("r")
 	case BlobWrite.Key():
-		return has("w") || rq.creates && has("c")
+		return has("w") || rq.creates && has("c") || rq.breaks && has("d")
 	case BlobAdd.Key():
 		return has("aw")
 	case BlobDelete.Key():
@@ -283,12 +284,12 @@ func (q query) onlyCreates() bool {
 // if that is permitted, else for none.
 func (s *Service) sasCaller(rq request, scope arm.ID, item string, which int, permitted bool) arm.Caller {
 	c := s.keyCaller(rq.account, which)
-	c.Token, c.Lease = "sas", lease(rq, scope, item, permitted, "a signature by "+c.Lease.Why)
+	c.Token, c.Lease = "sas", leash(rq, scope, item, permitted, "a signature by "+c.Lease.Why)
 	c.Name = "whoever has " + c.Lease.Why
 	return c
 }
 
-func lease(rq request, scope arm.ID, item string, permitted bool, why string) *arm.Lease {
+func leash(rq request, scope arm.ID, item string, permitted bool, why string) *arm.Lease {
 	l := &arm.Lease{Scope: scope, Item: item, Why: why}
 	if permitted {
 		l.Actions = []arm.Action{rq.action}
@@ -361,7 +362,7 @@ func (s *Service) byDelegation(ctx context.Context, rq request, q query, given [
 	}
 	scope, item := rq.within(q["sr"])
 	ok := rq.permitted(q["sp"], false) && s.May(c, rq.action, scope)
-	c.Token, c.Lease = "sas", lease(rq, scope, item, ok, "a signature by "+text(c.Name, c.Object)+", as far as their own roles go,")
+	c.Token, c.Lease = "sas", leash(rq, scope, item, ok, "a signature by "+text(c.Name, c.Object)+", as far as their own roles go,")
 	return c, nil
 }
 

@@ -155,9 +155,9 @@ func TestInsideWritesAreWholeOrNotAtAll(t *testing.T) {
 			_ = g.Close(t.Context(), err)
 		}
 		g := w.admit(person(contrib), BlobWrite, "con1", "b")
-		_, err := w.s.Write(t.Context(), g, io.MultiReader(&counted{n}, broken{}), -1, "", nil)
+		_, err := w.s.Write(t.Context(), g, io.MultiReader(&counted{n}, brokenBody{}), -1, "", nil)
 		if err == nil {
-			t.Error("a broken reader was taken for the end")
+			t.Error("a brokenBody reader was taken for the end")
 		}
 		_ = g.Close(t.Context(), err)
 	}
@@ -167,6 +167,6 @@ func TestInsideWritesAreWholeOrNotAtAll(t *testing.T) {
 	}
 }
 
-type broken struct{}
+type brokenBody struct{}
 
-func (broken) Read([]byte) (int, error) { return 0, io.ErrUnexpectedEOF }
+func (brokenBody) Read([]byte) (int, error) { return 0, io.ErrUnexpectedEOF }

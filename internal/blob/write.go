@@ -50,7 +50,7 @@ func (s *Service) put(ctx context.Context, g gate.Grant, d draft) (info Info, er
 		d.head.MD5 = t.md5
 	}
 	info, err = s.change(ctx, g, p, func(tx *store.Tx, c containerRow, old *row) (*row, []piece, error) {
-		if err := d.when.checkRow(old, false); err != nil {
+		if err := s.allows(d.when, old, false); err != nil {
 			return nil, nil, err
 		}
 		return s.renew(old, row{Type: d.typ, Size: t.piece.Size, Head: d.head, Meta: d.meta, Copy: d.copy}), t.pieces(), t.place(tx)
@@ -70,22 +70,30 @@ func (s *Service) precheck(ctx context.Context, p place, when Conditions) error 
 		if err != nil {
 			return err
 		}
-		return when.checkRow(old, false)
+		return s.allows(when, old, false)
 	})
 }
 
-func (c Conditions) checkRow(b *row, read bool) error {
+// allows holds b, which may be nil, against the conditions of a request and its
+// lease.
+func (s *Service) allows(c Conditions, b *row, read bool) error {
 	if b == nil {
+		if c.Lease != "" && !read {
+			return (*lease)(nil).admits(c.Lease, "Blob", true, s.Now())
+		}
 		return c.check(false, "", time.Time{}, read)
 	}
-	return c.check(true, b.ETag, b.Modified, read)
+	if err := c.check(true, b.ETag, b.Modified, read); err != nil {
+		return err
+	}
+	return b.Lease.admits(c.Lease, "Blob", !read, s.Now())
 }
 
 // renew is next as a new content in the place of old, which may be nil.
 func (s *Service) renew(old *row, next row) *row {
 	next.Gen, next.ETag, next.Modified = arm.NewHex(), newETag(), s.Now().UTC()
 	if next.Created = next.Modified; old != nil {
-		next.Created = old.Created
+		next.Created, next.Lease = old.Created, old.Lease.kept(next.Modified)
 	}
 	if next.Head.ContentType == "" {
 		next.Head.ContentType = "application/octet-stream"
@@ -178,7 +186,7 @@ func (s *Service) delete(ctx context.Context, g gate.Grant, when Conditions) err
 		if old == nil {
 			return nil, nil, noBlob()
 		}
-		return nil, nil, when.checkRow(old, false)
+		return nil, nil, s.allows(when, old, false)
 	})
 	return err
 }
@@ -215,11 +223,12 @@ func (s *Service) revise(ctx context.Context, g gate.Grant, when Conditions, fn 
 		if b == nil {
 			return noBlob()
 		}
-		if err := when.checkRow(b, false); err != nil {
+		if err := s.allows(when, b, false); err != nil {
 			return err
 		}
 		fn(b)
 		b.ETag, b.Modified = newETag(), s.Now().UTC()
+		b.Lease = b.Lease.kept(b.Modified)
 		info = b.info(p.blob)
 		return store.PutJSON(tx, blobTable, blobKey(c, p.blob), b)
 	})
@@ -286,11 +295,12 @@ func (a addition) allowed(s *Service, old *row, n int64) (*row, error) {
 	if old == nil {
 		return nil, noBlob()
 	}
-	if err := a.when.checkRow(old, false); err != nil {
+	if err := s.allows(a.when, old, false); err != nil {
 		return nil, err
 	}
 	next := *old
 	next.Gen, next.ETag, next.Modified = arm.NewHex(), newETag(), s.Now().UTC()
+	next.Lease = old.Lease.kept(next.Modified)
 	next.Size, next.Appends = old.Size+n, old.Appends+1
 	switch {
 	case old.Type != appendBlob:
