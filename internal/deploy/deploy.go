@@ -22,9 +22,12 @@ import (
 
 // Doors are the doors of Resource Manager, for somebody who is inside already.
 type Doors interface {
-	// May says whether there is a door to put a resource, and if so what it
-	// asks for and whether the caller may.
-	May(as arm.Caller, id arm.ID) (known, allowed bool, action string)
+	// May says whether there is a door to put or delete a resource, and if so
+	// what it asks for and whether the caller may.
+	May(as arm.Caller, method string, id arm.ID) (known, allowed bool, action string)
+	// Spared is nil, or the error that says which lock or policy keeps the
+	// resource from being deleted.
+	Spared(ctx context.Context, as arm.Caller, id arm.ID) error
 	// Do carries a request through the gate as the caller: it is decided and
 	// recorded as if it had come from outside. An error means that it is not
 	// known what became of it; refusals are answers.
@@ -125,7 +128,7 @@ func locate(r *http.Request, v gate.Vars) (gate.Target, error) {
 // properties are those of a deployment: what a client sends and, behind that,
 // what became of it.
 type properties struct {
-	Mode           string          `json:"mode,omitempty" arm:"only=Incremental"`
+	Mode           string          `json:"mode,omitempty" arm:"only=Incremental|Complete"`
 	Template       json.RawMessage `json:"template,omitempty"`
 	Parameters     json.RawMessage `json:"parameters,omitempty"`
 	TemplateLink   any             `json:"templateLink,omitempty"`
@@ -170,6 +173,8 @@ type inner struct {
 	Seed       string          `json:"seed"`   // of the run; its operations lie under it
 	Began      time.Time       `json:"began"`
 	Over       bool            `json:"over,omitempty"` // the end is written into the properties
+	Complete   bool            `json:"complete,omitempty"`
+	KeepOff    bool            `json:"keepOff,omitempty"` // Complete leaves alone what a condition leaves out
 }
 
 func show(d *resource.Doc, props map[string]any) {

@@ -1,6 +1,7 @@
 package deploy
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net/http"
@@ -20,6 +21,7 @@ type operation struct {
 	Index  int        `json:"index"`
 	Target arm.ID     `json:"target"`
 	Type   string     `json:"type"`
+	Does   string     `json:"does,omitempty"` // "Delete", or "" for Create
 	State  string     `json:"state"`
 	Status int        `json:"status,omitempty"`
 	Error  *problem   `json:"error,omitempty"`
@@ -135,7 +137,7 @@ func (op operation) show(d *resource.Doc) map[string]any {
 		end = *op.Ended
 	}
 	p := map[string]any{
-		"provisioningOperation": "Create", "provisioningState": op.State, "timestamp": end, "duration": duration(end.Sub(op.Began)),
+		"provisioningOperation": cmp.Or(op.Does, "Create"), "provisioningState": op.State, "timestamp": end, "duration": duration(end.Sub(op.Began)),
 		"targetResource": map[string]any{"id": op.Target, "resourceType": op.Type, "resourceName": op.Target.Name()},
 	}
 	if op.Status != 0 {
@@ -189,7 +191,7 @@ func (s *Service) validate(w http.ResponseWriter, r *http.Request, g gate.Grant)
 	if err := s.groupThere(r.Context(), id); err != nil {
 		return err
 	}
-	p, err := s.prepare(r.Context(), g.Caller(), id, body.Properties)
+	p, err := s.prepare(r.Context(), g.Caller(), id, body.Properties, r.URL.Query().Get("api-version"))
 	if err != nil {
 		return err
 	}

@@ -57,7 +57,7 @@ func (p properties) check() error {
 	case len(p.Template) == 0:
 		return arm.Errorf("InvalidDeployment", "properties.template is missing")
 	case p.Mode == "":
-		return arm.Errorf("InvalidDeployment", "properties.mode is missing; it must be Incremental")
+		return arm.Errorf("InvalidDeployment", "properties.mode is missing; it must be Incremental or Complete")
 	}
 	return nil
 }
@@ -73,13 +73,15 @@ func (s *Service) needs(ctx context.Context, c resource.Change) (any, error) {
 	if err := json.Unmarshal(c.Doc.Properties, &p); err != nil {
 		return nil, fmt.Errorf("reading the properties of %s: %w", c.Doc.ID, err)
 	}
-	return s.prepare(ctx, c.Caller, c.Doc.ID, p)
+	return s.prepare(ctx, c.Caller, c.Doc.ID, p, c.Version)
 }
 
 // prepare works out the template for the caller: whatever can be known to be
 // wrong or forbidden is said before anything is made.
-func (s *Service) prepare(ctx context.Context, as arm.Caller, id arm.ID, p properties) (*prepared, error) {
+func (s *Service) prepare(ctx context.Context, as arm.Caller, id arm.ID, p properties, version string) (*prepared, error) {
 	in := inner{Template: p.Template, Parameters: p.Parameters, Tenant: as.Tenant, Object: as.Object, Seed: arm.NewHex(), Began: s.Now().UTC()}
+	in.Complete = p.complete()
+	in.KeepOff = in.Complete && version < deletesOff
 	d, err := s.load(ctx, id, in)
 	if err != nil {
 		return nil, err
@@ -92,6 +94,11 @@ func (s *Service) prepare(ctx context.Context, as arm.Caller, id arm.ID, p prope
 	if err := s.judge(ctx, as, d, &f, 0); err != nil {
 		return nil, err
 	}
+	if in.Complete && len(f.unknown) == 0 {
+		if err := s.judgeAbsent(ctx, as, id, in, &f); err != nil {
+			return nil, err
+		}
+	}
 	if err := f.err(); err != nil {
 		return nil, err
 	}
@@ -99,7 +106,7 @@ func (s *Service) prepare(ctx context.Context, as arm.Caller, id arm.ID, p prope
 	if err != nil {
 		return nil, fmt.Errorf("writing the parameters of %s: %w", id, err)
 	}
-	out := &prepared{run: in, shown: properties{Mode: "Incremental", Parameters: shown, Hash: hash(p.Template), Correlation: correlation(in.Seed), Timestamp: &in.Began, Debug: p.Debug}}
+	out := &prepared{run: in, shown: properties{Mode: in.mode(), Parameters: shown, Hash: hash(p.Template), Correlation: correlation(in.Seed), Timestamp: &in.Began, Debug: p.Debug}}
 	for _, r := range plan {
 		out.shown.Validated = append(out.shown.Validated, reference{r.ID})
 	}
@@ -128,7 +135,7 @@ func (s *Service) load(ctx context.Context, id arm.ID, in inner) (*template.Depl
 	if err != nil {
 		return nil, err
 	}
-	scope.Now, scope.Seed = in.Began, in.Seed
+	scope.Now, scope.Seed, scope.Mode = in.Began, in.Seed, in.mode()
 	return template.New(tree, params, scope)
 }
 
@@ -161,6 +168,10 @@ func environment(s arm.Site) map[string]any {
 type findings struct {
 	unknown   []string // types that there are none of
 	forbidden []problem
+	named     []arm.ID // all resources that the template has
+	off       []arm.ID // and those that conditions leave out
+	// reference is how nested templates see resources once they are deployed; nil before.
+	reference func(id, apiVersion string, full bool) (any, error)
 }
 
 // maxDeep is how deep deployments may nest; Azure allows no more either.
@@ -177,14 +188,17 @@ func (s *Service) judge(ctx context.Context, as arm.Caller, d *template.Deployme
 	if err != nil {
 		return err
 	}
+	off, existing := d.Spoken()
+	f.off, f.named = append(f.off, off...), append(f.named, existing...)
 	for _, r := range plan {
-		known, allowed, action := s.Doors.May(as, r.ID)
+		f.named = append(f.named, r.ID)
+		known, allowed, action := s.Doors.May(as, http.MethodPut, r.ID)
 		switch {
 		case !known:
 			f.miss(r.Type)
 			continue
 		case !allowed && !r.Maybe:
-			f.forbid(as, r, action)
+			f.forbid(as, r.ID, action)
 		}
 		body, err := r.Body()
 		if template.Later(err) || r.Maybe && err != nil {
@@ -214,9 +228,15 @@ func (s *Service) judgeNested(ctx context.Context, as arm.Caller, id arm.ID, bod
 	if err := p.check(); err != nil {
 		return err
 	}
+	if p.complete() {
+		return nestedComplete(id)
+	}
 	d, err := s.load(ctx, id, inner{Template: p.Template, Parameters: p.Parameters, Seed: "judged", Began: s.Now().UTC()})
 	if err != nil {
 		return err
+	}
+	if f.reference != nil {
+		d.At(f.reference)
 	}
 	return s.judge(ctx, as, d, f, deep+1)
 }
@@ -227,9 +247,9 @@ func (f *findings) miss(typ string) {
 	}
 }
 
-func (f *findings) forbid(as arm.Caller, r *template.Resource, action string) {
-	f.forbidden = append(f.forbidden, problem{Code: arm.Forbidden, Target: r.ID.String(), Message: fmt.Sprintf(
-		"Authorization failed for template resource '%s' of type '%s'. The client with object id '%s' does not have permission to perform action '%s' at scope '%s'.", r.ID.Name(), r.Type, as.Object, action, r.ID)})
+func (f *findings) forbid(as arm.Caller, id arm.ID, action string) {
+	f.forbidden = append(f.forbidden, problem{Code: arm.Forbidden, Target: id.String(), Message: fmt.Sprintf(
+		"Authorization failed for template resource '%s' of type '%s'. The client with object id '%s' does not have permission to perform action '%s' at scope '%s'.", id.Name(), id.Type(), as.Object, action, id)})
 }
 
 func (f *findings) err() error {

@@ -61,6 +61,11 @@ func (s *Service) apply(ctx context.Context, doc *resource.Doc) error {
 			return r.fail(ctx, err)
 		}
 	}
+	if in.Complete {
+		if err := r.purge(ctx, len(plan)); err != nil {
+			return r.fail(ctx, err)
+		}
+	}
 	outputs, err := r.outputs()
 	if err != nil {
 		return r.fail(ctx, err)
@@ -113,6 +118,9 @@ func (r *run) step(ctx context.Context, i int, x *template.Resource) error {
 	body, err := x.Body()
 	if err != nil {
 		return err
+	}
+	if p, ok := body["properties"].(map[string]any); ok && x.IsDeployment() && strings.EqualFold(fmt.Sprint(p["mode"]), "Complete") {
+		return nestedComplete(x.ID)
 	}
 	data, err := json.Marshal(body)
 	if err != nil {

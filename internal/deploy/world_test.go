@@ -72,6 +72,8 @@ func decide(c arm.Caller, a arm.Action, on gate.Target) (bool, string) {
 		return false, "shut"
 	case strings.HasSuffix(id.Key(), "/forbidden") && strings.HasSuffix(a.Key(), "/write"):
 		return false, "forbidden"
+	case strings.Contains(id.Key(), "/kept") && c.Object == "bob" && strings.HasSuffix(a.Key(), "/delete"):
+		return false, "kept"
 	case strings.HasSuffix(id.Key(), "/unreadable") && strings.HasSuffix(a.Key(), "/read"):
 		return false, "unreadable"
 	}
@@ -119,6 +121,12 @@ func newWorld(t *testing.T) *world {
 	w.must(err)
 	w.log = audit.New(w.db, time.Now)
 	g := gate.New(decide, w.log)
+	g.Locks = &gate.Locks{DB: w.db, Holding: func(_ *store.Tx, a arm.Action, id arm.ID) error {
+		if strings.HasSuffix(id.Key(), "/locked") && strings.HasSuffix(a.Key(), "/delete") {
+			return &arm.Error{Code: "ScopeLocked", Status: http.StatusConflict, Message: "it is locked"}
+		}
+		return nil
+	}}
 	site := arm.Site{Suffix: "castellan.localhost", Tenant: "tenant", Subscription: "sub", Location: "local"}
 	rs := &resource.Server{DB: w.db, Gate: g, Now: time.Now, Site: site}
 	plane := &gate.Plane{Name: "arm", Fold: true, Refuse: gate.RefuseARM, Who: func(r *http.Request) (arm.Caller, error) {
@@ -127,7 +135,7 @@ func newWorld(t *testing.T) *world {
 	runner := &ops.Runner{Server: rs}
 	rs.Wake = runner.Wake
 	soon := func(ctx context.Context, _ time.Duration) error { return pause(ctx, 10*time.Millisecond) }
-	w.s, err = New(Config{DB: w.db, Site: site, Now: time.Now, Callers: w, Pause: soon, Doors: Inside{Gate: g, Plane: func() *gate.Plane { return plane }, Site: site}})
+	w.s, err = New(Config{DB: w.db, Site: site, Now: time.Now, Callers: w, Pause: soon, Doors: Inside{Gate: g, Plane: func() *gate.Plane { return plane }, Site: site, Resources: rs}})
 	w.must(err)
 	plane.Routes = append(w.s.Routes(), rs.OperationRoutes()...)
 	for _, k := range append(append([]*resource.Kind{resource.Subscription, resource.Group}, w.things()...), w.s.Kinds()...) {
@@ -201,7 +209,12 @@ func (w *world) do(who, method, path, body string, want int) reply {
 // deploy deploys a template and waits until it is over, as clients do.
 func (w *world) deploy(who, name, template, params string) reply {
 	w.t.Helper()
-	r := w.do(who, "PUT", deps+name, request(template, params), 0)
+	return w.await(who, name, w.do(who, "PUT", deps+name, request(template, params), 0))
+}
+
+// await waits for the end of a deployment that was answered with r.
+func (w *world) await(who, name string, r reply) reply {
+	w.t.Helper()
 	if r.code != 201 && r.code != 200 {
 		w.t.Fatalf("PUT %s = %d: %s", name, r.code, r.text)
 	}

@@ -616,7 +616,7 @@ func (h handler) delete(w http.ResponseWriter, r *http.Request, g gate.Grant) er
 			return err
 		}
 		gone = append(gone, d)
-		if err := h.mayGo(tx, g, gone); err != nil {
+		if err := h.s.mayGo(tx, g.Caller(), gone); err != nil {
 			return err
 		}
 		return h.s.removeAll(tx, gone)

@@ -46,7 +46,7 @@ func (s *Scope) groupID() string {
 // describe is what deployment() gives; the parameters it leaves out, for some
 // may be secrets.
 func (d *Deployment) describe() any {
-	return map[string]any{"name": d.scope.Deployment, "location": d.scope.GroupLocation, "properties": map[string]any{"mode": "Incremental", "template": map[string]any{"contentVersion": get(d.tree, "contentVersion")}}}
+	return map[string]any{"name": d.scope.Deployment, "location": d.scope.GroupLocation, "properties": map[string]any{"mode": d.scope.Mode, "template": map[string]any{"contentVersion": get(d.tree, "contentVersion")}}}
 }
 
 // pairs is providers/TYPE with names between its segments. The number of names

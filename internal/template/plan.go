@@ -63,6 +63,20 @@ func (d *Deployment) Plan() ([]*Resource, error) {
 	return d.plan, nil
 }
 
+// Spoken are the ids of the resources that are not to be deployed: those that a
+// condition leaves out, and those that are only spoken of, as existing.
+func (d *Deployment) Spoken() (off, existing []arm.ID) {
+	for _, r := range d.all {
+		switch {
+		case r.existing:
+			existing = append(existing, r.ID)
+		case r.off:
+			off = append(off, r.ID)
+		}
+	}
+	return off, existing
+}
+
 // collect is all resources, loops run and children beside their parents.
 func (d *Deployment) collect() (all []*Resource, err error) {
 	switch list := get(d.tree, "resources").(type) {

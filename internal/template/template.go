@@ -21,6 +21,7 @@ type Scope struct {
 	GroupLocation    string
 	GroupTags        map[string]string
 	Deployment       string         // name of the deployment
+	Mode             string         // of the deployment
 	Environment      map[string]any // what environment() gives
 	Now              time.Time      // what utcNow() gives
 	Seed             string         // what newGuid() is made of; another one for every deployment
