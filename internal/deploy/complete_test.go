@@ -9,7 +9,7 @@ import (
 func (w *world) complete(who, name, template string, query ...string) reply {
 	w.t.Helper()
 	body := strings.Replace(request(template, ""), "Incremental", "Complete", 1)
-	return w.await(who, name, w.do(who, "PUT", deps+name+strings.Join(query, ""), body, 0))
+	return w.await(who, deps+name, w.do(who, "PUT", deps+name+strings.Join(query, ""), body, 0))
 }
 
 // things are the names of all things in the group.

@@ -42,7 +42,21 @@ func (s *Service) check(c resource.Change) error {
 	if err := json.Unmarshal(c.Doc.Properties, &p); err != nil {
 		return fmt.Errorf("reading the properties of %s: %w", c.Doc.ID, err)
 	}
-	return p.check()
+	return p.at(c.Doc.ID, c.Doc.Location)
+}
+
+// at is check, with what the place asks of a deployment.
+func (p properties) at(id arm.ID, location string) error {
+	if err := p.check(); err != nil || !id.Group().IsZero() {
+		return err
+	}
+	switch {
+	case location == "":
+		return arm.Errorf("LocationRequired", "The deployment has no location, which says where its record lies; deployments to anything but a resource group need one.")
+	case p.complete():
+		return arm.Errorf("InvalidDeployment", "properties.mode is Complete; at %s it must be Incremental: only resource groups know Complete", resource.Shown(id).Parent())
+	}
+	return nil
 }
 
 // maxName is how many characters a deployment's name has at most.
@@ -73,14 +87,14 @@ func (s *Service) needs(ctx context.Context, c resource.Change) (any, error) {
 	if err := json.Unmarshal(c.Doc.Properties, &p); err != nil {
 		return nil, fmt.Errorf("reading the properties of %s: %w", c.Doc.ID, err)
 	}
-	return s.prepare(ctx, c.Caller, c.Doc.ID, p, c.Version)
+	return s.prepare(ctx, c.Caller, c.Doc.ID, p, c.Doc.Location, c.Version)
 }
 
 // prepare works out the template for the caller: whatever can be known to be
 // wrong or forbidden is said before anything is made.
-func (s *Service) prepare(ctx context.Context, as arm.Caller, id arm.ID, p properties, version string) (*prepared, error) {
+func (s *Service) prepare(ctx context.Context, as arm.Caller, id arm.ID, p properties, location, version string) (*prepared, error) {
 	in := inner{Template: p.Template, Parameters: p.Parameters, Tenant: as.Tenant, Object: as.Object, Seed: arm.NewHex(), Began: s.Now().UTC()}
-	in.Complete = p.complete()
+	in.Complete, in.Location = p.complete(), location
 	in.KeepOff = in.Complete && version < deletesOff
 	d, err := s.load(ctx, id, in)
 	if err != nil {
@@ -135,15 +149,25 @@ func (s *Service) load(ctx context.Context, id arm.ID, in inner) (*template.Depl
 	if err != nil {
 		return nil, err
 	}
+	scope.Location = in.Location
 	scope.Now, scope.Seed, scope.Mode = in.Began, in.Seed, in.mode()
 	return template.New(tree, params, scope)
 }
 
+// scope is what expressions see of the place of a deployment.
 func (s *Service) scope(ctx context.Context, id arm.ID) (template.Scope, error) {
 	out := template.Scope{
 		Tenant: s.Site.TenantOf(id), Subscription: id.Subscription(), SubscriptionName: id.Subscription(),
-		Group: id.Group().Name(), GroupLocation: s.Site.Location, Deployment: id.Name(), Environment: environment(s.Site),
+		Deployment: id.Name(), Environment: environment(s.Site),
 	}
+	at := resource.Shown(id).Parent()
+	if id.Group().IsZero() {
+		if id.Subscription() == "" && at != arm.Root {
+			out.ManagementGroup = at.Name()
+		}
+		return out, nil
+	}
+	out.Group, out.GroupLocation = at.Name(), s.Site.Location
 	err := s.DB.View(ctx, func(tx *store.Tx) error {
 		g, err := resource.Load(tx, id.Group())
 		if err != nil || g == nil {
@@ -208,7 +232,7 @@ func (s *Service) judge(ctx context.Context, as arm.Caller, d *template.Deployme
 			return err
 		}
 		if r.IsDeployment() {
-			if err := s.judgeNested(ctx, as, r.ID, body, f, deep); err != nil {
+			if err := s.judgeNested(ctx, as, resource.Kept(r.ID, as.Tenant), body, f, deep); err != nil {
 				return err
 			}
 		}
@@ -225,13 +249,14 @@ func (s *Service) judgeNested(ctx context.Context, as arm.Caller, id arm.ID, bod
 	if err := arm.Decode(b, &p); err != nil {
 		return err
 	}
-	if err := p.check(); err != nil {
-		return err
-	}
 	if p.complete() {
 		return nestedComplete(id)
 	}
-	d, err := s.load(ctx, id, inner{Template: p.Template, Parameters: p.Parameters, Seed: "judged", Began: s.Now().UTC()})
+	location, _ := body["location"].(string)
+	if err := p.at(id, location); err != nil {
+		return err
+	}
+	d, err := s.load(ctx, id, inner{Template: p.Template, Parameters: p.Parameters, Location: location, Seed: "judged", Began: s.Now().UTC()})
 	if err != nil {
 		return err
 	}

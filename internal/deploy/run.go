@@ -315,12 +315,12 @@ func (r *run) fail(ctx context.Context, err error) error {
 	switch {
 	case errors.As(err, &f):
 	case errors.As(err, &e) && e.Code != arm.Internal:
-		f = &failure{problem{Code: e.Code, Message: r.hide.Replace(e.Message), Target: e.Target}, r.doc.ID}
+		f = &failure{problem{Code: e.Code, Message: r.hide.Replace(e.Message), Target: e.Target}, resource.Shown(r.doc.ID)}
 	default:
 		return err
 	}
 	f.Target = f.on.String()
-	p := &problem{Code: "DeploymentFailed", Target: r.doc.ID.String(), Message: "At least one resource deployment operation failed. Please list deployment operations for details.", Details: []problem{f.problem}}
+	p := &problem{Code: "DeploymentFailed", Target: resource.Shown(r.doc.ID).String(), Message: "At least one resource deployment operation failed. Please list deployment operations for details.", Details: []problem{f.problem}}
 	if err := r.finish(ctx, nil, nil, p); err != nil {
 		return err
 	}

@@ -64,8 +64,21 @@ func (s *Server) Kind(typ string) *Kind {
 func (s *Server) Routes(k *Kind) []gate.Route {
 	k.actions()
 	s.kinds = append(s.kinds, k)
-	item, list := paths(k)
 	h := handler{s: s, k: k}
+	item, list := paths(k)
+	out := h.routes(item, list)
+	if k.Wide != nil {
+		for _, scope := range wide {
+			below := scope + "/providers/" + k.Type
+			out = append(out, h.routes(below+"/{"+k.name()+"}", []string{below})...)
+		}
+	}
+	return out
+}
+
+// routes are the doors of the kind at one sort of scope.
+func (h handler) routes(item string, list []string) []gate.Route {
+	k := h.k
 	out := []gate.Route{
 		gate.On(k.read, "GET "+item, h.locate, h.get),
 		gate.On(k.read, "HEAD "+item, h.locate, h.get),
@@ -104,7 +117,7 @@ func paths(k *Kind) (item string, lists []string) {
 	if k.Parent == Group || k.Parent == Subscription {
 		below := "/providers/" + k.Type
 		lists = []string{parent + below}
-		if k.Parent == Group {
+		if k.Parent == Group && k.Wide == nil {
 			lists = append(lists, "/subscriptions/{sub}"+below)
 		}
 		return parent + below + "/{" + k.name() + "}", lists
@@ -185,6 +198,7 @@ func (h handler) get(w http.ResponseWriter, r *http.Request, g gate.Grant) error
 	if err != nil {
 		return err
 	}
+	id = Kept(id, g.Caller().Tenant)
 	var d *Doc
 	if err := h.s.DB.View(r.Context(), func(tx *store.Tx) (err error) {
 		d, err = h.find(tx, id)
@@ -223,6 +237,9 @@ func missing(k *Kind, id arm.ID) error {
 
 // parent says whether what must hold id exists.
 func (h handler) parent(tx *store.Tx, id arm.ID) error {
+	if h.k.Wide != nil && id.Group().IsZero() {
+		return h.k.Wide(tx, Shown(id).Parent())
+	}
 	for k, p := h.k.Parent, id.Parent(); k != nil; k, p = k.Parent, p.Parent() {
 		d, err := Load(tx, p)
 		if err != nil {
@@ -256,7 +273,15 @@ func (h handler) list(w http.ResponseWriter, r *http.Request, g gate.Grant) erro
 	}
 	var found []*Doc
 	if err := h.s.DB.View(r.Context(), func(tx *store.Tx) (err error) {
-		if scope != arm.Root && (h.k.Parent == nil || !h.k.Parent.Implied) {
+		if h.k.Wide != nil {
+			if err := h.parent(tx, scope.Child(h.k.Type, "any")); err != nil {
+				return err
+			}
+			if scope == arm.Root {
+				scope = arm.TenantScope(g.Caller().Tenant)
+			}
+			meant = func(d *Doc) bool { return d.ID.Parent().Key() == scope.Key() }
+		} else if scope != arm.Root && (h.k.Parent == nil || !h.k.Parent.Implied) {
 			if err := h.exists(tx, scope); err != nil {
 				return err
 			}
@@ -357,6 +382,7 @@ func (h handler) change(w http.ResponseWriter, r *http.Request, g gate.Grant, pa
 	if err != nil {
 		return err
 	}
+	id = Kept(id, g.Caller().Tenant)
 	h.version = r.URL.Query().Get("api-version")
 	data, err := readBody(w, r)
 	if err != nil {
@@ -603,6 +629,7 @@ func (h handler) delete(w http.ResponseWriter, r *http.Request, g gate.Grant) er
 	if err != nil {
 		return err
 	}
+	id = Kept(id, g.Caller().Tenant)
 	var gone []*Doc
 	err = g.Change(r.Context(), h.s.DB, func(tx *store.Tx) error {
 		d, err := Load(tx, id)
@@ -707,6 +734,10 @@ func readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 func (h handler) view(d *Doc) (any, error) {
 	if h.k.Shape != nil {
 		return h.k.Shape(h.s.Site, d), nil
+	}
+	if shown := Shown(d.ID); shown.Key() != d.ID.Key() {
+		own := *d
+		own.ID, d = shown, &own
 	}
 	if h.k.Show == nil {
 		return d, nil
