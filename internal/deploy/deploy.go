@@ -120,7 +120,7 @@ func (s *Service) Routes() []gate.Route {
 		gate.On(ReadOperation, "GET "+old+"/operations", inGroup, s.listOperations),
 		gate.On(ReadOperation, "GET "+old+"/operations/{op}", inGroup, s.readOperation),
 	}
-	for _, scope := range []string{group, "/subscriptions/{sub}", "/providers/Microsoft.Management/managementGroups/{mg}", ""} {
+	for _, scope := range append([]string{group}, resource.Wide...) {
 		one := scope + "/providers/" + deploymentType + "/{name}"
 		out = append(out,
 			gate.On(Validate, "POST "+one+"/validate", locate, s.validate),

@@ -66,12 +66,14 @@ func (s *Server) Routes(k *Kind) []gate.Route {
 	s.kinds = append(s.kinds, k)
 	h := handler{s: s, k: k}
 	item, list := paths(k)
-	out := h.routes(item, list)
-	if k.Wide != nil {
-		for _, scope := range wide {
-			below := scope + "/providers/" + k.Type
-			out = append(out, h.routes(below+"/{"+k.name()+"}", []string{below})...)
-		}
+	if k.Wide == nil {
+		return h.routes(item, list)
+	}
+	group, _ := paths(Group)
+	var out []gate.Route
+	for _, scope := range append([]string{group}, Wide...) {
+		below := scope + "/providers/" + k.Type
+		out = append(out, h.routes(below+"/{"+k.name()+"}", []string{below, below + "/"})...) // Azure's lists end with a slash
 	}
 	return out
 }
@@ -117,7 +119,7 @@ func paths(k *Kind) (item string, lists []string) {
 	if k.Parent == Group || k.Parent == Subscription {
 		below := "/providers/" + k.Type
 		lists = []string{parent + below}
-		if k.Parent == Group && k.Wide == nil {
+		if k.Parent == Group {
 			lists = append(lists, "/subscriptions/{sub}"+below)
 		}
 		return parent + below + "/{" + k.name() + "}", lists
@@ -154,7 +156,8 @@ func (h handler) locatePost(r *http.Request, _ gate.Vars) (gate.Target, error) {
 // Locate is the id that the request's path spells, less its last cut segments,
 // once the request names an api-version. Clients that put a scope with its
 // leading slash into /{scope}/... send two of them; they count as one, and so do
-// those around a parent resource that there is not.
+// those around a parent resource that there is not. A slash at the end, where a
+// door has one, ends nothing.
 func Locate(r *http.Request, cut int) (gate.Target, error) {
 	if err := version(r); err != nil {
 		return gate.Target{}, err
@@ -163,7 +166,7 @@ func Locate(r *http.Request, cut int) (gate.Target, error) {
 	if strings.HasPrefix(p, "//") {
 		p = p[1:]
 	}
-	p = noParent.ReplaceAllString(p, "$1/")
+	p = strings.TrimSuffix(noParent.ReplaceAllString(p, "$1/"), "/")
 	for range cut {
 		p = p[:strings.LastIndexByte(p, '/')]
 	}
@@ -231,6 +234,9 @@ func missing(k *Kind, id arm.ID) error {
 		return arm.Errorf(arm.GroupNotFound, "Resource group '%s' could not be found.", id.Name())
 	case Subscription:
 		return arm.Errorf(arm.SubscriptionNotFound, "The subscription '%s' could not be found.", id.Name())
+	}
+	if id.Group().IsZero() {
+		return arm.Errorf(arm.NotFound, "The Resource '%s/%s' under %s was not found.", k.Type, id.Name(), Shown(id).Parent())
 	}
 	return arm.Errorf(arm.NotFound, "The Resource '%s/%s' under resource group '%s' was not found.", k.Type, id.Name(), id.Group().Name())
 }

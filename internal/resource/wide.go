@@ -6,9 +6,9 @@ import (
 	"castellan/internal/arm"
 )
 
-// wide are the scopes above groups, as doors spell them: a subscription, a
+// Wide are the scopes above groups, as doors spell them: a subscription, a
 // management group, the tenant.
-var wide = []string{"/subscriptions/{sub}", "/providers/Microsoft.Management/managementGroups/{mg}", ""}
+var Wide = []string{"/subscriptions/{sub}", "/providers/Microsoft.Management/managementGroups/{mg}", ""}
 
 // Kept is the id under which a resource is kept: what lies at /, of which every
 // tenant has its own, under its tenant's.
