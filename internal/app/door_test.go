@@ -126,19 +126,26 @@ func hostOf(t *testing.T, a *App, p *gate.Plane) string {
 }
 
 func knock(a *App, method, host, path, token string) *httptest.ResponseRecorder {
-	if strings.HasPrefix(host, "x0000001.blob.") { // a blob's version is a header
-		path = strings.TrimSuffix(path, "?")
-	} else {
-		path += map[bool]string{true: "&", false: "?"}[strings.Contains(path, "?")] + "api-version=2024-04-01"
-	}
-	r := httptest.NewRequest(method, "https://"+host+path, strings.NewReader(`{"run_id":"x","runId":"x"}`))
-	r.Header.Set("x-ms-version", "2023-11-03")
+	r := knocking(method, host, path)
 	if token != "" {
 		r.Header.Set("Authorization", "Bearer "+token)
 	}
 	w := httptest.NewRecorder()
 	a.Handler.ServeHTTP(w, r)
 	return w
+}
+
+// knocking is a request that names what doors have to know before they can ask
+// the gate.
+func knocking(method, host, path string) *http.Request {
+	if strings.Contains(host, ".blob.") { // a blob's version is a header
+		path = strings.TrimSuffix(path, "?")
+	} else {
+		path += map[bool]string{true: "&", false: "?"}[strings.Contains(path, "?")] + "api-version=2024-04-01"
+	}
+	r := httptest.NewRequest(method, "https://"+host+path, strings.NewReader(`{"run_id":"x","runId":"x"}`))
+	r.Header.Set("x-ms-version", "2023-11-03")
+	return r
 }
 
 // everybodys are the actions that need no role: at them callers see themselves,

@@ -1,6 +1,7 @@
 package app
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
@@ -22,6 +23,7 @@ type realm struct {
 	user                string // object id of the administrator
 	tokens              map[string]string
 	account, vault      string
+	scope               string // what {scope} stands for, without its first slash; "" is the subscription
 }
 
 // newTenant makes a tenant through the door that the home tenant has for it.
@@ -81,7 +83,7 @@ func (x *realm) path(pattern string) string {
 		case "tenant":
 			return x.tenant
 		case "scope":
-			return "subscriptions/" + x.sub
+			return cmp.Or(x.scope, "subscriptions/"+x.sub)
 		case "group", "workspace", "workspaces":
 			return "lab"
 		case "storageAccounts":
@@ -99,6 +101,15 @@ func (x *realm) path(pattern string) string {
 			return x.user
 		case "ns":
 			return "Microsoft.KeyVault"
+		case "model":
+			return "m-" + strings.Repeat("0", 32)
+		case "container":
+			if strings.Contains(pattern, "ExperimentRun") {
+				return "dcid.x0000001"
+			}
+			return "x0000001"
+		case "path":
+			return "runs/x0000001/x"
 		case "version":
 			if strings.HasPrefix(pattern, "/secrets") || strings.HasPrefix(pattern, "/keys") {
 				return strings.Repeat("0", 32)
