@@ -249,6 +249,7 @@ func (a *App) services(ctx context.Context, key seal.Key) (err error) {
 	a.blob, err = blob.New(blob.Config{
 		DB: a.db, Gate: a.gate, Root: key, Dir: filepath.Join(a.Data, "blobs"), Site: a.Site, Now: a.Now, Log: a.Log,
 		Who: a.identity.Bearer(a.Site.StorageAudiences()...), May: a.may, OnRemove: a.roles.DropScope,
+		Customers: customerKeys{a},
 		Signer: func(_ context.Context, tenant, object string) (arm.Caller, error) {
 			return a.identity.Known(tenant, object)
 		},
@@ -258,8 +259,8 @@ func (a *App) services(ctx context.Context, key seal.Key) (err error) {
 	}
 	control := func() *gate.Plane { return a.Planes[0] }
 	a.deploy, err = deploy.New(deploy.Config{
-		DB: a.db, Site: a.Site, Now: a.Now, Callers: a.identity, Scope: a.roles.Scope,
-		Doors: deploy.Inside{Gate: a.gate, Plane: control, Site: a.Site, Resources: a.resources},
+		DB: a.db, Site: a.Site, Now: a.Now, Callers: a.identity,
+		Doors: deploy.Inside{Gate: a.gate, Plane: control, Site: a.Site},
 	})
 	if err != nil {
 		return err
@@ -393,7 +394,7 @@ func (a *App) Run(ctx context.Context) {
 }
 
 func (a *App) workers() map[string]func(context.Context) error {
-	return map[string]func(context.Context) error{"operations": a.runner.Run, "sign-in": a.identity.Run, "blobs": a.blob.Run, "vaults": a.vault.Run, "policies": a.policies.Run, "jobs": a.ml.Run, "audit": a.runAudit, "diagnostics": a.diagnoses.Run}
+	return map[string]func(context.Context) error{"operations": a.runner.Run, "sign-in": a.identity.Run, "blobs": a.blob.Run, "customer-keys": a.blob.RunKeys, "vaults": a.vault.Run, "policies": a.policies.Run, "jobs": a.ml.Run, "audit": a.runAudit, "diagnostics": a.diagnoses.Run}
 }
 
 // Close ends the work in the background and closes the data folder.

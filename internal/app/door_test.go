@@ -222,6 +222,8 @@ var withoutGrant = map[string]string{
 	"compliance.Service.Load":      "the start, before the first request",
 	"compliance.Service.Run":       "a worker, whose every act is admitted as an assignment's identity",
 	"blob.Service.Run":             "a worker, which removes what nothing names",
+	"blob.Service.RunKeys":         "a worker, which asks vaults as the accounts' identities",
+	"blob.Service.TurnKeys":        "one round of it",
 	"vault.Service.Run":            "a worker, whose every act is admitted by a lease",
 	"blob.Service.SASCaller":       "it says who is calling, before there can be a Grant",
 	"ml.Service.Run":               "a worker, whose every act is admitted by a lease",

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"castellan/internal/arm"
+	"castellan/internal/cmk"
 	"castellan/internal/gate"
 	"castellan/internal/resource"
 	"castellan/internal/seal"
@@ -27,7 +28,8 @@ type accountRow struct {
 	UID        string        `json:"uid"`
 	Keys       [2]accountKey `json:"keys"`
 	Delegation []byte        `json:"delegation"` // makes user delegation keys
-	Data       []byte        `json:"data"`       // wrapped key of the account's bytes
+	Data       []byte        `json:"data"`       // wrapped key of the account's bytes, unless Customer has it
+	Customer   *cmk.Wrapped  `json:"customer,omitempty"`
 }
 
 // accountKey is key1 or key2.
@@ -40,8 +42,8 @@ type accountKey struct {
 // is replaced, never changed.
 type account struct {
 	accountRow
-	data      seal.Key
-	sharedKey bool // whether the account's keys open anything
+	plain     seal.Key // of its bytes; zero if a customer's key guards it
+	sharedKey bool     // whether the account's keys open anything
 }
 
 func nameKey(name string) string { return strings.ToLower(name) }
@@ -51,11 +53,11 @@ func (s *Service) open(r accountRow, d *resource.Doc) (*account, error) {
 	if err != nil {
 		return nil, err
 	}
-	k, err := s.root.Unwrap(r.Data, r.UID)
-	if err != nil {
-		return nil, fmt.Errorf("opening the key of the account %s: %w", r.ID, err)
+	a := &account{accountRow: r, sharedKey: p.sharedKey()}
+	if r.Customer == nil {
+		a.plain, err = s.unwrap(context.Background(), r)
 	}
-	return &account{accountRow: r, data: k, sharedKey: p.sharedKey()}, nil
+	return a, err
 }
 
 func newKey() []byte {
@@ -83,16 +85,18 @@ func CheckAccountName(name string) error {
 // accounts is the kind of storage accounts.
 func (s *Service) accounts() *resource.Kind {
 	return &resource.Kind{
-		Type:    "Microsoft.Storage/storageAccounts",
-		Doc:     "a storage account",
-		Parent:  resource.Group,
-		Created: http.StatusOK, // Azure's clients take 200 and 202, never 201
-		Props:   func() any { return &Properties{} },
-		Check:   s.checkAccount,
-		Save:    s.saveAccount,
-		Remove:  s.removeAccount,
-		Moved:   s.movedAccount,
-		Show:    s.showAccount,
+		Type:     "Microsoft.Storage/storageAccounts",
+		Doc:      "a storage account",
+		Parent:   resource.Group,
+		Created:  http.StatusOK, // Azure's clients take 200 and 202, never 201
+		Props:    func() any { return &Properties{} },
+		Check:    s.checkAccount,
+		Needs:    s.needsKey,
+		Save:     s.saveAccount,
+		Remove:   s.removeAccount,
+		Moved:    s.movedAccount,
+		Identity: func(d *resource.Doc) string { return d.Name },
+		Show:     s.showAccount,
 		Posts: []resource.Post{
 			{Name: "listKeys", Action: KeyList, Do: s.listKeys},
 			{Name: "regenerateKey", Action: KeyRegenerate, Do: s.regenerateKey},
@@ -107,7 +111,16 @@ func (s *Service) saveAccount(tx *store.Tx, c resource.Change) error {
 	if err != nil {
 		return err
 	}
+	n, _ := c.Seen.(*rekeyed)
 	if c.Old != nil {
+		if n != nil {
+			if err := n.rekey(&r); err != nil {
+				return err
+			}
+			if err := store.PutJSON(tx, accountTable, nameKey(c.Doc.Name), r); err != nil {
+				return err
+			}
+		}
 		return s.remember(tx, r, c.Doc)
 	}
 	if taken {
@@ -115,7 +128,14 @@ func (s *Service) saveAccount(tx *store.Tx, c resource.Change) error {
 	}
 	now := s.Now().UTC()
 	r = accountRow{ID: c.Doc.ID, UID: arm.NewHex(), Keys: [2]accountKey{{newKey(), now}, {newKey(), now}}, Delegation: newKey()}
-	r.Data = s.root.Wrap(seal.Random(), r.UID)
+	if n != nil {
+		err = n.rekey(&r)
+	} else {
+		r.Data = s.root.Wrap(seal.Random(), r.UID)
+	}
+	if err != nil {
+		return err
+	}
 	for _, d := range services(c.Doc) {
 		if err := resource.Save(tx, d); err != nil {
 			return err
@@ -294,10 +314,7 @@ func (s *Service) showAccount(d *resource.Doc, props map[string]any) {
 	props["statusOfPrimary"] = "available"
 	props["creationTime"] = created
 	props["privateEndpointConnections"] = []any{}
-	props["encryption"] = map[string]any{
-		"keySource": "Microsoft.Storage", "requireInfrastructureEncryption": false,
-		"services": map[string]any{"blob": map[string]any{"enabled": true, "keyType": "Account", "lastEnabledTime": created}},
-	}
+	props["encryption"] = s.showEncryption(d, created)
 	if a := s.byName(d.Name); a != nil {
 		props["keyCreationTime"] = map[string]any{"key1": a.Keys[0].Created, "key2": a.Keys[1].Created}
 	}

@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"castellan/internal/arm"
+	"castellan/internal/cmk"
 	"castellan/internal/gate"
 	"castellan/internal/resource"
 	"castellan/internal/seal"
@@ -47,13 +48,26 @@ type Config struct {
 	OnRemove func(tx *store.Tx, d *resource.Doc) error
 	// Patience is how long an upload or download may stand still; 0 means a minute.
 	Patience time.Duration
-	Log      *slog.Logger // for operators; nil logs nothing
+	// Customers are customers' keys, in vaults. Without it accounts have the platform's alone.
+	Customers CustomerKeys
+	Log       *slog.Logger // for operators; nil logs nothing
+}
+
+// CustomerKeys are customers' keys in vaults.
+type CustomerKeys interface {
+	cmk.Vaults
+	// Fit says whether the key is fit to guard an account: its vault must keep what
+	// is deleted.
+	Fit(ctx context.Context, r cmk.Ref) error
+	// UserAssigned is the principal of a user-assigned identity.
+	UserAssigned(ctx context.Context, id arm.ID) (string, error)
 }
 
 // Service is all storage accounts of an installation.
 type Service struct {
 	Config
 	root  seal.Key
+	ring  *cmk.Ring
 	files *files
 	wake  chan struct{}
 
@@ -74,6 +88,7 @@ func New(c Config) (*Service, error) {
 		return nil, err
 	}
 	s := &Service{Config: c, root: c.Root.Derive("blob"), files: f, wake: make(chan struct{}, 1), names: map[string]*account{}}
+	s.ring = &cmk.Ring{Root: s.root, Vaults: c.Customers, Now: c.Now}
 	if err := c.DB.View(context.Background(), s.load); err != nil {
 		return nil, fmt.Errorf("reading the storage accounts: %w", err)
 	}
@@ -171,6 +186,7 @@ func (s *Service) byID(id arm.ID) *account {
 // place is what a Grant is about: an account, perhaps a container, perhaps a blob.
 type place struct {
 	*account
+	data      seal.Key // of the account's bytes; set by blobTarget
 	container string
 	blob      string
 }
@@ -204,5 +220,12 @@ func (s *Service) blobTarget(g gate.Grant, actions ...arm.Action) (place, error)
 	if p.container == "" {
 		return p, errors.New("blob: the grant names no container")
 	}
-	return p, checkBlobName(p.blob)
+	if err := checkBlobName(p.blob); err != nil {
+		return p, err
+	}
+	if len(actions) == 1 && actions[0].Key() == BlobDelete.Key() {
+		return p, nil // to delete needs no key
+	}
+	p.data, err = s.dataKey(p.account)
+	return p, err
 }

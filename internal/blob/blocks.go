@@ -46,10 +46,12 @@ func (s *Service) putBlock(ctx context.Context, g gate.Grant, id string, c conte
 	}
 	t.piece.Block = id
 	var gone []piece
-	err = g.Change(ctx, s.DB, func(tx *store.Tx) error {
-		gone, err = s.await(tx, p, t, when)
-		return err
-	})
+	if err = s.still(p.account); err == nil { // the upload may have taken its time
+		err = g.Change(ctx, s.DB, func(tx *store.Tx) error {
+			gone, err = s.await(tx, p, t, when)
+			return err
+		})
+	}
 	s.settle(t, err)
 	if err == nil {
 		s.files.remove(fileIDs(gone))

@@ -106,17 +106,18 @@ type opener struct {
 	aead     cipher.AEAD
 	size     int64
 	off, end int64
+	still    func() error // whether the key may still be used; asked for each chunk
 	buf      *[sealedMax]byte
 	rest     []byte // of the chunk in buf, what was not read yet
 	nonce    [12]byte
 }
 
-func newOpener(f *os.File, account seal.Key, p piece, off, end int64) (*opener, error) {
+func newOpener(f *os.File, account seal.Key, p piece, off, end int64, still func() error) (*opener, error) {
 	a, err := fileCipher(account, p.ID)
 	if err != nil {
 		return nil, err
 	}
-	return &opener{f: f, aead: a, size: p.Size, off: off, end: end, buf: buffers.Get().(*[sealedMax]byte)}, nil
+	return &opener{f: f, aead: a, size: p.Size, off: off, end: end, still: still, buf: buffers.Get().(*[sealedMax]byte)}, nil
 }
 
 func (r *opener) Read(p []byte) (int, error) {
@@ -155,6 +156,9 @@ func (r *opener) WriteTo(w io.Writer) (total int64, err error) {
 
 // next opens the chunk that has the byte off.
 func (r *opener) next() error {
+	if err := r.still(); err != nil {
+		return err
+	}
 	index := r.off / chunkSize
 	from := index * chunkSize
 	length := min(chunkSize, r.size-from)

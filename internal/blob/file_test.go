@@ -155,7 +155,7 @@ func TestSealedFileForm(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			o, err := newOpener(f, k, piece{ID: id, Size: size}, 0, size)
+			o, err := newOpener(f, k, piece{ID: id, Size: size}, 0, size, func() error { return nil })
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -198,7 +198,7 @@ func TestNothingIsInTheClear(t *testing.T) {
 	for _, k := range []string{"key1", "key2"} {
 		canaries = append(canaries, string(w.key("acct1", k)), base64.StdEncoding.EncodeToString(w.key("acct1", k)))
 	}
-	canaries = append(canaries, string(w.s.byName("acct1").Delegation), string(w.s.byName("acct1").data.Bytes()), string(w.root.Bytes()))
+	canaries = append(canaries, string(w.s.byName("acct1").Delegation), string(w.s.byName("acct1").plain.Bytes()), string(w.root.Bytes()))
 	scan := func() (found int) {
 		w.must(filepath.WalkDir(w.dir, func(p string, d fs.DirEntry, err error) error {
 			if err != nil || d.IsDir() {

@@ -51,15 +51,6 @@ type Network struct {
 	Resources []any  `json:"resourceAccessRules"`
 }
 
-// Encryption is what clients may say of it: always on, with keys of the platform.
-type Encryption struct {
-	Source   string `json:"keySource,omitempty" arm:"only=Microsoft.Storage"`
-	Twice    bool   `json:"requireInfrastructureEncryption,omitempty" arm:"only=false"`
-	Services any    `json:"services,omitempty"`
-	Identity any    `json:"identity,omitempty" arm:"readonly"`
-	Vault    any    `json:"keyvaultproperties,omitempty" arm:"readonly"`
-}
-
 func (p Properties) sharedKey() bool { return p.SharedKey == nil || *p.SharedKey }
 
 // checkAccount holds a change against the rules and writes out what the client
@@ -85,7 +76,9 @@ func (s *Service) checkAccount(c resource.Change) error {
 	p.OAuthDefault = or(p.OAuthDefault, old.OAuthDefault, false)
 	p.MinimumTLS = text(p.MinimumTLS, text(old.MinimumTLS, "TLS1_2"))
 	p.PublicNetwork, p.Tier, p.Endpoint = "Enabled", "Hot", "Standard"
-	p.Encryption = nil // always the same; shown when asked
+	if err := s.checkEncryption(c.Doc, &p, old); err != nil {
+		return err
+	}
 	if err := checkNetwork(&p, old); err != nil {
 		return err
 	}

@@ -92,7 +92,7 @@ func (s *Service) read(ctx context.Context, g gate.Grant, when Conditions, span 
 			if err != nil {
 				return err
 			}
-			r, err = s.reader(ctx, tx, p.data, b, from, to)
+			r, err = s.reader(ctx, tx, p, b, from, to)
 			return err
 		})
 		if err == nil {
@@ -124,6 +124,7 @@ type reader struct {
 	ctx     context.Context
 	s       *Service
 	key     seal.Key
+	still   func() error // whether key may still be used
 	parts   []part
 	cur     io.Reader
 	file    io.Closer // of cur, or nil
@@ -133,12 +134,12 @@ type reader struct {
 // eager is how many bytes of small pieces are read at once with the blob's row.
 const eager = 512 << 10
 
-func (s *Service) reader(ctx context.Context, tx *store.Tx, key seal.Key, b *row, from, to int64) (*reader, error) {
+func (s *Service) reader(ctx context.Context, tx *store.Tx, in place, b *row, from, to int64) (*reader, error) {
 	ps, err := pieces(tx, b)
 	if err != nil {
 		return nil, err
 	}
-	r := &reader{ctx: ctx, s: s, key: key}
+	r := &reader{ctx: ctx, s: s, key: in.data, still: func() error { return s.still(in.account) }}
 	var at, small int64
 	for _, p := range ps {
 		lo, hi := max(from-at, 0), min(to-at, p.Size)
@@ -154,7 +155,7 @@ func (s *Service) reader(ctx context.Context, tx *store.Tx, key seal.Key, b *row
 			continue
 		}
 		small += q.Size
-		if q.bytes, err = smallBytes(tx, key, q.piece); err != nil {
+		if q.bytes, err = smallBytes(tx, r.key, q.piece); err != nil {
 			return nil, err
 		}
 	}
@@ -264,7 +265,7 @@ func (r *reader) next() error {
 	if err != nil {
 		return fmt.Errorf("reading a blob: %w", err)
 	}
-	o, err := newOpener(f, r.key, q.piece, q.from, q.to)
+	o, err := newOpener(f, r.key, q.piece, q.from, q.to, r.still)
 	if err != nil {
 		_ = f.Close() // nothing was written
 		return err
@@ -274,6 +275,9 @@ func (r *reader) next() error {
 }
 
 func (r *reader) nextSmall(q part) error {
+	if err := r.still(); err != nil {
+		return err
+	}
 	if q.bytes == nil {
 		if err := r.s.DB.View(r.ctx, func(tx *store.Tx) (err error) {
 			q.bytes, err = smallBytes(tx, r.key, q.piece)

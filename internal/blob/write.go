@@ -105,6 +105,11 @@ func (s *Service) renew(old *row, next row) *row {
 // transaction with the audit entry. Waiting blocks and pieces that the new blob
 // does not have are gone with it.
 func (s *Service) change(ctx context.Context, g gate.Grant, p place, fn func(tx *store.Tx, c containerRow, old *row) (*row, []piece, error)) (info Info, err error) {
+	if !p.data.IsZero() { // an upload may have taken its time
+		if err := s.still(p.account); err != nil {
+			return info, err
+		}
+	}
 	var gone []piece
 	err = g.Change(ctx, s.DB, func(tx *store.Tx) error {
 		gone = nil

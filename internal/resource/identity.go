@@ -184,6 +184,20 @@ func (s *Server) heldBy(tx *store.Tx, k *Kind, d *Doc) ([]Linked, error) {
 	return out, nil
 }
 
+// Lists reports whether the user-assigned identity of that id, in text, is named.
+func (i *Identity) Lists(text string) bool {
+	want, err := arm.ParseID(text)
+	if i == nil || err != nil {
+		return false
+	}
+	for has := range i.Users {
+		if id, err := arm.ParseID(has); err == nil && id.Key() == want.Key() {
+			return true
+		}
+	}
+	return false
+}
+
 // knows reports whether the user-assigned identity id is there with this principal.
 func (i *Identity) knows(id arm.ID, principal string) bool {
 	if i == nil {

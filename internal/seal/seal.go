@@ -67,6 +67,9 @@ func (k Key) Derive(label string) Key {
 	return d
 }
 
+// IsZero reports whether k is no key.
+func (k Key) IsZero() bool { return k.aead == nil }
+
 // Bytes is the key material, for libraries that want it themselves.
 func (k Key) Bytes() []byte { return append([]byte(nil), k.raw...) }
 

@@ -15,15 +15,12 @@ import (
 // Scope is what expressions may know of where and when they are deployed.
 type Scope struct {
 	Tenant           string
-	Subscription     string // its id; "" above subscriptions
+	Subscription     string // its id
 	SubscriptionName string
-	Group            string // name of the resource group; "" above groups
+	Group            string // name of the resource group
 	GroupLocation    string
 	GroupTags        map[string]string
 	Deployment       string         // name of the deployment
-	Mode             string         // of the deployment
-	ManagementGroup  string         // its name, of a deployment to one
-	Location         string         // of the deployment, at scopes that are no groups
 	Environment      map[string]any // what environment() gives
 	Now              time.Time      // what utcNow() gives
 	Seed             string         // what newGuid() is made of; another one for every deployment

@@ -7,6 +7,7 @@ import (
 	"castellan/internal/arm"
 	"castellan/internal/gate"
 	"castellan/internal/resource"
+	"castellan/internal/store"
 )
 
 // The secrets' names and attributes as Resource Manager shows them, and how a
@@ -42,12 +43,16 @@ func (s *Service) armSecrets(w http.ResponseWriter, r *http.Request, g gate.Gran
 }
 
 func (s *Service) armSecret(w http.ResponseWriter, r *http.Request, g gate.Grant) error {
-	v, err := s.target(g, SecretMetadata)
+	v, name, err := s.of(g, SecretMetadata)
 	if err != nil {
 		return err
 	}
-	x, err := s.load(r.Context(), g, secrets, SecretMetadata, "", nil)
-	if err != nil {
+	var x Object
+	if err := s.DB.View(r.Context(), func(tx *store.Tx) error {
+		row, ver, err := secrets.current(tx, v.UID, name, "")
+		x = ver.object(row)
+		return err
+	}); err != nil {
 		return err
 	}
 	gate.WriteJSON(w, http.StatusOK, s.armView(v, x))

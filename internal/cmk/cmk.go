@@ -1,0 +1,212 @@
+// Package cmk keeps data keys that a customer's own key wraps, in a key vault.
+//
+// Such a data key lies on disk wrapped twice: by the platform's root key, and
+// around that by the customer's. It is opened by asking the vault, as the
+// identity of whose data it is, and held in memory for a Lease; then the vault is
+// asked again. Meanwhile a glance at the key and the right to it, which opens
+// nothing, is enough. So whoever disables or deletes the key, or takes the
+// identity's right to unwrap away, ends all reading and writing at once, and
+// whoever gives it back has everything back.
+package cmk
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"net/http"
+	"sync"
+	"time"
+
+	"castellan/internal/arm"
+	"castellan/internal/seal"
+)
+
+const (
+	// Lease is how long a data key is used without asking the vault again.
+	Lease = 30 * time.Second
+	// Glance is how long the last look at the key stands.
+	Glance = 250 * time.Millisecond
+	// pause is how long a refusal stands, so that clients of what is shut do not
+	// each go to the vault.
+	pause = time.Second
+	// patience is how long a vault may take to answer.
+	patience = 10 * time.Second
+)
+
+// Ref names a customer's key, and the identity that may use it.
+type Ref struct {
+	Vault     string `json:"vault"`             // the vault's name
+	Key       string `json:"key"`               // the key's name
+	Version   string `json:"version,omitempty"` // "" follows the newest
+	Tenant    string `json:"tenant"`
+	Principal string `json:"principal"` // object id of the identity
+}
+
+// Wrapped is a data key as it is kept.
+type Wrapped struct {
+	Ref
+	With    string    `json:"with"` // the version that wrapped it
+	Data    []byte    `json:"data"`
+	Rotated time.Time `json:"rotated"` // when it was wrapped
+}
+
+// Vaults asks vaults for what their keys do, always as the Ref's identity. Its
+// errors are those of the vault's plane.
+type Vaults interface {
+	// Newest is the version of the key that is used if none is named.
+	Newest(ctx context.Context, r Ref) (string, error)
+	// Usable is nil if Unwrap would unwrap. It is no use of the key.
+	Usable(ctx context.Context, r Ref, version string) error
+	Wrap(ctx context.Context, r Ref, version string, plain []byte) ([]byte, error)
+	Unwrap(ctx context.Context, r Ref, version string, wrapped []byte) ([]byte, error)
+}
+
+// Ring opens data keys. It is safe for concurrent use.
+type Ring struct {
+	Root   seal.Key
+	Vaults Vaults
+	Now    func() time.Time
+
+	mu     sync.Mutex // guards leases
+	leases map[string]*lease
+}
+
+// lease is one data key while it may be used.
+type lease struct {
+	mu    sync.Mutex // held while the vault is asked, so that it is asked once
+	of    [sha256.Size]byte
+	key   seal.Key
+	err   error
+	until time.Time // the answer, key or err, stands so long
+	seen  time.Time // when the vault was last looked at
+	drop  *time.Timer
+}
+
+// Wrap wraps a data key, which uid names, with the customer's key as it is now.
+func (r *Ring) Wrap(ctx context.Context, ref Ref, uid string, key seal.Key) (Wrapped, error) {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	w := Wrapped{Ref: ref, With: ref.Version, Rotated: r.Now().UTC()}
+	var err error
+	if w.With == "" {
+		if w.With, err = r.Vaults.Newest(ctx, ref); err != nil {
+			return w, refused(err, ref)
+		}
+	}
+	if w.Data, err = r.Vaults.Wrap(ctx, ref, w.With, r.Root.Wrap(key, uid)); err != nil {
+		return w, refused(err, ref)
+	}
+	// A key that wraps and does not unwrap would lose everything.
+	if _, err := r.unwrap(ctx, uid, w); err != nil {
+		return w, err
+	}
+	return w, nil
+}
+
+func (r *Ring) unwrap(ctx context.Context, uid string, w Wrapped) (seal.Key, error) {
+	inner, err := r.Vaults.Unwrap(ctx, w.Ref, w.With, w.Data)
+	if err != nil {
+		return seal.Key{}, refused(err, w.Ref)
+	}
+	return r.Root.Unwrap(inner, uid)
+}
+
+// Open is the data key that w has, of what uid names.
+func (r *Ring) Open(ctx context.Context, uid string, w Wrapped) (seal.Key, error) {
+	r.mu.Lock()
+	if r.leases == nil {
+		r.leases = map[string]*lease{}
+	}
+	l := r.leases[uid]
+	if l == nil {
+		l = &lease{}
+		r.leases[uid] = l
+	}
+	r.mu.Unlock()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	sum := w.sum()
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience) // others wait for the answer too
+	defer cancel()
+	asked := r.Now()
+	if l.of == sum && asked.Before(l.until) && (l.err != nil || r.glance(ctx, l, w, asked)) {
+		return l.key, l.err
+	}
+	l.key, l.err = r.unwrap(ctx, uid, w)
+	l.of, l.until, l.seen = sum, asked.Add(Lease), asked
+	if l.err != nil {
+		l.until = asked.Add(pause)
+	}
+	if l.drop != nil {
+		l.drop.Stop()
+	}
+	l.drop = time.AfterFunc(Lease, func() { r.lapse(uid, l) })
+	return l.key, l.err
+}
+
+// glance reports whether the key of a lease may be used still.
+func (r *Ring) glance(ctx context.Context, l *lease, w Wrapped, now time.Time) bool {
+	if now.Sub(l.seen) < Glance {
+		return true
+	}
+	if r.Vaults.Usable(ctx, w.Ref, w.With) != nil {
+		return false // asking tells why, and leaves a record
+	}
+	l.seen = now
+	return true
+}
+
+// sum tells one wrapping from others.
+func (w Wrapped) sum() [sha256.Size]byte {
+	h := sha256.New()
+	for _, s := range []string{w.Vault, w.Key, w.Tenant, w.Principal, w.With, string(w.Data)} {
+		n := len(s)
+		_, _ = h.Write(append([]byte{byte(n >> 24), byte(n >> 16), byte(n >> 8), byte(n)}, s...)) // hashes never fail
+	}
+	return [sha256.Size]byte(h.Sum(nil))
+}
+
+// lapse takes a data key whose time is over out of memory, whether or not anybody
+// asks for it.
+func (r *Ring) lapse(uid string, l *lease) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.leases[uid] == l {
+		delete(r.leases, uid)
+	}
+}
+
+// Turn wraps the data key anew if a newer version of the customer's key is there,
+// and w follows the newest. The data stays as it is.
+func (r *Ring) Turn(ctx context.Context, uid string, w Wrapped) (next Wrapped, turned bool, err error) {
+	if w.Version != "" {
+		return w, false, nil
+	}
+	newest, err := r.Vaults.Newest(ctx, w.Ref)
+	if err != nil || newest == w.With {
+		return w, false, err
+	}
+	key, err := r.Open(ctx, uid, w)
+	if err != nil {
+		return w, false, err
+	}
+	next, err = r.Wrap(ctx, w.Ref, uid, key)
+	return next, err == nil, err
+}
+
+// refused is err as the service tells its clients whose data the key guards.
+func refused(err error, ref Ref) error {
+	e, ok := errors.AsType[*arm.Error](err)
+	if !ok || e.Code == arm.Internal {
+		return &arm.Error{Code: "ServerBusy", Status: http.StatusServiceUnavailable, Message: "The key vault that guards the data does not answer. Try again.", Err: err}
+	}
+	const see = " The data can't be read or written until the vault lets the identity use the key."
+	out := &arm.Error{Code: "KeyVaultEncryptionKeyNotFound", Status: http.StatusForbidden, Message: "The key '" + ref.Key + "' of the vault '" + ref.Vault + "' can't be used: it is not there, disabled, expired or not meant for this." + see, Err: err}
+	switch {
+	case e.Code == arm.Forbidden || e.Code == arm.WrongTenant || e.Code == arm.Unauthenticated:
+		out.Code, out.Message = "KeyVaultAuthenticationFailure", "The vault '"+ref.Vault+"' refuses the identity "+ref.Principal+" the use of the key '"+ref.Key+"'."+see
+	case e.Code == "VaultNotFound":
+		out.Code, out.Message = "KeyVaultVaultNotFound", "The vault '"+ref.Vault+"' is not there."+see
+	}
+	return out
+}
