@@ -71,7 +71,9 @@ func TestDeployment(t *testing.T) {
 	if again := w.deploy("ann", "d1", template, `{"prefix":{"value":"x"},"pw":{"value":"hunter2-secret"}}`); again.str("properties", "provisioningState") != "Succeeded" {
 		t.Errorf("deployed again: %s", again.text)
 	}
-	w.do("ann", "DELETE", deps+"d1", "", 202)
+	_, over, _ := strings.Cut(w.do("ann", "DELETE", deps+"d1", "", 202).header.Get("Location"), "/subscriptions/")
+	w.do("ann", "GET", "/subscriptions/"+over, "", 204) // clients ask how an accepted deletion went
+	w.do("eve", "GET", "/subscriptions/"+over, "", 404)
 	w.do("ann", "DELETE", deps+"d1", "", 204)
 	w.do("ann", "GET", deps+"d1/operations", "", 404)
 	w.do("ann", "GET", rg+"/providers/Test.Things/things/last", "", 200)

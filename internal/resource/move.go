@@ -93,11 +93,7 @@ func (s *Server) move(w http.ResponseWriter, r *http.Request, g gate.Grant) erro
 	if err := s.mayMove(r.Context(), g, moveResources, m); err != nil {
 		return err
 	}
-	now := s.Now().UTC()
-	op := Operation{
-		ID: arm.NewHex(), Resource: from, Tenant: g.Caller().Tenant, Caller: g.Caller().Object,
-		Status: Succeeded, Started: now, Ended: &now, Quiet: true,
-	}
+	op := s.over(g, from)
 	if err := g.Change(r.Context(), s.DB, func(tx *store.Tx) error {
 		if err := s.moveAll(tx, g, m, r.URL.Query().Get("api-version"), true); err != nil {
 			return err

@@ -1,6 +1,7 @@
 package resource
 
 import (
+	"cmp"
 	"context"
 	"encoding/base64"
 	"encoding/json"
@@ -604,6 +605,7 @@ func (h handler) delete(w http.ResponseWriter, r *http.Request, g gate.Grant) er
 		return err
 	}
 	var gone []*Doc
+	op := h.s.over(g, id)
 	err = g.Change(r.Context(), h.s.DB, func(tx *store.Tx) error {
 		d, err := Load(tx, id)
 		if err != nil {
@@ -619,21 +621,28 @@ func (h handler) delete(w http.ResponseWriter, r *http.Request, g gate.Grant) er
 		if err := h.mayGo(tx, g, gone); err != nil {
 			return err
 		}
+		if h.k.Deleted == http.StatusAccepted {
+			if err := store.PutJSON(tx, operations, op.ID, op); err != nil {
+				return err
+			}
+		}
 		return h.s.removeAll(tx, gone)
 	})
 	if err != nil {
 		return err
 	}
-	status := http.StatusOK
-	if h.k.Deleted != 0 {
-		status = h.k.Deleted
-	}
 	if len(gone) == 0 {
-		status = http.StatusNoContent
-	} else if h.k.Settled != nil {
-		h.k.Settled(gone[len(gone)-1])
+		w.WriteHeader(http.StatusNoContent)
+		return nil
 	}
-	w.WriteHeader(status)
+	d := gone[len(gone)-1]
+	if h.k.Settled != nil {
+		h.k.Settled(d)
+	}
+	if h.k.Deleted == http.StatusAccepted {
+		h.s.announce(w, d, op.ID)
+	}
+	w.WriteHeader(cmp.Or(h.k.Deleted, http.StatusOK))
 	return nil
 }
 

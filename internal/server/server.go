@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/url"
 	"runtime/debug"
 	"strings"
 	"time"
@@ -139,7 +140,22 @@ func (h *Handler) route(r *http.Request) (*gate.Plane, gate.Route, gate.Vars, er
 	if first == nil {
 		return nil, gate.Route{}, nil, errors.New("no plane")
 	}
+	if first.Fold && r.Method == http.MethodGet && unslash(r.URL) {
+		return h.route(r)
+	}
 	return first, gate.Route{}, nil, h.nothing(first, r, other)
+}
+
+// unslash takes the slash from the end of a path, where the Go SDK lists deployments:
+// to Resource Manager it means nothing. ok is false for a path that has none.
+func unslash(u *url.URL) (ok bool) {
+	path, ok := strings.CutSuffix(u.Path, "/")
+	raw, literal := strings.CutSuffix(u.RawPath, "/")
+	if !ok || path == "" || strings.HasSuffix(path, "/") || u.RawPath != "" && !literal {
+		return false
+	}
+	u.Path, u.RawPath = path, raw
+	return true
 }
 
 // nothing is the error for a path that no door has. Nobody who is not signed in

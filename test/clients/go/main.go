@@ -83,6 +83,7 @@ func main() {
 		r.storage()
 		r.vault()
 		r.ml()
+		r.management()
 		r.end()
 	}
 	fmt.Println("done go")
