@@ -44,19 +44,27 @@ type account struct {
 	accountRow
 	plain     seal.Key // of its bytes; zero if a customer's key guards it
 	sharedKey bool     // whether the account's keys open anything
+	rules     rules
 }
 
 func nameKey(name string) string { return strings.ToLower(name) }
 
-func (s *Service) open(r accountRow, d *resource.Doc) (*account, error) {
+func (s *Service) open(tx *store.Tx, r accountRow, d *resource.Doc) (*account, error) {
 	p, err := propsOf(d)
 	if err != nil {
 		return nil, err
 	}
 	a := &account{accountRow: r, sharedKey: p.sharedKey()}
 	if r.Customer == nil {
-		a.plain, err = s.unwrap(context.Background(), r)
+		if a.plain, err = s.unwrap(context.Background(), r); err != nil {
+			return nil, err
+		}
 	}
+	service, err := resource.Load(tx, a.service())
+	if err != nil || service == nil {
+		return nil, orElse(err, fmt.Errorf("blob: the account %s has no blob service", r.ID))
+	}
+	a.rules, err = rulesOf(service)
 	return a, err
 }
 
@@ -149,7 +157,7 @@ func (s *Service) saveAccount(tx *store.Tx, c resource.Change) error {
 
 // remember has requests find the account as it is once tx is committed.
 func (s *Service) remember(tx *store.Tx, r accountRow, d *resource.Doc) error {
-	a, err := s.open(r, d)
+	a, err := s.open(tx, r, d)
 	if err != nil {
 		return err
 	}
@@ -160,6 +168,9 @@ func (s *Service) remember(tx *store.Tx, r accountRow, d *resource.Doc) error {
 // removeAccount forgets the account's keys, without which its bytes are noise.
 // Its containers were removed before it, each with what it held.
 func (s *Service) removeAccount(tx *store.Tx, d *resource.Doc) error {
+	if err := s.forgetLost(tx, d); err != nil {
+		return err
+	}
 	tx.After(func() { s.forget(d.ID) })
 	return tx.Delete(accountTable, nameKey(d.Name))
 }

@@ -8,7 +8,9 @@ var (
 	BlobRead   = arm.NewDataAction("Microsoft.Storage/storageAccounts/blobServices/containers/blobs/read", "read blobs and list them")
 	BlobWrite  = arm.NewDataAction("Microsoft.Storage/storageAccounts/blobServices/containers/blobs/write", "make and change blobs")
 	BlobDelete = arm.NewDataAction("Microsoft.Storage/storageAccounts/blobServices/containers/blobs/delete", "delete blobs")
-	BlobAdd    = arm.NewDataAction("Microsoft.Storage/storageAccounts/blobServices/containers/blobs/add/action", "add to the end of append blobs")
+	// Storage Blob Data Owner alone has this.
+	BlobDeleteVersion = arm.NewDataAction("Microsoft.Storage/storageAccounts/blobServices/containers/blobs/deleteBlobVersion/action", "delete versions of blobs")
+	BlobAdd           = arm.NewDataAction("Microsoft.Storage/storageAccounts/blobServices/containers/blobs/add/action", "add to the end of append blobs")
 )
 
 // What one can do with containers, by either plane.
@@ -31,4 +33,4 @@ var (
 )
 
 // byKey is what an account key can do: everything with the account's data.
-var byKey = []arm.Action{BlobRead, BlobWrite, BlobDelete, BlobAdd, ContainerRead, ContainerWrite, ContainerDelete, PolicyRead, PolicyWrite, ServiceRead}
+var byKey = []arm.Action{BlobRead, BlobWrite, BlobDelete, BlobDeleteVersion, BlobAdd, ContainerRead, ContainerWrite, ContainerDelete, PolicyRead, PolicyWrite, ServiceRead}

@@ -108,7 +108,7 @@ func (s *Service) load(tx *store.Tx) error {
 		if d == nil {
 			return fmt.Errorf("blob: the account %s has a name but no resource", r.ID)
 		}
-		a, err := s.open(r, d)
+		a, err := s.open(tx, r, d)
 		if err != nil {
 			return err
 		}
@@ -120,7 +120,7 @@ func (s *Service) load(tx *store.Tx) error {
 // Kinds are the kinds of resources that the service has, parents first.
 func (s *Service) Kinds() []*resource.Kind {
 	accounts := s.accounts()
-	services := blobServices(accounts)
+	services := s.blobServices(accounts)
 	return []*resource.Kind{accounts, services, s.containers(services), fileServices(accounts)}
 }
 
@@ -141,6 +141,9 @@ func (s *Service) Run(ctx context.Context) error {
 			return nil
 		case <-s.wake:
 		case <-tick.C:
+			if err := s.purge(ctx); err != nil && ctx.Err() == nil {
+				s.Log.Error("what was kept long enough was not removed; it is tried again", "error", err)
+			}
 			if err := s.expire(ctx); err != nil && ctx.Err() == nil {
 				s.Log.Error("blocks that were never committed were not removed; it is tried again", "error", err)
 			}

@@ -89,7 +89,7 @@ func (s *Service) await(tx *store.Tx, p place, t *taken, when Conditions) (gone 
 	}
 	if ok {
 		gone = []piece{was.Piece}
-		if err := release(tx, gone); err != nil {
+		if gone, err = release(tx, gone); err != nil {
 			return nil, err
 		}
 	}
@@ -118,7 +118,7 @@ func (s *Service) commit(ctx context.Context, g gate.Grant, list []listed, d dra
 	if err := checkMeta(d.meta); err != nil {
 		return info, err
 	}
-	return s.change(ctx, g, p, func(tx *store.Tx, c containerRow, old *row) (*row, []piece, error) {
+	return s.change(ctx, g, p, replaces, func(tx *store.Tx, c containerRow, old *row) (*row, []piece, error) {
 		if err := s.allows(d.when, old, false); err != nil {
 			return nil, nil, err
 		}

@@ -122,7 +122,7 @@ func newContainer(tx *store.Tx, key string) error {
 }
 
 // removeContainer makes what the container holds unreachable, at once. Run
-// removes it then.
+// removes it then, or once it was kept for as long as the account says.
 func (s *Service) removeContainer(tx *store.Tx, d *resource.Doc) error {
 	key, err := s.containerKey(d)
 	if err != nil {
@@ -132,10 +132,15 @@ func (s *Service) removeContainer(tx *store.Tx, d *resource.Doc) error {
 	if err != nil || !ok {
 		return err
 	}
-	if err := tx.Put(trashTable, c.UID, nil); err != nil {
+	if a := s.byID(d.ID.Parent().Parent()); a != nil && a.rules.keepContainers > 0 {
+		err = s.lose(tx, key, c, d, a.rules.keepContainers)
+	} else {
+		err = tx.Put(trashTable, c.UID, nil)
+		tx.After(s.stir)
+	}
+	if err != nil {
 		return err
 	}
-	tx.After(s.stir)
 	return tx.Delete(containerTable, key)
 }
 
@@ -146,6 +151,9 @@ type ContainerInfo struct {
 	Modified time.Time
 	Meta     map[string]string
 	lease    *lease
+	// Of one that is deleted: under which version it is brought back, and until when.
+	version        string
+	deleted, until time.Time
 }
 
 func containerInfo(d *resource.Doc) (ContainerInfo, error) {
@@ -190,18 +198,11 @@ func (s *Service) CreateContainer(ctx context.Context, g gate.Grant, meta map[st
 	if err != nil {
 		return info, err
 	}
-	now := s.Now().UTC()
-	who, typ := g.Caller().App, "Application"
-	if g.Caller().Kind == arm.User {
-		who, typ = g.Caller().Name, "User"
-	}
-	d := &resource.Doc{
-		ID: p.containerID(p.container), Name: p.container, Type: "Microsoft.Storage/storageAccounts/blobServices/containers", Properties: props, Etag: newETag(), Instance: arm.NewHex(),
-		System: &resource.System{CreatedBy: who, CreatedByType: typ, CreatedAt: now, ModifiedBy: who, ModifiedByType: typ, ModifiedAt: now},
-	}
+	d := s.newContainerDoc(g, p)
+	d.Properties = props
 	err = g.Change(ctx, s.DB, func(tx *store.Tx) error {
 		if _, err := findContainer(tx, p); err == nil {
-			return fail(http.StatusConflict, "ContainerAlreadyExists", "The specified container already exists.")
+			return containerExists()
 		} else if arm.CodeOf(err) != "ContainerNotFound" {
 			return err
 		}
@@ -217,6 +218,23 @@ func (s *Service) CreateContainer(ctx context.Context, g gate.Grant, meta map[st
 		return info, err
 	}
 	return containerInfo(d)
+}
+
+func containerExists() error {
+	return fail(http.StatusConflict, "ContainerAlreadyExists", "The specified container already exists.")
+}
+
+// newContainerDoc is the resource of a container that the Grant's holder makes.
+func (s *Service) newContainerDoc(g gate.Grant, p place) *resource.Doc {
+	now := s.Now().UTC()
+	who, typ := g.Caller().App, "Application"
+	if g.Caller().Kind == arm.User {
+		who, typ = g.Caller().Name, "User"
+	}
+	return &resource.Doc{
+		ID: p.containerID(p.container), Name: p.container, Type: "Microsoft.Storage/storageAccounts/blobServices/containers", Etag: newETag(), Instance: arm.NewHex(),
+		System: &resource.System{CreatedBy: who, CreatedByType: typ, CreatedAt: now, ModifiedBy: who, ModifiedByType: typ, ModifiedAt: now},
+	}
 }
 
 func orElse(err, other error) error {
@@ -344,32 +362,57 @@ func (s *Service) DeleteContainer(ctx context.Context, g gate.Grant, when Condit
 // with prefix and come after the name after, for a Grant for ContainerRead on
 // the account's blob service. next is where to go on, or "".
 func (s *Service) Containers(ctx context.Context, g gate.Grant, prefix, after string, limit int) (out []ContainerInfo, next string, err error) {
+	return s.listContainersOf(ctx, g, prefix, after, limit, false)
+}
+
+// listContainersOf is Containers, if lost with deleted ones that are kept.
+func (s *Service) listContainersOf(ctx context.Context, g gate.Grant, prefix, after string, limit int, lost bool) (out []ContainerInfo, next string, err error) {
 	p, err := s.target(g, ContainerRead)
 	if err != nil {
 		return nil, "", err
 	}
 	base := p.UID + "/"
 	err = s.DB.View(ctx, func(tx *store.Tx) error {
-		rows, err := tx.Scan(containerTable, base+prefix, base+after, limit+1)
-		if err != nil {
-			return err
+		m := merge{{tx: tx, table: containerTable, base: base, prefix: prefix, after: after, batch: limit + 1}}
+		if lost {
+			m = append(m, &cursor{tx: tx, table: lostTable, base: base, prefix: prefix, after: after, batch: limit + 1})
 		}
-		for _, r := range rows {
-			d, err := resource.Load(tx, p.containerID(strings.TrimPrefix(r.Key, base)))
-			if err != nil || d == nil {
-				return orElse(err, fmt.Errorf("blob: the container %s has no resource", r.Key))
+		for {
+			cur, key, value, err := m.least()
+			if err != nil || cur == nil {
+				return err
 			}
-			info, err := containerInfo(d)
+			if len(out) == limit {
+				next = after
+				return nil
+			}
+			info, err := listedContainer(tx, p, cur.table, key, value)
 			if err != nil {
 				return err
 			}
 			out = append(out, info)
+			after = key
+			cur.pass(key)
 		}
-		return nil
 	})
-	if len(out) > limit {
-		out = out[:limit]
-		next = out[limit-1].Name
-	}
 	return out, next, err
+}
+
+// listedContainer is what a list shows of a row.
+func listedContainer(tx *store.Tx, p place, table, key string, value []byte) (info ContainerInfo, err error) {
+	if table == lostTable {
+		var r lostRow
+		if err := json.Unmarshal(value, &r); err != nil {
+			return info, fmt.Errorf("reading a deleted container: %w", err)
+		}
+		name, version, _ := strings.Cut(key, "\x01")
+		info, err = containerInfo(&resource.Doc{Name: name, Properties: r.Properties, System: r.System})
+		info.version, info.deleted, info.until = version, r.Deleted, r.Until
+		return info, err
+	}
+	d, err := resource.Load(tx, p.containerID(key))
+	if err != nil || d == nil {
+		return info, orElse(err, fmt.Errorf("blob: the container %s has no resource", key))
+	}
+	return containerInfo(d)
 }

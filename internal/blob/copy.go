@@ -35,7 +35,11 @@ func (s *Service) copyBlob(x exchange, d draft) error {
 	if err != nil {
 		return g.Close(ctx, err)
 	}
-	body, src, err := s.read(ctx, g, when, func(size int64) (int64, int64, error) { return 0, size, nil })
+	at, err := sourceMoment(u)
+	if err != nil {
+		return g.Close(ctx, err)
+	}
+	body, src, err := s.read(ctx, g, at, when, func(size int64) (int64, int64, error) { return 0, size, nil })
 	if err = g.Close(ctx, err); err != nil {
 		if arm.CodeOf(err) == "ConditionNotMet" {
 			return fail(http.StatusPreconditionFailed, "SourceConditionNotMet", "The source condition specified using HTTP conditional header(s) is not met.")
@@ -58,17 +62,14 @@ func (s *Service) copyBlob(x exchange, d draft) error {
 
 // sourceCaller is as whom the source of a copy is read.
 func (s *Service) sourceCaller(x exchange, u *url.URL, from gate.Target) (arm.Caller, error) {
-	if u.RawQuery == "" {
-		return x.g.Caller(), nil
-	}
 	q, err := parseQuery(u.RawQuery)
 	if err != nil {
 		return arm.Caller{}, err
 	}
-	if err := q.refusing("snapshot", "versionid"); err != nil {
-		return arm.Caller{}, err
+	if q["sig"] == "" {
+		return x.g.Caller(), nil
 	}
-	rq := request{account: s.byID(from.ID.Parent().Parent()), container: from.ID.Name(), blob: from.Item, action: BlobRead, secure: true, peer: peerOf(x.r)}
+	rq := request{account: s.byID(from.ID.Parent().Parent()), container: from.ID.Name(), blob: from.Item, action: BlobRead, secure: true, peer: peerOf(x.r), at: moment{q["snapshot"], q["versionid"]}}
 	return s.bySAS(x.r.Context(), rq, q)
 }
 

@@ -168,6 +168,9 @@ func (x exchange) written(status int, info Info, err error) error {
 	h := x.w.Header()
 	h.Set("ETag", info.ETag)
 	h.Set("Last-Modified", httpTime(info.Modified))
+	if info.Version != "" {
+		h.Set("x-ms-version-id", info.Version)
+	}
 	h.Set("x-ms-request-server-encrypted", "true")
 	h.Set("Content-Length", "0")
 	x.w.WriteHeader(status)
@@ -299,17 +302,22 @@ func (s *Service) appendBlock(x exchange) error {
 
 // deleteBlob is Delete Blob.
 func (s *Service) deleteBlob(x exchange) error {
-	if v := x.r.Header.Get("x-ms-delete-snapshots"); v != "" && v != "include" {
-		return badHeader("x-ms-delete-snapshots", v, "include, or left out: there are no snapshots here")
+	d := deletion{snapshots: x.r.Header.Get("x-ms-delete-snapshots")}
+	var err error
+	if d.at, err = x.moment(); err != nil {
+		return err
 	}
-	when, err := conditions(x.r.Header, "")
+	if v := d.snapshots; v != "" && (v != withSnapshots && v != onlySnapshots || !d.at.current()) {
+		return badHeader("x-ms-delete-snapshots", v, "include or only, and left out where one snapshot or version is deleted")
+	}
+	if d.when, err = conditions(x.r.Header, ""); err != nil {
+		return err
+	}
+	lasting, err := s.delete(x.r.Context(), x.g, d)
 	if err != nil {
 		return err
 	}
-	if err := s.delete(x.r.Context(), x.g, when); err != nil {
-		return err
-	}
-	x.w.Header().Set("x-ms-delete-type-permanent", "true")
+	x.w.Header().Set("x-ms-delete-type-permanent", strconv.FormatBool(lasting))
 	x.w.WriteHeader(http.StatusAccepted)
 	return nil
 }
@@ -356,6 +364,12 @@ func (x exchange) describe(b Info) {
 	h.Set("ETag", b.ETag)
 	h.Set("Last-Modified", httpTime(b.Modified))
 	h.Set("Accept-Ranges", "bytes")
+	if b.Version != "" {
+		h.Set("x-ms-version-id", b.Version)
+		if b.past == "" {
+			h.Set("x-ms-is-current-version", "true")
+		}
+	}
 	h.Set("x-ms-creation-time", httpTime(b.Created))
 	h.Set("x-ms-blob-type", b.Type)
 	x.showLease(b.lease)
@@ -387,7 +401,11 @@ func (s *Service) headBlob(x exchange) error {
 	if err != nil {
 		return err
 	}
-	info, err := s.stat(x.r.Context(), x.g, when)
+	at, err := x.moment()
+	if err != nil {
+		return err
+	}
+	info, err := s.stat(x.r.Context(), x.g, at, when)
 	if err != nil {
 		return err
 	}
@@ -406,7 +424,11 @@ func (s *Service) getBlobMeta(x exchange) error {
 	if err != nil {
 		return err
 	}
-	info, err := s.stat(x.r.Context(), x.g, when)
+	at, err := x.moment()
+	if err != nil {
+		return err
+	}
+	info, err := s.stat(x.r.Context(), x.g, at, when)
 	if err != nil {
 		return err
 	}
@@ -470,6 +492,10 @@ func (s *Service) getBlob(x exchange) error {
 	if err != nil {
 		return err
 	}
+	at, err := x.moment()
+	if err != nil {
+		return err
+	}
 	ranged := text(x.r.Header.Get("x-ms-range"), x.r.Header.Get("Range"))
 	span := func(size int64) (int64, int64, error) { return 0, size, nil }
 	if ranged != "" {
@@ -480,7 +506,7 @@ func (s *Service) getBlob(x exchange) error {
 		span = b.span
 	}
 	var from, to int64
-	body, info, err := s.read(x.r.Context(), x.g, when, func(size int64) (_, _ int64, err error) {
+	body, info, err := s.read(x.r.Context(), x.g, at, when, func(size int64) (_, _ int64, err error) {
 		if from, to, err = span(size); err != nil {
 			x.w.Header().Set("Content-Range", fmt.Sprintf("bytes */%d", size))
 		}

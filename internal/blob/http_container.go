@@ -43,6 +43,8 @@ type containerXML struct{ Items []containerItemXML }
 type containerItemXML struct {
 	XMLName    xml.Name `xml:"Container"`
 	Name       string
+	Deleted    bool   `xml:",omitempty"`
+	Version    string `xml:",omitempty"`
 	Properties struct {
 		Modified string `xml:"Last-Modified"`
 		Etag     string
@@ -53,6 +55,8 @@ type containerItemXML struct {
 		Deny     bool   `xml:"DenyEncryptionScopeOverride"`
 		Policy   bool   `xml:"HasImmutabilityPolicy"`
 		Hold     bool   `xml:"HasLegalHold"`
+		Gone     string `xml:"DeletedTime,omitempty"`
+		Days     *int   `xml:"RemainingRetentionDays"`
 	}
 	Metadata metaXML `xml:",omitempty"`
 }
@@ -73,7 +77,7 @@ func (s *Service) listContainers(x exchange) error {
 	if err != nil {
 		return err
 	}
-	list, next, err := s.Containers(x.r.Context(), x.g, x.q["prefix"], after, limit)
+	list, next, err := s.listContainersOf(x.r.Context(), x.g, x.q["prefix"], after, limit, show["deleted"])
 	if err != nil {
 		return err
 	}
@@ -90,6 +94,10 @@ func (s *Service) listContainers(x exchange) error {
 		p.Modified, p.Etag, p.Status, p.State, p.Scope = httpTime(c.Modified), c.ETag, c.lease.status(s.Now()), c.lease.state(s.Now()), "$account-encryption-key"
 		if p.State == leased {
 			p.Duration = c.lease.duration()
+		}
+		if c.version != "" {
+			days := daysLeft(c.until, s.Now())
+			i.Deleted, i.Version, p.Gone, p.Days = true, c.version, httpTime(c.deleted), &days
 		}
 		if show["metadata"] && len(c.Meta) > 0 {
 			i.Metadata = c.Meta
@@ -323,14 +331,18 @@ type prefixXML struct {
 type blobXML struct {
 	XMLName    xml.Name `xml:"Blob"`
 	Name       string
+	Deleted    bool   `xml:",omitempty"`
+	Snapshot   string `xml:",omitempty"`
+	Version    string `xml:"VersionId,omitempty"`
+	Current    bool   `xml:"IsCurrentVersion,omitempty"`
 	Properties blobPropertiesXML
 	Metadata   *metaXML
 }
 
 type blobPropertiesXML struct {
-	Created     string `xml:"Creation-Time"`
-	Modified    string `xml:"Last-Modified"`
-	Etag        string
+	Created     string `xml:"Creation-Time,omitempty"`
+	Modified    string `xml:"Last-Modified,omitempty"`
+	Etag        string `xml:",omitempty"`
 	Length      int64  `xml:"Content-Length"`
 	Type        string `xml:"Content-Type"`
 	Encoding    string `xml:"Content-Encoding"`
@@ -349,9 +361,11 @@ type blobPropertiesXML struct {
 	CopyID      string `xml:"CopyId,omitempty"`
 	CopyStatus  string `xml:"CopyStatus,omitempty"`
 	CopySource  string `xml:"CopySource,omitempty"`
+	Gone        string `xml:"DeletedTime,omitempty"`
+	Days        *int   `xml:"RemainingRetentionDays"`
 }
 
-func showBlob(b Info, meta bool, now time.Time) blobXML {
+func showBlob(b Info, show map[string]bool, now time.Time) blobXML {
 	p := blobPropertiesXML{
 		Created: httpTime(b.Created), Modified: httpTime(b.Modified), Etag: strings.Trim(b.ETag, `"`), Length: b.Size, Type: b.ContentType, Encoding: b.Encoding,
 		Language: b.Language, MD5: base64.StdEncoding.EncodeToString(b.MD5), Cache: b.Cache, Disposition: b.Disposition, BlobType: b.Type,
@@ -366,8 +380,19 @@ func showBlob(b Info, meta bool, now time.Time) blobXML {
 	if b.Copy != nil {
 		p.CopyID, p.CopyStatus, p.CopySource = b.Copy.ID, "success", b.Copy.Source
 	}
-	out := blobXML{Name: b.Name, Properties: p}
-	if meta {
+	out := blobXML{Name: b.Name, Snapshot: b.snapshot}
+	if show["versions"] && b.Version != "" {
+		out.Version, out.Current = b.Version, b.past == ""
+	}
+	if !b.deleted.IsZero() {
+		days := daysLeft(b.until, now)
+		out.Deleted, p.Gone, p.Days = true, httpTime(b.deleted), &days
+	}
+	if b.waits { // there is no blob yet
+		p = blobPropertiesXML{BlobType: b.Type, Status: p.Status, State: p.State, Encrypted: true}
+	}
+	out.Properties = p
+	if show["metadata"] && !b.waits {
 		m := metaXML(b.Meta)
 		out.Metadata = &m
 	}
@@ -380,13 +405,18 @@ func (s *Service) listBlobs(x exchange) error {
 	if err != nil {
 		return err
 	}
-	// Of what there is none of, none is shown: that is exact. Blobs that are not
-	// committed would have to be shown.
-	show, err := x.q.include("metadata", "copy", "snapshots", "deleted", "tags", "versions", "deletedwithversions", "immutabilitypolicy", "legalhold", "permissions")
+	// Of what there is none of, none is shown: that is exact.
+	show, err := x.q.include("metadata", "copy", "snapshots", "deleted", "tags", "versions", "uncommittedblobs", "immutabilitypolicy", "legalhold", "permissions")
 	if err != nil {
 		return err
 	}
-	page, err := s.List(x.r.Context(), x.g, x.q["prefix"], x.q["delimiter"], x.q["marker"], limit)
+	if show["snapshots"] && x.q["delimiter"] != "" {
+		return badQuery("include", "snapshots", "left out in a list with a delimiter")
+	}
+	page, err := s.list(x.r.Context(), x.g, listing{
+		prefix: x.q["prefix"], delimiter: x.q["delimiter"], marker: x.q["marker"], limit: limit,
+		snapshots: show["snapshots"], versions: show["versions"], deleted: show["deleted"], uncommitted: show["uncommittedblobs"],
+	})
 	if err != nil {
 		return err
 	}
@@ -403,7 +433,7 @@ func (s *Service) listBlobs(x exchange) error {
 			out.Blobs.Items = append(out.Blobs.Items, prefixXML{Name: b.Name})
 			continue
 		}
-		out.Blobs.Items = append(out.Blobs.Items, showBlob(b, show["metadata"], s.Now()))
+		out.Blobs.Items = append(out.Blobs.Items, showBlob(b, show, s.Now()))
 	}
 	writeXML(x.w, http.StatusOK, out)
 	return nil

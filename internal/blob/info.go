@@ -18,7 +18,14 @@ type Info struct {
 	Meta    map[string]string
 	Appends int // blocks of an append blob
 	Copy    *copied
-	lease   *lease
+	Version string // the stamp of the version, where accounts have versions
+	// In lists, what the blob is of its past: a snapshot with its stamp, deleted
+	// until when it is removed; or that only blocks wait for it.
+	snapshot       string
+	past           string
+	deleted, until time.Time
+	waits          bool
+	lease          *lease
 }
 
 // copied is where a blob was copied from.
@@ -32,6 +39,7 @@ type copied struct {
 func (b *row) info(name string) Info {
 	return Info{
 		Name: name, Type: b.Type, Size: b.Size, ETag: b.ETag, Created: b.Created, Modified: b.Modified,
-		Headers: b.Head, Meta: maps.Clone(b.Meta), Appends: b.Appends, Copy: b.Copy, lease: b.Lease,
+		Headers: b.Head, Meta: maps.Clone(b.Meta), Appends: b.Appends, Copy: b.Copy, lease: b.Lease, Version: b.Version,
+		past: b.Past, waits: b.waits, deleted: b.Deleted, until: b.Until,
 	}
 }

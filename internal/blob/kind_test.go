@@ -44,7 +44,9 @@ func TestAnAccountAsAzureShowsIt(t *testing.T) {
 	}
 	w.do(owner, "PUT", "arm:"+accounts+"acct5/blobServices/default", []byte(`{"properties":{"deleteRetentionPolicy":{"enabled":false},"cors":{"corsRules":[]}}}`), 200)
 	w.do(owner, "PUT", "arm:"+accounts+"acct5/blobServices/default", []byte(`{"properties":{"deleteRetentionPolicy":{"enabled":true}}}`), 400)
-	w.do(owner, "PUT", "arm:"+accounts+"acct5/blobServices/default", []byte(`{"properties":{"isVersioningEnabled":true}}`), 400)
+	for _, days := range []string{"0", "366", "-1", "1.5"} {
+		w.do(owner, "PUT", "arm:"+accounts+"acct5/blobServices/default", []byte(`{"properties":{"deleteRetentionPolicy":{"enabled":true,"days":`+days+`}}}`), 400)
+	}
 	w.do(owner, "PUT", "arm:"+accounts+"acct5/blobServices/other", []byte(`{}`), 400)
 	w.do(owner, "DELETE", "arm:"+accounts+"acct5/blobServices/default", nil, 405)
 	w.do(owner, "DELETE", "arm:"+accounts+"acct5", nil, 200)

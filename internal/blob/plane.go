@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/netip"
+	"slices"
 	"strings"
 	"time"
 
@@ -42,19 +43,23 @@ func (s *Service) Plane() *gate.Plane {
 		gate.On(PolicyRead, "GET "+container+"?restype=container&comp=acl", s.atContainer, s.serve(s.getPolicies)),
 		gate.On(PolicyRead, "HEAD "+container+"?restype=container&comp=acl", s.atContainer, s.serve(s.getPolicies)),
 		gate.On(PolicyWrite, "PUT "+container+"?restype=container&comp=acl", s.atContainer, s.serve(s.putPolicies)),
+		gate.On(ContainerWrite, "PUT "+container+"?restype=container&comp=undelete", s.atContainer, s.serve(s.restoreContainer)),
 		gate.On(ContainerDelete, "DELETE "+container+"?restype=container", s.atContainer, s.serve(s.deleteContainer)),
 		gate.On(BlobRead, "GET "+container+"?restype=container&comp=list", s.atContainer, s.serve(s.listBlobs)),
 
-		gate.Stream(BlobRead, "GET "+blob, s.atBlob, s.serve(s.getBlob)),
-		gate.On(BlobRead, "HEAD "+blob, s.atBlob, s.serve(s.headBlob)),
+		gate.Stream(BlobRead, "GET "+blob, s.atBlob, s.serve(s.getBlob, moments...)),
+		gate.On(BlobRead, "HEAD "+blob, s.atBlob, s.serve(s.headBlob, moments...)),
 		gate.Stream(BlobWrite, "PUT "+blob, s.atBlob, s.serve(s.putBlob)),
-		gate.On(BlobDelete, "DELETE "+blob, s.atBlob, s.serve(s.deleteBlob)),
+		gate.On(BlobDelete, "DELETE "+blob, s.atBlob, s.serve(s.deleteBlob, "snapshot")),
+		gate.On(BlobDeleteVersion, "DELETE "+blob+"?versionid", s.atBlob, s.serve(s.deleteBlob, "versionid")),
+		gate.On(BlobWrite, "PUT "+blob+"?comp=snapshot", s.atBlob, s.serve(s.snapshotBlob)),
+		gate.On(BlobWrite, "PUT "+blob+"?comp=undelete", s.atBlob, s.serve(s.undeleteBlob)),
 		gate.Stream(BlobWrite, "PUT "+blob+"?comp=block", s.atBlob, s.serve(s.putBlockOf)),
 		gate.On(BlobWrite, "PUT "+blob+"?comp=blocklist", s.atBlob, s.serve(s.putBlockList)),
 		gate.On(BlobRead, "GET "+blob+"?comp=blocklist", s.atBlob, s.serve(s.getBlockList)),
 		gate.Stream(BlobAdd, "PUT "+blob+"?comp=appendblock", s.atBlob, s.serve(s.appendBlock)),
-		gate.On(BlobRead, "GET "+blob+"?comp=metadata", s.atBlob, s.serve(s.getBlobMeta)),
-		gate.On(BlobRead, "HEAD "+blob+"?comp=metadata", s.atBlob, s.serve(s.getBlobMeta)),
+		gate.On(BlobRead, "GET "+blob+"?comp=metadata", s.atBlob, s.serve(s.getBlobMeta, moments...)),
+		gate.On(BlobRead, "HEAD "+blob+"?comp=metadata", s.atBlob, s.serve(s.getBlobMeta, moments...)),
 		gate.On(BlobWrite, "PUT "+blob+"?comp=metadata", s.atBlob, s.serve(s.setBlobMeta)),
 		gate.On(BlobWrite, "PUT "+blob+"?comp=lease", s.atBlob, s.serve(s.leaseOfBlob)),
 		gate.On(BlobWrite, "PUT "+blob+"?comp=properties", s.atBlob, s.serve(s.setBlobHeaders)),
@@ -117,8 +122,11 @@ func (s *Service) requestOf(p *gate.Plane, r *http.Request) request {
 		account: s.byName(s.accountOf(r.Host)), container: v["container"], blob: v["blob"], action: rt.Action,
 		list: strings.HasSuffix(door, "comp=list"), secure: r.TLS != nil, peer: peerOf(r),
 	}
+	if q, err := parseQuery(r.URL.RawQuery); err == nil {
+		rq.at = moment{q["snapshot"], q["versionid"]}
+	}
 	rq.breaks = door == "comp=lease" && strings.EqualFold(r.Header.Get("x-ms-lease-action"), "break")
-	rq.creates = r.Method == http.MethodPut && (door == "" || door == "comp=block" || door == "comp=blocklist" || door == "restype=container")
+	rq.creates = r.Method == http.MethodPut && (door == "" || door == "comp=block" || door == "comp=blocklist" || door == "comp=snapshot" || door == "restype=container")
 	return rq
 }
 
@@ -166,7 +174,7 @@ const (
 	attrContainer = "microsoft.storage/storageaccounts/blobservices/containers:name"
 	attrPath      = "microsoft.storage/storageaccounts/blobservices/containers/blobs:path"
 	attrPrefix    = "microsoft.storage/storageaccounts/blobservices/containers/blobs:prefix"
-	listing       = "Blob.List"
+	listOp        = "Blob.List"
 )
 
 // attributes are those of a request; r is nil for the source of a copy.
@@ -181,7 +189,7 @@ func attributes(r *http.Request, container, blob string) func() *condition.Attri
 			return a
 		}
 		if q, err := parseQuery(r.URL.RawQuery); err == nil && q["comp"] == "list" {
-			a.SubOperation = listing
+			a.SubOperation = listOp
 			a.Request = map[string]any{attrPrefix: q["prefix"]}
 		}
 		return a
@@ -200,15 +208,23 @@ type exchange struct {
 // lastVersion is what requests without a version are answered with.
 const lastVersion = "2021-12-02"
 
-// serve reads what all requests have in common.
-func (s *Service) serve(do func(x exchange) error) gate.Verb {
+// moments are the parameters that say which state of a blob is meant.
+var moments = []string{"snapshot", "versionid"}
+
+// rareQuery are parameters that only some doors take. What a door does not name is
+// refused there, for it would change what is done.
+var rareQuery = []string{"snapshot", "versionid", "showonly", "where", "startfrom", "endbefore", "deletetype", "copyid", "tier", "qt"}
+
+// serve reads what all requests have in common. takes are the rare parameters of
+// the door.
+func (s *Service) serve(do func(x exchange) error, takes ...string) gate.Verb {
 	return func(w http.ResponseWriter, r *http.Request, g gate.Grant) error {
 		q, err := parseQuery(r.URL.RawQuery)
 		if err != nil {
 			return err
 		}
 		x := exchange{w, r, g, q, s}
-		if err := x.supported(); err != nil {
+		if err := x.supported(takes); err != nil {
 			return err
 		}
 		x.identify()
@@ -245,7 +261,7 @@ var refusedHeaders = []string{
 	"x-ms-default-encryption-scope", "x-ms-copy-source-tag-option", "x-ms-source-range", "x-ms-source-content-md5", "x-ms-source-content-crc64",
 }
 
-func (x exchange) supported() error {
+func (x exchange) supported(takes []string) error {
 	if v := x.r.Header.Get("x-ms-version"); v != "" && !versionForm.MatchString(v) {
 		return badHeader("x-ms-version", v, "a date such as 2021-12-02")
 	}
@@ -257,7 +273,12 @@ func (x exchange) supported() error {
 	if t := x.r.Header.Get("x-ms-access-tier"); t != "" && !strings.EqualFold(t, "Hot") {
 		return badHeader("x-ms-access-tier", t, "Hot; there are no other tiers here")
 	}
-	return x.q.refusing("snapshot", "versionid", "showonly", "where", "startfrom", "endbefore", "deletetype", "copyid")
+	for _, n := range rareQuery {
+		if v, ok := x.q[n]; ok && !slices.Contains(takes, n) {
+			return fail(http.StatusBadRequest, "UnsupportedQueryParameter", "The query parameter %s (%q) is not supported by this operation here.", n, v)
+		}
+	}
+	return nil
 }
 
 // xmlError is an error as the storage protocol writes it.

@@ -71,6 +71,9 @@ func doorOf(r *http.Request) string {
 	if err != nil {
 		return "unreadable"
 	}
+	if _, ok := q["versionid"]; ok && r.Method == http.MethodDelete && q.door() == "" {
+		return "versionid" // which asks for another right than to delete the blob
+	}
 	return q.door()
 }
 
@@ -88,17 +91,6 @@ func (q query) count(name string, most int) (int, error) {
 		return 0, fail(http.StatusBadRequest, "OutOfRangeQueryParameterValue", "The query parameter %s is %d; it must be at least 1.", name, n)
 	}
 	return min(n, most), nil
-}
-
-// refusing refuses parameters that would change what is done in a way that the
-// platform doesn't do.
-func (q query) refusing(names ...string) error {
-	for _, n := range names {
-		if v, ok := q[n]; ok {
-			return fail(http.StatusBadRequest, "UnsupportedQueryParameter", "The query parameter %s (%q) is not supported: blobs have no snapshots, versions or tags here.", n, v)
-		}
-	}
-	return nil
 }
 
 // include holds the datasets that a list is to show against those there are.

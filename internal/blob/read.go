@@ -17,16 +17,16 @@ import (
 
 // Stat shows the blob that the Grant, for BlobRead, is about.
 func (s *Service) Stat(ctx context.Context, g gate.Grant) (Info, error) {
-	return s.stat(ctx, g, Conditions{})
+	return s.stat(ctx, g, moment{}, Conditions{})
 }
 
-func (s *Service) stat(ctx context.Context, g gate.Grant, when Conditions) (info Info, err error) {
+func (s *Service) stat(ctx context.Context, g gate.Grant, m moment, when Conditions) (info Info, err error) {
 	p, err := s.blobTarget(g, BlobRead)
 	if err != nil {
 		return info, err
 	}
 	err = s.DB.View(ctx, func(tx *store.Tx) error {
-		_, b, err := s.look(tx, p, when)
+		_, b, err := s.look(tx, p, m, when)
 		if err == nil {
 			info = b.info(p.blob)
 		}
@@ -36,12 +36,12 @@ func (s *Service) stat(ctx context.Context, g gate.Grant, when Conditions) (info
 }
 
 // look is the blob as a reader sees it.
-func (s *Service) look(tx *store.Tx, p place, when Conditions) (containerRow, *row, error) {
+func (s *Service) look(tx *store.Tx, p place, m moment, when Conditions) (containerRow, *row, error) {
 	c, err := findContainer(tx, p)
 	if err != nil {
 		return c, nil, err
 	}
-	b, err := findBlob(tx, c, p.blob)
+	b, err := findAt(tx, c, p.blob, m)
 	if err != nil {
 		return c, nil, err
 	}
@@ -56,7 +56,7 @@ func (s *Service) look(tx *store.Tx, p place, when Conditions) (containerRow, *r
 // now, also if it is changed meanwhile; what was altered on disk it does not
 // show, but fails. It must be closed.
 func (s *Service) Read(ctx context.Context, g gate.Grant, offset, count int64) (io.ReadCloser, Info, error) {
-	return s.read(ctx, g, Conditions{}, func(size int64) (int64, int64, error) {
+	return s.read(ctx, g, moment{}, Conditions{}, func(size int64) (int64, int64, error) {
 		switch {
 		case offset < 0 || offset > size:
 			return 0, 0, outOfRange(size)
@@ -76,7 +76,7 @@ func outOfRange(size int64) error {
 const attempts = 10
 
 // read is Read of those bytes that span chooses once the size is known.
-func (s *Service) read(ctx context.Context, g gate.Grant, when Conditions, span func(size int64) (from, to int64, err error)) (io.ReadCloser, Info, error) {
+func (s *Service) read(ctx context.Context, g gate.Grant, m moment, when Conditions, span func(size int64) (from, to int64, err error)) (io.ReadCloser, Info, error) {
 	p, err := s.blobTarget(g, BlobRead)
 	if err != nil {
 		return nil, Info{}, err
@@ -85,7 +85,7 @@ func (s *Service) read(ctx context.Context, g gate.Grant, when Conditions, span 
 		var r *reader
 		var b *row
 		err = s.DB.View(ctx, func(tx *store.Tx) (err error) {
-			if _, b, err = s.look(tx, p, when); err != nil {
+			if _, b, err = s.look(tx, p, m, when); err != nil {
 				return err
 			}
 			from, to, err := span(b.Size)

@@ -20,6 +20,10 @@ import (
 //	blobs       container uid / name          a blob
 //	blocks      container uid / name \x01 id  a block that waits to be committed
 //	layouts     generation                    pieces of a blob that has many
+//	past        container uid / name \x01 stamp  what the blob was
+//	refs        generation or piece id        how many more have it
+//	due         time / key                    what is removed then
+//	lost        account uid / name \x01 stamp  a deleted container that is kept
 //	bytes       piece id                      a small piece, sealed
 //	files       piece id                      that a file of this name belongs to a piece
 //	trash       container uid                 what a deleted container held
@@ -32,6 +36,10 @@ const (
 	byteTable      = "blob_bytes"
 	fileTable      = "blob_files"
 	trashTable     = "blob_trash"
+	pastTable      = "blob_past"
+	refTable       = "blob_refs"
+	dueTable       = "blob_due"
+	lostTable      = "blob_lost"
 )
 
 // containerRow is what is known of a container beside its resource.
@@ -71,6 +79,12 @@ type row struct {
 	Appends  int               `json:"appends,omitempty"` // blocks added to an append blob
 	Copy     *copied           `json:"copy,omitempty"`
 	Lease    *lease            `json:"lease,omitempty"`
+	Version  string            `json:"version,omitempty"` // the stamp of this version
+	Past     string            `json:"past,omitempty"`    // what it is in the past; "" in the present
+	Deleted  time.Time         `json:"deleted,omitzero"`
+	Until    time.Time         `json:"until,omitzero"` // when it is removed for good
+
+	waits bool // there are only blocks that wait to be committed
 }
 
 // piece is some bytes of a blob. It belongs to one blob or to one waiting block.
@@ -171,19 +185,28 @@ func dropBlocks(tx *store.Tx, c containerRow, name string) ([]piece, error) {
 	return out, nil
 }
 
-// release forgets where the bytes of pieces lie. Files are removed once that is
-// committed.
-func release(tx *store.Tx, ps []piece) error {
+// release gives back pieces: nobody knows where the bytes of those lie that no
+// other content has. These are returned, so that their files are removed once that
+// is committed.
+func release(tx *store.Tx, ps []piece) (gone []piece, err error) {
 	for _, p := range ps {
+		last, err := unshare(tx, p.ID)
+		if err != nil {
+			return nil, err
+		}
+		if !last {
+			continue
+		}
+		gone = append(gone, p)
 		t := fileTable
 		if p.Small {
 			t = byteTable
 		}
 		if err := tx.Delete(t, p.ID); err != nil {
-			return err
+			return nil, err
 		}
 	}
-	return nil
+	return gone, nil
 }
 
 // Limits of names, as Azure's.

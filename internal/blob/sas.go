@@ -25,6 +25,7 @@ type request struct {
 	breaks    bool // breaks a lease
 	secure    bool // came by TLS
 	peer      netip.Addr
+	at        moment // of the blob
 }
 
 // The first versions of signatures that are taken: older ones leave out what
@@ -145,12 +146,12 @@ func (rq request) resource(sr string) (canonical string, err error) {
 	switch {
 	case sr == "c" && rq.container != "":
 		return path, nil
-	case sr == "b" && rq.blob != "":
+	case sr == "b" && rq.blob != "" && rq.at.current(), sr == "bs" && rq.at.snapshot != "", sr == "bv" && rq.at.version != "":
 		return path + "/" + rq.blob, nil
-	case sr == "b" || sr == "c":
-		return "", fail(http.StatusForbidden, "AuthorizationResourceTypeMismatch", "The signature is over a %s; this request is about more.", map[string]string{"b": "blob", "c": "container"}[sr])
+	case sr == "b" || sr == "c" || sr == "bs" || sr == "bv":
+		return "", fail(http.StatusForbidden, "AuthorizationResourceTypeMismatch", "The signature is over a %s; this request is about more.", map[string]string{"b": "blob", "c": "container", "bs": "snapshot", "bv": "version"}[sr])
 	}
-	return "", unauthentic("the signature's resource (sr) must be b or c")
+	return "", unauthentic("the signature's resource (sr) must be b, bs, bv or c")
 }
 
 // byServiceSAS is whoever has a signature over a container or blob, by an account key.
@@ -162,7 +163,7 @@ func (s *Service) byServiceSAS(ctx context.Context, rq request, q query, given [
 	if err != nil {
 		return arm.Caller{}, err
 	}
-	text := q.lines("sp", "st", "se") + "\n" + canonical + "\n" + q.lines("si", "sip", "spr", "sv", "sr") + "\n\n" // no snapshot
+	text := q.lines("sp", "st", "se") + "\n" + canonical + "\n" + q.lines("si", "sip", "spr", "sv", "sr") + "\n" + q.signedMoment() + "\n"
 	if q["sv"] >= encryptionSAS {
 		text += q["ses"] + "\n"
 	}
@@ -199,7 +200,7 @@ func (s *Service) byServiceSAS(ctx context.Context, rq request, q query, given [
 
 // within is what a signature over a container or a blob opens.
 func (rq request) within(sr string) (scope arm.ID, item string) {
-	if sr == "b" {
+	if sr != "c" {
 		item = rq.blob
 	}
 	return rq.account.containerID(rq.container), item
@@ -258,6 +259,8 @@ func (rq request) permitted(perms string, wholeAccount bool) bool {
 		return has("aw")
 	case BlobDelete.Key():
 		return has("d")
+	case BlobDeleteVersion.Key():
+		return has("x")
 	}
 	if !wholeAccount {
 		return false // no service signature opens a container or service itself
@@ -314,7 +317,7 @@ func (a *account) delegationKey(of query) []byte {
 // break, so one text is never two signatures.
 func (q query) delegated(canonical string) []string {
 	head := q.lines("sp", "st", "se") + "\n" + canonical + "\n" + q.lines("skoid", "sktid", "skt", "ske", "sks", "skv") + "\n"
-	tail := q.lines("sip", "spr", "sv", "sr") + "\n\n" // no snapshot
+	tail := q.lines("sip", "spr", "sv", "sr") + "\n" + q.signedMoment() + "\n"
 	rsc := q.lines("rscc", "rscd", "rsce", "rscl", "rsct")
 	v := q["sv"]
 	if v < directorySAS {
@@ -330,6 +333,17 @@ func (q query) delegated(canonical string) []string {
 	}
 	head += q.lines("skdutid", "sduoid") + "\n"
 	return []string{head + tail + rsc, head + tail + q.lines("srh", "srq") + "\n" + rsc}
+}
+
+// signedMoment is the snapshot or version that a signature for one alone names.
+func (q query) signedMoment() string {
+	switch q["sr"] {
+	case "bs":
+		return q["snapshot"]
+	case "bv":
+		return q["versionid"]
+	}
+	return ""
 }
 
 // byDelegation is whoever has a signature that somebody made of their own

@@ -2,10 +2,13 @@ package blob
 
 import (
 	"encoding/json"
+	"fmt"
 	"net/http"
+	"time"
 
 	"castellan/internal/arm"
 	"castellan/internal/resource"
+	"castellan/internal/store"
 )
 
 // Types in lower case, to compare with.
@@ -17,17 +20,59 @@ const (
 // ServiceProperties are the settings of an account's blobs. All that Azure can
 // switch on is off.
 type ServiceProperties struct {
-	CORS             *Rules  `json:"cors,omitempty"`
-	Version          string  `json:"defaultServiceVersion,omitempty"`
-	Retention        *Switch `json:"deleteRetentionPolicy,omitempty"`
-	ContainerRetain  *Switch `json:"containerDeleteRetentionPolicy,omitempty"`
-	Versioning       bool    `json:"isVersioningEnabled" arm:"only=false"`
-	AutoSnapshot     bool    `json:"automaticSnapshotPolicyEnabled" arm:"only=false"`
-	ChangeFeed       *Switch `json:"changeFeed,omitempty"`
-	Restore          *Switch `json:"restorePolicy,omitempty"`
-	LastAccess       *Switch `json:"lastAccessTimeTrackingPolicy,omitempty"`
-	ShareRetention   *Switch `json:"shareDeleteRetentionPolicy,omitempty" arm:"readonly"`
-	ProtocolSettings any     `json:"protocolSettings,omitempty" arm:"readonly"`
+	CORS             *Rules     `json:"cors,omitempty"`
+	Version          string     `json:"defaultServiceVersion,omitempty"`
+	Retention        *Retention `json:"deleteRetentionPolicy,omitempty"`
+	ContainerRetain  *Retention `json:"containerDeleteRetentionPolicy,omitempty"`
+	Versioning       bool       `json:"isVersioningEnabled"`
+	AutoSnapshot     bool       `json:"automaticSnapshotPolicyEnabled" arm:"only=false"`
+	ChangeFeed       *Switch    `json:"changeFeed,omitempty"`
+	Restore          *Switch    `json:"restorePolicy,omitempty"`
+	LastAccess       *Switch    `json:"lastAccessTimeTrackingPolicy,omitempty"`
+	ShareRetention   *Switch    `json:"shareDeleteRetentionPolicy,omitempty" arm:"readonly"`
+	ProtocolSettings any        `json:"protocolSettings,omitempty" arm:"readonly"`
+}
+
+// Retention says how long what was deleted is kept.
+type Retention struct {
+	Enabled   bool `json:"enabled"`
+	Days      *int `json:"days,omitempty"`
+	Permanent bool `json:"allowPermanentDelete,omitempty" arm:"only=false"`
+}
+
+// period is how long, or 0; field names it in errors.
+func (r *Retention) period(field string) (time.Duration, error) {
+	switch {
+	case r == nil || !r.Enabled && r.Days == nil:
+		return 0, nil
+	case r.Days == nil:
+		return 0, arm.Errorf(arm.BadRequest, "properties.%s.days is missing; it must be from 1 to 365", field)
+	case *r.Days < 1 || *r.Days > 365:
+		return 0, arm.Errorf(arm.BadRequest, "properties.%s.days is %d; it must be from 1 to 365", field, *r.Days)
+	case !r.Enabled:
+		return 0, nil
+	}
+	return time.Duration(*r.Days) * 24 * time.Hour, nil
+}
+
+// rules are the settings of an account's blobs that requests go by.
+type rules struct {
+	versioning     bool
+	keep           time.Duration // deleted blobs, snapshots and versions; 0 is not at all
+	keepContainers time.Duration
+}
+
+func rulesOf(d *resource.Doc) (r rules, err error) {
+	var p ServiceProperties
+	if err := json.Unmarshal(d.Properties, &p); err != nil {
+		return r, fmt.Errorf("reading the properties of %s: %w", d.ID, err)
+	}
+	r.versioning = p.Versioning
+	if r.keep, err = p.Retention.period("deleteRetentionPolicy"); err != nil {
+		return r, err
+	}
+	r.keepContainers, err = p.ContainerRetain.period("containerDeleteRetentionPolicy")
+	return r, err
 }
 
 // Switch is something that can't be switched on.
@@ -44,7 +89,7 @@ type Rules struct {
 }
 
 func serviceDefaults() *ServiceProperties {
-	return &ServiceProperties{CORS: &Rules{[]any{}}, Retention: &Switch{}, ContainerRetain: &Switch{}}
+	return &ServiceProperties{CORS: &Rules{[]any{}}, Retention: &Retention{}, ContainerRetain: &Retention{}}
 }
 
 // services are the singletons that every account has from its beginning.
@@ -64,7 +109,7 @@ func services(of *resource.Doc) []*resource.Doc {
 }
 
 // blobServices is the kind of the one blob service that every account has.
-func blobServices(account *resource.Kind) *resource.Kind {
+func (s *Service) blobServices(account *resource.Kind) *resource.Kind {
 	return &resource.Kind{
 		Type: "Microsoft.Storage/storageAccounts/blobServices", Doc: "the settings of an account's blobs", Parent: account, Global: true,
 		Created: http.StatusOK, NoPatch: true, NoDelete: true,
@@ -80,9 +125,28 @@ func blobServices(account *resource.Kind) *resource.Kind {
 			if p.CORS != nil && len(p.CORS.List) > 0 {
 				return arm.Errorf(arm.Unsupported, "properties.cors has rules; browsers of other sites are not served, so corsRules must be empty")
 			}
-			return nil
+			_, err := rulesOf(c.Doc)
+			return err
 		},
+		Save: s.saveService,
 	}
+}
+
+// saveService has requests go by the settings once they are committed.
+func (s *Service) saveService(tx *store.Tx, c resource.Change) error {
+	rules, err := rulesOf(c.Doc)
+	if err != nil {
+		return err
+	}
+	id := c.Doc.ID.Parent()
+	tx.After(func() {
+		if a := s.byID(id); a != nil {
+			next := *a
+			next.rules = rules
+			s.know(&next)
+		}
+	})
+	return nil
 }
 
 // fileServices shows that an account has no file shares to speak of, to

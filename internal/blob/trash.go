@@ -83,25 +83,22 @@ func (s *Service) emptyOne(ctx context.Context, uid string) error {
 
 // shovel removes some rows of a deleted container, and says whether there are more.
 func shovel(tx *store.Tx, uid string) (gone []piece, left bool, err error) {
-	blobs, err := tx.Scan(blobTable, uid+"/", "", trashBatch)
-	if err != nil {
-		return nil, false, err
-	}
-	for _, r := range blobs {
-		var b row
-		if err := json.Unmarshal(r.Value, &b); err != nil {
-			return nil, false, fmt.Errorf("reading a blob's row: %w", err)
-		}
-		ps, err := pieces(tx, &b)
+	for _, table := range []string{blobTable, pastTable} {
+		rows, err := tx.Scan(table, uid+"/", "", trashBatch)
 		if err != nil {
 			return nil, false, err
 		}
-		gone = append(gone, ps...)
-		if err := dropLayout(tx, &b); err != nil {
-			return nil, false, err
-		}
-		if err := tx.Delete(blobTable, r.Key); err != nil {
-			return nil, false, err
+		left = left || len(rows) == trashBatch
+		for _, r := range rows {
+			var b row
+			if err := json.Unmarshal(r.Value, &b); err != nil {
+				return nil, false, fmt.Errorf("reading a blob's row: %w", err)
+			}
+			ps, err := dropRow(tx, table, r.Key, &b)
+			if err != nil {
+				return nil, false, err
+			}
+			gone = append(gone, ps...)
 		}
 	}
 	blocks, err := tx.Scan(blockTable, uid+"/", "", trashBatch)
@@ -112,8 +109,23 @@ func shovel(tx *store.Tx, uid string) (gone []piece, left bool, err error) {
 	if err != nil {
 		return nil, false, err
 	}
-	gone = append(gone, more...)
-	return gone, len(blobs) == trashBatch || len(blocks) == trashBatch, release(tx, gone)
+	more, err = release(tx, more)
+	return append(gone, more...), left || len(blocks) == trashBatch, err
+}
+
+// dropRow forgets a blob or its past, and says whose bytes nobody has then.
+func dropRow(tx *store.Tx, table, key string, b *row) ([]piece, error) {
+	if table == pastTable {
+		return dropPast(tx, key, b)
+	}
+	ps, err := dropContent(tx, b)
+	if err != nil {
+		return nil, err
+	}
+	if err := tx.Delete(table, key); err != nil {
+		return nil, err
+	}
+	return release(tx, ps)
 }
 
 // dropWaiting forgets those of the rows that old says.
@@ -151,7 +163,8 @@ func (s *Service) expire(ctx context.Context) error {
 			if gone, err = dropWaiting(tx, rows, func(w waiting) bool { return w.Since.Before(limit) }); err != nil {
 				return err
 			}
-			return release(tx, gone)
+			gone, err = release(tx, gone)
+			return err
 		})
 		if err != nil {
 			return err

@@ -49,7 +49,7 @@ func (s *Service) put(ctx context.Context, g gate.Grant, d draft) (info Info, er
 	if d.head.MD5 == nil && d.typ == blockBlob {
 		d.head.MD5 = t.md5
 	}
-	info, err = s.change(ctx, g, p, func(tx *store.Tx, c containerRow, old *row) (*row, []piece, error) {
+	info, err = s.change(ctx, g, p, replaces, func(tx *store.Tx, c containerRow, old *row) (*row, []piece, error) {
 		if err := s.allows(d.when, old, false); err != nil {
 			return nil, nil, err
 		}
@@ -101,10 +101,17 @@ func (s *Service) renew(old *row, next row) *row {
 	return &next
 }
 
+// Whether a change puts another content in the place of a blob's, of which the
+// account may keep the old one, or goes on with it.
+const (
+	replaces = false
+	grows    = true
+)
+
 // change puts a blob with other content in the place of what is there, in one
 // transaction with the audit entry. Waiting blocks and pieces that the new blob
-// does not have are gone with it.
-func (s *Service) change(ctx context.Context, g gate.Grant, p place, fn func(tx *store.Tx, c containerRow, old *row) (*row, []piece, error)) (info Info, err error) {
+// does not have are gone with it, but for what the blob's past has.
+func (s *Service) change(ctx context.Context, g gate.Grant, p place, how bool, fn func(tx *store.Tx, c containerRow, old *row) (*row, []piece, error)) (info Info, err error) {
 	if !p.data.IsZero() { // an upload may have taken its time
 		if err := s.still(p.account); err != nil {
 			return info, err
@@ -112,7 +119,6 @@ func (s *Service) change(ctx context.Context, g gate.Grant, p place, fn func(tx 
 	}
 	var gone []piece
 	err = g.Change(ctx, s.DB, func(tx *store.Tx) error {
-		gone = nil
 		c, err := findContainer(tx, p)
 		if err != nil {
 			return err
@@ -121,20 +127,11 @@ func (s *Service) change(ctx context.Context, g gate.Grant, p place, fn func(tx 
 		if err != nil {
 			return err
 		}
-		had, err := pieces(tx, old)
-		if err != nil {
-			return err
-		}
 		next, ps, err := fn(tx, c, old)
 		if err != nil {
 			return err
 		}
-		blocks, err := dropBlocks(tx, c, p.blob)
-		if err != nil {
-			return err
-		}
-		gone = without(append(had, blocks...), ps)
-		if err := replace(tx, c, p.blob, old, next, ps, gone); err != nil {
+		if gone, err = s.replace(tx, p, c, old, next, ps, how); err != nil {
 			return err
 		}
 		if next != nil {
@@ -148,18 +145,52 @@ func (s *Service) change(ctx context.Context, g gate.Grant, p place, fn func(tx 
 	return info, err
 }
 
-// replace writes next, or nothing if it is nil, where old was.
-func replace(tx *store.Tx, c containerRow, name string, old, next *row, ps, gone []piece) error {
-	if err := dropLayout(tx, old); err != nil {
-		return err
+// replace writes next with its pieces, or nothing if it is nil, where old was, and
+// says whose bytes nobody has then.
+func (s *Service) replace(tx *store.Tx, p place, c containerRow, old, next *row, ps []piece, how bool) (gone []piece, err error) {
+	had, err := pieces(tx, old)
+	if err != nil {
+		return nil, err
 	}
-	if err := release(tx, gone); err != nil {
-		return err
+	kept := false
+	if old != nil && how == replaces {
+		if kept, err = s.retire(tx, p, c, old, next != nil); err != nil {
+			return nil, err
+		}
+	}
+	if old != nil && !kept {
+		last, err := unshare(tx, old.Gen)
+		if err != nil {
+			return nil, err
+		}
+		kept = !last
+	}
+	blocks, err := dropBlocks(tx, c, p.blob)
+	if err != nil {
+		return nil, err
+	}
+	if kept {
+		gone = without(blocks, ps)
+		err = shareBoth(tx, had, ps)
+	} else {
+		gone = without(append(had, blocks...), ps)
+		err = dropLayout(tx, old)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if gone, err = release(tx, gone); err != nil {
+		return nil, err
 	}
 	if next == nil {
-		return tx.Delete(blobTable, blobKey(c, name))
+		return gone, tx.Delete(blobTable, blobKey(c, p.blob))
 	}
-	return keep(tx, c, name, next, ps)
+	if p.rules.versioning && (how == replaces || old == nil) {
+		if next.Version, err = s.nextStamp(tx, c, p.blob, nil); err != nil {
+			return nil, err
+		}
+	}
+	return gone, keep(tx, c, p.blob, next, ps)
 }
 
 // without are those of all whose bytes no piece of kept has, each once.
@@ -179,20 +210,7 @@ func without(all, kept []piece) (out []piece) {
 
 // Delete deletes the blob that the Grant, for BlobDelete, is about.
 func (s *Service) Delete(ctx context.Context, g gate.Grant) error {
-	return s.delete(ctx, g, Conditions{})
-}
-
-func (s *Service) delete(ctx context.Context, g gate.Grant, when Conditions) error {
-	p, err := s.blobTarget(g, BlobDelete)
-	if err != nil {
-		return err
-	}
-	_, err = s.change(ctx, g, p, func(_ *store.Tx, _ containerRow, old *row) (*row, []piece, error) {
-		if old == nil {
-			return nil, nil, noBlob()
-		}
-		return nil, nil, s.allows(when, old, false)
-	})
+	_, err := s.delete(ctx, g, deletion{})
 	return err
 }
 
@@ -201,17 +219,18 @@ func (s *Service) SetMeta(ctx context.Context, g gate.Grant, meta map[string]str
 	if err := checkMeta(meta); err != nil {
 		return Info{}, err
 	}
-	return s.revise(ctx, g, when, func(b *row) { b.Meta = maps.Clone(meta) })
+	return s.revise(ctx, g, when, true, func(b *row) { b.Meta = maps.Clone(meta) })
 }
 
 // SetHeaders replaces what the blob that the Grant, for BlobWrite, is about is
 // served with.
 func (s *Service) SetHeaders(ctx context.Context, g gate.Grant, h Headers, when Conditions) (Info, error) {
-	return s.revise(ctx, g, when, func(b *row) { b.Head = h })
+	return s.revise(ctx, g, when, false, func(b *row) { b.Head = h })
 }
 
-// revise changes what a blob has beside its bytes.
-func (s *Service) revise(ctx context.Context, g gate.Grant, when Conditions, fn func(*row)) (info Info, err error) {
+// revise changes what a blob has beside its bytes. If it makes a version, what the
+// blob was is kept where accounts keep versions.
+func (s *Service) revise(ctx context.Context, g gate.Grant, when Conditions, version bool, fn func(*row)) (info Info, err error) {
 	p, err := s.blobTarget(g, BlobWrite)
 	if err != nil {
 		return info, err
@@ -231,6 +250,11 @@ func (s *Service) revise(ctx context.Context, g gate.Grant, when Conditions, fn 
 		if err := s.allows(when, b, false); err != nil {
 			return err
 		}
+		if version && p.rules.versioning {
+			if err := s.version(tx, p, c, b); err != nil {
+				return err
+			}
+		}
 		fn(b)
 		b.ETag, b.Modified = newETag(), s.Now().UTC()
 		b.Lease = b.Lease.kept(b.Modified)
@@ -238,6 +262,19 @@ func (s *Service) revise(ctx context.Context, g gate.Grant, when Conditions, fn 
 		return store.PutJSON(tx, blobTable, blobKey(c, p.blob), b)
 	})
 	return info, err
+}
+
+// version keeps what b is as a version, and makes b the next one with the same
+// content.
+func (s *Service) version(tx *store.Tx, p place, c containerRow, b *row) (err error) {
+	if err := share(tx, b.Gen); err != nil {
+		return err
+	}
+	if _, err := s.retire(tx, p, c, b, true); err != nil {
+		return err
+	}
+	b.Version, err = s.nextStamp(tx, c, p.blob, nil)
+	return err
 }
 
 // Append adds data to the end of the append blob that the Grant, for BlobAdd, is
@@ -275,7 +312,7 @@ func (s *Service) append(ctx context.Context, g gate.Grant, a addition) (info In
 	if t.piece.Size == 0 {
 		return info, 0, fail(http.StatusBadRequest, "InvalidHeaderValue", "The request adds no bytes; Content-Length must be above 0.")
 	}
-	info, err = s.change(ctx, g, p, func(tx *store.Tx, c containerRow, old *row) (*row, []piece, error) {
+	info, err = s.change(ctx, g, p, grows, func(tx *store.Tx, c containerRow, old *row) (*row, []piece, error) {
 		next, err := a.allowed(s, old, t.piece.Size)
 		if err != nil {
 			return nil, nil, err
