@@ -103,15 +103,17 @@ func (s *Service) renew(old *row, next row) *row {
 
 // Whether a change puts another content in the place of a blob's, of which the
 // account may keep the old one, or goes on with it.
+type how int
+
 const (
-	replaces = false
-	grows    = true
+	replaces how = iota
+	grows
 )
 
 // change puts a blob with other content in the place of what is there, in one
 // transaction with the audit entry. Waiting blocks and pieces that the new blob
 // does not have are gone with it, but for what the blob's past has.
-func (s *Service) change(ctx context.Context, g gate.Grant, p place, how bool, fn func(tx *store.Tx, c containerRow, old *row) (*row, []piece, error)) (info Info, err error) {
+func (s *Service) change(ctx context.Context, g gate.Grant, p place, as how, fn func(tx *store.Tx, c containerRow, old *row) (*row, []piece, error)) (info Info, err error) {
 	if !p.data.IsZero() { // an upload may have taken its time
 		if err := s.still(p.account); err != nil {
 			return info, err
@@ -131,7 +133,7 @@ func (s *Service) change(ctx context.Context, g gate.Grant, p place, how bool, f
 		if err != nil {
 			return err
 		}
-		if gone, err = s.replace(tx, p, c, old, next, ps, how); err != nil {
+		if gone, err = s.replace(tx, p, c, old, next, ps, as); err != nil {
 			return err
 		}
 		if next != nil {
@@ -147,13 +149,13 @@ func (s *Service) change(ctx context.Context, g gate.Grant, p place, how bool, f
 
 // replace writes next with its pieces, or nothing if it is nil, where old was, and
 // says whose bytes nobody has then.
-func (s *Service) replace(tx *store.Tx, p place, c containerRow, old, next *row, ps []piece, how bool) (gone []piece, err error) {
+func (s *Service) replace(tx *store.Tx, p place, c containerRow, old, next *row, ps []piece, as how) (gone []piece, err error) {
 	had, err := pieces(tx, old)
 	if err != nil {
 		return nil, err
 	}
 	kept := false
-	if old != nil && how == replaces {
+	if old != nil && as == replaces {
 		if kept, err = s.retire(tx, p, c, old, next != nil); err != nil {
 			return nil, err
 		}
@@ -185,7 +187,7 @@ func (s *Service) replace(tx *store.Tx, p place, c containerRow, old, next *row,
 	if next == nil {
 		return gone, tx.Delete(blobTable, blobKey(c, p.blob))
 	}
-	if p.rules.versioning && (how == replaces || old == nil) {
+	if p.rules.versioning && (as == replaces || old == nil) {
 		if next.Version, err = s.nextStamp(tx, c, p.blob, nil); err != nil {
 			return nil, err
 		}
