@@ -1,10 +1,13 @@
 package app
 
 import (
+	"net/http"
 	"strings"
 	"testing"
 
+	"castellan/internal/arm"
 	"castellan/internal/identity"
+	"castellan/internal/rbac"
 	"castellan/internal/seal"
 )
 
@@ -57,4 +60,67 @@ func TestRecover(t *testing.T) {
 	if got := a.roles.For(tail[1].Item); len(got) != 1 {
 		t.Errorf("the person has %v at the subscription", got)
 	}
+}
+
+// Deny assignments that leave out nobody who still exists shut everybody out, the
+// Owner too. Who was recovered takes them away, and all are let in again.
+func TestRecoverWhereEverybodyIsDenied(t *testing.T) {
+	dir := t.TempDir() + "/data"
+	s := spawn(t, dir)
+	base, v := s.ready.ARM, "?api-version=2022-04-01"
+	sub, root := base+"/subscriptions/"+s.ready.SubscriptionID, base+"/providers/Microsoft.Management/managementGroups/"+s.ready.TenantID
+	const denials = "/providers/Microsoft.Authorization/denyAssignments/"
+	admin, graph := s.token(t, *s.ready.Admin, base), s.token(t, *s.ready.Admin, s.ready.Graph)
+	var app, sp struct{ ID, AppID string }
+	s.must(t, &app, graph, http.MethodPost, s.ready.Graph+"/v1.0/applications", map[string]any{"displayName": "the one left out"})
+	s.must(t, &sp, graph, http.MethodPost, s.ready.Graph+"/v1.0/servicePrincipals", map[string]any{"appId": app.AppID})
+	deny := map[string]any{"properties": map[string]any{
+		"denyAssignmentName": "nobody", "permissions": []any{map[string]any{"actions": []string{"*"}, "dataActions": []string{"*"}}},
+		"principals": []any{map[string]any{"id": rbac.Everyone}}, "excludePrincipals": []any{map[string]any{"id": sp.ID}},
+	}}
+	s.must(t, nil, admin, http.MethodPost, base+"/providers/Microsoft.Authorization/elevateAccess"+v, nil)
+	if a, err := s.send(admin, http.MethodPut, base+denials+arm.NewUUID()+v, deny); err != nil || a.status/100 != 4 {
+		t.Errorf("a deny assignment at / = %d %s, %v", a.status, a.body, err)
+	}
+	at := []string{root + denials + arm.NewUUID() + v, sub + denials + arm.NewUUID() + v}
+	for _, u := range []string{at[1], at[0]} {
+		s.must(t, nil, admin, http.MethodPut, u, deny)
+	}
+	s.must(t, nil, graph, http.MethodDelete, s.ready.Graph+"/v1.0/servicePrincipals/"+sp.ID, nil)
+	shut := func(s *served, token, what string) {
+		t.Helper()
+		for method, u := range map[string]string{http.MethodGet: sub + v, http.MethodPut: sub + "/resourceGroups/g" + v} {
+			a, err := s.send(token, method, u, map[string]any{"location": "local"})
+			if err != nil || a.status != http.StatusForbidden {
+				t.Errorf("%s: %s = %d %s, %v", what, method, a.status, a.body, err)
+			}
+		}
+	}
+	shut(s, admin, "the Owner")
+	s.stop(t)
+
+	cfg := Config{Data: dir}
+	who := ReadyAdmin{UserName: "saviour@" + s.ready.UserDomain()}
+	pass, err := Recover(t.Context(), cfg, identity.Recovery{UserName: who.UserName}, true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	who.Password = string(pass.Reveal())
+	first := *s.ready.Admin
+	s = spawn(t, dir)
+	l := &lab{door: s.door, base: base}
+	saviour := l.signedIn(t, s, who, base)[0]
+	shut(s, saviour, "who was recovered")
+	if a, err := s.send(saviour, http.MethodDelete, at[0], nil); err != nil || a.status != http.StatusForbidden {
+		t.Errorf("an Owner of the subscription takes what is denied above it: %d %s, %v", a.status, a.body, err)
+	}
+	s.must(t, nil, saviour, http.MethodPost, base+"/providers/Microsoft.Authorization/elevateAccess"+v, nil)
+	s.must(t, nil, saviour, http.MethodDelete, at[0], nil)
+	shut(s, saviour, "denied at the subscription still")
+	s.must(t, nil, saviour, http.MethodDelete, at[1], nil)
+	for _, token := range []string{saviour, s.token(t, first, base)} {
+		s.must(t, nil, token, http.MethodGet, sub+v, nil)
+		s.must(t, nil, token, http.MethodPut, sub+"/resourceGroups/g"+v, map[string]any{"location": "local"})
+	}
+	s.stop(t)
 }
