@@ -259,8 +259,8 @@ func (a *App) services(ctx context.Context, key seal.Key) (err error) {
 	}
 	control := func() *gate.Plane { return a.Planes[0] }
 	a.deploy, err = deploy.New(deploy.Config{
-		DB: a.db, Site: a.Site, Now: a.Now, Callers: a.identity,
-		Doors: deploy.Inside{Gate: a.gate, Plane: control, Site: a.Site},
+		DB: a.db, Site: a.Site, Now: a.Now, Callers: a.identity, Scope: a.roles.Scope,
+		Doors: deploy.Inside{Gate: a.gate, Plane: control, Site: a.Site, Resources: a.resources},
 	})
 	if err != nil {
 		return err

@@ -80,7 +80,14 @@ func (t *Tenancy) Subscriptions(tenant string) []string {
 const (
 	subscriptions    = "/subscriptions/"
 	managementGroups = "/providers/microsoft.management/managementgroups/"
+	tenantScopes     = "/providers/microsoft.resources/tenants/"
 )
+
+// TenantScope is where what lies at / of one tenant is kept. No door leads there.
+func TenantScope(tenant string) ID {
+	t := "/providers/Microsoft.Resources/tenants/" + tenant
+	return ID{text: t, key: strings.ToLower(t)}
+}
 
 // find is what owns the key, and the name of the management group that the key
 // is or lies in; "" for a subscription.
@@ -103,6 +110,10 @@ func (s Site) TenantOf(id ID) string { return s.TenantOfKey(id.Key()) }
 
 // TenantOfKey is TenantOf for an id's Key.
 func (s Site) TenantOfKey(key string) string {
+	if rest, ok := strings.CutPrefix(key, tenantScopes); ok {
+		tenant, _, _ := strings.Cut(rest, "/")
+		return tenant
+	}
 	if s.Tenancy == nil {
 		if strings.HasPrefix(key, subscriptions) || key == managementGroups+strings.ToLower(s.Tenant) {
 			return s.Tenant

@@ -22,9 +22,12 @@ import (
 
 // Doors are the doors of Resource Manager, for somebody who is inside already.
 type Doors interface {
-	// May says whether there is a door to put a resource, and if so what it
-	// asks for and whether the caller may.
-	May(as arm.Caller, id arm.ID) (known, allowed bool, action string)
+	// May says whether there is a door to put or delete a resource, and if so
+	// what it asks for and whether the caller may.
+	May(as arm.Caller, method string, id arm.ID) (known, allowed bool, action string)
+	// Spared is nil, or the error that says which lock or policy keeps the
+	// resource from being deleted.
+	Spared(ctx context.Context, as arm.Caller, id arm.ID) error
 	// Do carries a request through the gate as the caller: it is decided and
 	// recorded as if it had come from outside. An error means that it is not
 	// known what became of it; refusals are answers.
@@ -51,6 +54,9 @@ type Config struct {
 	Now     func() time.Time
 	Doors   Doors
 	Callers Callers
+	// Scope is the id as it was first written of a subscription, management group
+	// or the tenant, or the error that says that there is none.
+	Scope func(tx *store.Tx, id arm.ID) (arm.ID, error)
 	// Pause waits between two looks at a resource that is on its way; the
 	// default waits for real.
 	Pause func(ctx context.Context, d time.Duration) error
@@ -64,8 +70,8 @@ type Service struct {
 
 // New is a Service.
 func New(c Config) (*Service, error) {
-	if c.DB == nil || c.Now == nil || c.Doors == nil || c.Callers == nil {
-		return nil, fmt.Errorf("deploy: the configuration lacks a store, a clock, the doors or the callers")
+	if c.DB == nil || c.Now == nil || c.Doors == nil || c.Callers == nil || c.Scope == nil {
+		return nil, fmt.Errorf("deploy: the configuration lacks a store, a clock, the doors, the callers or the scopes")
 	}
 	if c.Pause == nil {
 		c.Pause = pause
@@ -76,6 +82,7 @@ func New(c Config) (*Service, error) {
 		Global: true, NoPatch: true, Waits: true, Deleted: http.StatusAccepted,
 		Props: func() any { return &properties{} },
 		Body:  strict, Check: s.check, Needs: s.needs, Save: s.save, Remove: s.remove, Apply: s.apply, Show: show,
+		Wide: func(tx *store.Tx, scope arm.ID) error { _, err := s.Scope(tx, scope); return err },
 	}
 	return s, nil
 }
@@ -99,6 +106,7 @@ func (s *Service) Kinds() []*resource.Kind { return []*resource.Kind{s.kind} }
 // Actions beside reading, writing and deleting deployments.
 var (
 	Validate      = arm.NewAction("Microsoft.Resources/deployments/validate/action", "see whether a template could be deployed")
+	Cancel        = arm.NewAction("Microsoft.Resources/deployments/cancel/action", "stop a deployment where it is")
 	Export        = arm.NewAction("Microsoft.Resources/deployments/exportTemplate/action", "see a deployment's template")
 	ReadOperation = arm.NewAction("Microsoft.Resources/deployments/operations/read", "see what a deployment did")
 )
@@ -106,26 +114,40 @@ var (
 // Routes are the doors that the kind does not give.
 func (s *Service) Routes() []gate.Route {
 	const group = "/subscriptions/{sub}/resourcegroups/{group}"
-	const one = group + "/providers/Microsoft.Resources/deployments/{name}"
 	const old = group + "/deployments/{name}" // which older clients ask
-	return []gate.Route{
-		gate.On(Validate, "POST "+one+"/validate", locate, s.validate),
-		gate.On(Export, "POST "+one+"/exportTemplate", locate, s.export),
-		gate.On(ReadOperation, "GET "+one+"/operations", locate, s.listOperations),
-		gate.On(ReadOperation, "GET "+one+"/operations/{op}", locate, s.readOperation),
-		gate.On(ReadOperation, "GET "+old+"/operations", locate, s.listOperations),
-		gate.On(ReadOperation, "GET "+old+"/operations/{op}", locate, s.readOperation),
+	inGroup := func(r *http.Request, v gate.Vars) (gate.Target, error) { return resource.InGroup(r, v, deploymentType) }
+	out := []gate.Route{
+		gate.On(ReadOperation, "GET "+old+"/operations", inGroup, s.listOperations),
+		gate.On(ReadOperation, "GET "+old+"/operations/{op}", inGroup, s.readOperation),
 	}
+	for _, scope := range append([]string{group}, resource.Wide...) {
+		one := scope + "/providers/" + deploymentType + "/{name}"
+		out = append(out,
+			gate.On(Validate, "POST "+one+"/validate", locate, s.validate),
+			gate.On(Cancel, "POST "+one+"/cancel", locate, s.cancel),
+			gate.On(Export, "POST "+one+"/exportTemplate", locate, s.export),
+			gate.On(ReadOperation, "GET "+one+"/operations", locate, s.listOperations),
+			gate.On(ReadOperation, "GET "+one+"/operations/{op}", locate, s.readOperation),
+		)
+	}
+	return out
 }
 
+// locate is the deployment in front of an action, or of operations/{op}.
 func locate(r *http.Request, v gate.Vars) (gate.Target, error) {
-	return resource.InGroup(r, v, deploymentType)
+	cut := 1
+	if v["op"] != "" {
+		cut = 2
+	}
+	t, err := resource.Locate(r, cut)
+	t.Item = v["op"]
+	return t, err
 }
 
 // properties are those of a deployment: what a client sends and, behind that,
 // what became of it.
 type properties struct {
-	Mode           string          `json:"mode,omitempty" arm:"only=Incremental"`
+	Mode           string          `json:"mode,omitempty" arm:"only=Incremental|Complete"`
 	Template       json.RawMessage `json:"template,omitempty"`
 	Parameters     json.RawMessage `json:"parameters,omitempty"`
 	TemplateLink   any             `json:"templateLink,omitempty"`
@@ -170,6 +192,9 @@ type inner struct {
 	Seed       string          `json:"seed"`   // of the run; its operations lie under it
 	Began      time.Time       `json:"began"`
 	Over       bool            `json:"over,omitempty"` // the end is written into the properties
+	Complete   bool            `json:"complete,omitempty"`
+	Location   string          `json:"location,omitempty"`
+	KeepOff    bool            `json:"keepOff,omitempty"` // Complete leaves alone what a condition leaves out
 }
 
 func show(d *resource.Doc, props map[string]any) {

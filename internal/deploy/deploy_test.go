@@ -231,7 +231,7 @@ func TestRunsResume(t *testing.T) {
 		`{"type":"Test.Things/slows","apiVersion":"2024-01-01","name":"c","location":"here","dependsOn":["b"]}]}`
 	s, doors := *w.s, &cut{Doors: w.s.Doors}
 	s.Doors = doors
-	p, err := s.prepare(t.Context(), arm.Caller{Tenant: "tenant", Object: "ann"}, arm.MustID(deps+"d"), properties{Mode: "Incremental", Template: []byte(template), Parameters: []byte(`{"pw":{"value":"hunter2"}}`)})
+	p, err := s.prepare(t.Context(), arm.Caller{Tenant: "tenant", Object: "ann"}, arm.MustID(deps+"d"), properties{Mode: "Incremental", Template: []byte(template), Parameters: []byte(`{"pw":{"value":"hunter2"}}`)}, "", "2021-04-01")
 	w.must(err)
 	d := &resource.Doc{ID: arm.MustID(deps + "d"), Name: "d", Type: deploymentType, Instance: "i", Etag: "e"}
 	w.must(w.db.Do(t.Context(), func(tx *store.Tx) error {
@@ -349,7 +349,7 @@ func TestBadRequests(t *testing.T) {
 		`{}`:                                    "InvalidDeployment",
 		`{"properties":{"mode":"Incremental"}}`: "InvalidDeployment",
 		`{"properties":{"template":{"resources":[]}}}`:                                                                    "InvalidDeployment",
-		`{"properties":{"mode":"Complete","template":{"resources":[]}}}`:                                                  "NotSupported",
+		`{"properties":{"mode":"Whole","template":{"resources":[]}}}`:                                                     "NotSupported",
 		`{"properties":{"mode":"Incremental","templateLink":{"uri":"https://x/"}}}`:                                       "NotSupported",
 		`{"properties":{"mode":"Incremental","template":{"resources":[]},"onErrorDeployment":{"type":"LastSuccessful"}}}`: "NotSupported",
 		`{"properties":{"mode":"Incremental","template":{"resources":[]},"fancy":1}}`:                                     "InvalidRequestContent",

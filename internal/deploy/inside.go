@@ -8,6 +8,8 @@ import (
 
 	"castellan/internal/arm"
 	"castellan/internal/gate"
+	"castellan/internal/resource"
+	"castellan/internal/store"
 )
 
 // Inside is Doors over a plane and its gate: a request takes the way of one
@@ -17,15 +19,33 @@ type Inside struct {
 	Gate  *gate.Gate
 	Plane func() *gate.Plane // the plane of Resource Manager, once it is complete
 	Site  arm.Site
+	// Resources knows what policies say of a deletion.
+	Resources *resource.Server
 }
 
-// May looks which door a PUT of id would come to, and what the gate would say.
-func (i Inside) May(as arm.Caller, id arm.ID) (known, allowed bool, action string) {
-	rt, _, _, err := i.Plane().Match(http.MethodPut, id.String())
+// May looks which door the request would come to, and what the gate would say.
+func (i Inside) May(as arm.Caller, method string, id arm.ID) (known, allowed bool, action string) {
+	rt, _, _, err := i.Plane().Match(method, id.String())
 	if err != nil || rt.Action.IsZero() || as.Lease != nil {
 		return err == nil && !rt.Action.IsZero(), false, rt.Action.Name()
 	}
 	return true, i.Gate.Would(as, rt.Action, id), rt.Action.Name()
+}
+
+// Spared asks locks and policies, which bind whoever may delete.
+func (i Inside) Spared(ctx context.Context, as arm.Caller, id arm.ID) error {
+	rt, _, _, err := i.Plane().Match(http.MethodDelete, id.String())
+	if err != nil {
+		return err
+	}
+	return i.Resources.DB.View(ctx, func(tx *store.Tx) error {
+		if i.Gate.Locks != nil {
+			if err := i.Gate.Locks.Holding(tx, rt.Action, id); err != nil {
+				return err
+			}
+		}
+		return i.Resources.MayGo(tx, as, id)
+	})
 }
 
 // Do carries a request through the gate.

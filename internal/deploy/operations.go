@@ -1,7 +1,9 @@
 package deploy
 
 import (
+	"cmp"
 	"context"
+	"encoding/json"
 	"fmt"
 	"net/http"
 	"time"
@@ -20,6 +22,7 @@ type operation struct {
 	Index  int        `json:"index"`
 	Target arm.ID     `json:"target"`
 	Type   string     `json:"type"`
+	Does   string     `json:"does,omitempty"` // "Delete", or "" for Create
 	State  string     `json:"state"`
 	Status int        `json:"status,omitempty"`
 	Error  *problem   `json:"error,omitempty"`
@@ -83,12 +86,13 @@ func (s *Service) find(ctx context.Context, g gate.Grant, a arm.Action) (d *reso
 	if err != nil {
 		return nil, nil, err
 	}
+	id = resource.Kept(id, g.Caller().Tenant)
 	err = s.DB.View(ctx, func(tx *store.Tx) error {
 		if d, err = resource.Load(tx, id); err != nil {
 			return err
 		}
 		if d == nil {
-			return &arm.Error{Code: "DeploymentNotFound", Status: http.StatusNotFound, Message: fmt.Sprintf("Deployment '%s' could not be found.", id.Name())}
+			return notFound(id)
 		}
 		in, err := innerOf(d)
 		if err != nil {
@@ -135,7 +139,7 @@ func (op operation) show(d *resource.Doc) map[string]any {
 		end = *op.Ended
 	}
 	p := map[string]any{
-		"provisioningOperation": "Create", "provisioningState": op.State, "timestamp": end, "duration": duration(end.Sub(op.Began)),
+		"provisioningOperation": cmp.Or(op.Does, "Create"), "provisioningState": op.State, "timestamp": end, "duration": duration(end.Sub(op.Began)),
 		"targetResource": map[string]any{"id": op.Target, "resourceType": op.Type, "resourceName": op.Target.Name()},
 	}
 	if op.Status != 0 {
@@ -144,7 +148,7 @@ func (op operation) show(d *resource.Doc) map[string]any {
 	if op.Error != nil {
 		p["statusMessage"] = map[string]any{"error": op.Error}
 	}
-	return map[string]any{"id": d.ID.String() + "/operations/" + op.id(), "operationId": op.id(), "properties": p}
+	return map[string]any{"id": resource.Shown(d.ID).String() + "/operations/" + op.id(), "operationId": op.id(), "properties": p}
 }
 
 // export answers with the template; parameters are no part of it.
@@ -183,13 +187,14 @@ func (s *Service) validate(w http.ResponseWriter, r *http.Request, g gate.Grant)
 	if err := arm.Decode(data, &body); err != nil {
 		return err
 	}
-	if err := body.Properties.check(); err != nil {
+	kept := resource.Kept(id, g.Caller().Tenant)
+	if err := body.Properties.at(kept, body.Location); err != nil {
 		return err
 	}
-	if err := s.groupThere(r.Context(), id); err != nil {
+	if err := s.there(r.Context(), id); err != nil {
 		return err
 	}
-	p, err := s.prepare(r.Context(), g.Caller(), id, body.Properties)
+	p, err := s.prepare(r.Context(), g.Caller(), kept, body.Properties, body.Location, r.URL.Query().Get("api-version"))
 	if err != nil {
 		return err
 	}
@@ -198,12 +203,59 @@ func (s *Service) validate(w http.ResponseWriter, r *http.Request, g gate.Grant)
 	return nil
 }
 
-func (s *Service) groupThere(ctx context.Context, id arm.ID) error {
+// there says whether what a deployment goes to exists.
+func (s *Service) there(ctx context.Context, id arm.ID) error {
 	return s.DB.View(ctx, func(tx *store.Tx) error {
-		d, err := resource.Load(tx, id.Group())
-		if err == nil && d == nil {
-			err = arm.Errorf(arm.GroupNotFound, "Resource group '%s' could not be found.", id.Group().Name())
-		}
+		_, err := s.Scope(tx, id.Parent())
 		return err
 	})
+}
+
+// cancel stops a run before its next resource. What is on its way goes on, and
+// so do nested deployments, which can be cancelled like this one.
+func (s *Service) cancel(w http.ResponseWriter, r *http.Request, g gate.Grant) error {
+	id, err := g.On(Cancel)
+	if err != nil {
+		return err
+	}
+	err = g.Change(r.Context(), s.DB, func(tx *store.Tx) error {
+		d, err := resource.Load(tx, resource.Kept(id, g.Caller().Tenant))
+		if err != nil {
+			return err
+		}
+		if d == nil {
+			return notFound(id)
+		}
+		if over(resource.StateOf(d)) {
+			return &arm.Error{Code: "DeploymentCannotBeCancelled", Status: http.StatusConflict, Message: fmt.Sprintf("The deployment '%s' can't be cancelled, because it is over.", id.Name())}
+		}
+		in, err := innerOf(d)
+		if err != nil {
+			return err
+		}
+		var p properties
+		if err := json.Unmarshal(d.Properties, &p); err != nil {
+			return fmt.Errorf("reading the properties of %s: %w", id, err)
+		}
+		now := s.Now().UTC()
+		p.State, p.Timestamp, p.Duration = "Canceled", &now, duration(now.Sub(in.Began))
+		if d.Properties, err = json.Marshal(p); err != nil {
+			return err
+		}
+		in.Parameters, in.Over = nil, true
+		if d.Inner, err = json.Marshal(in); err != nil {
+			return err
+		}
+		d.Etag = arm.NewHex() // by which the run sees that it is no more
+		return resource.Save(tx, d)
+	})
+	if err != nil {
+		return err
+	}
+	w.WriteHeader(http.StatusNoContent)
+	return nil
+}
+
+func notFound(id arm.ID) error {
+	return &arm.Error{Code: "DeploymentNotFound", Status: http.StatusNotFound, Message: fmt.Sprintf("Deployment '%s' could not be found.", id.Name())}
 }

@@ -42,7 +42,21 @@ func (s *Service) check(c resource.Change) error {
 	if err := json.Unmarshal(c.Doc.Properties, &p); err != nil {
 		return fmt.Errorf("reading the properties of %s: %w", c.Doc.ID, err)
 	}
-	return p.check()
+	return p.at(c.Doc.ID, c.Doc.Location)
+}
+
+// at is check, with what the place asks of a deployment.
+func (p properties) at(id arm.ID, location string) error {
+	if err := p.check(); err != nil || !id.Group().IsZero() {
+		return err
+	}
+	switch {
+	case location == "":
+		return arm.Errorf("LocationRequired", "The deployment has no location, which says where its record lies; deployments to anything but a resource group need one.")
+	case p.complete():
+		return arm.Errorf("InvalidDeployment", "properties.mode is Complete; at %s it must be Incremental: only resource groups know Complete", resource.Shown(id).Parent())
+	}
+	return nil
 }
 
 // maxName is how many characters a deployment's name has at most.
@@ -57,7 +71,7 @@ func (p properties) check() error {
 	case len(p.Template) == 0:
 		return arm.Errorf("InvalidDeployment", "properties.template is missing")
 	case p.Mode == "":
-		return arm.Errorf("InvalidDeployment", "properties.mode is missing; it must be Incremental")
+		return arm.Errorf("InvalidDeployment", "properties.mode is missing; it must be Incremental or Complete")
 	}
 	return nil
 }
@@ -73,13 +87,15 @@ func (s *Service) needs(ctx context.Context, c resource.Change) (any, error) {
 	if err := json.Unmarshal(c.Doc.Properties, &p); err != nil {
 		return nil, fmt.Errorf("reading the properties of %s: %w", c.Doc.ID, err)
 	}
-	return s.prepare(ctx, c.Caller, c.Doc.ID, p)
+	return s.prepare(ctx, c.Caller, c.Doc.ID, p, c.Doc.Location, c.Version)
 }
 
 // prepare works out the template for the caller: whatever can be known to be
 // wrong or forbidden is said before anything is made.
-func (s *Service) prepare(ctx context.Context, as arm.Caller, id arm.ID, p properties) (*prepared, error) {
+func (s *Service) prepare(ctx context.Context, as arm.Caller, id arm.ID, p properties, location, version string) (*prepared, error) {
 	in := inner{Template: p.Template, Parameters: p.Parameters, Tenant: as.Tenant, Object: as.Object, Seed: arm.NewHex(), Began: s.Now().UTC()}
+	in.Complete, in.Location = p.complete(), location
+	in.KeepOff = in.Complete && version < deletesOff
 	d, err := s.load(ctx, id, in)
 	if err != nil {
 		return nil, err
@@ -92,6 +108,11 @@ func (s *Service) prepare(ctx context.Context, as arm.Caller, id arm.ID, p prope
 	if err := s.judge(ctx, as, d, &f, 0); err != nil {
 		return nil, err
 	}
+	if in.Complete && len(f.unknown) == 0 {
+		if err := s.judgeAbsent(ctx, as, id, in, &f); err != nil {
+			return nil, err
+		}
+	}
 	if err := f.err(); err != nil {
 		return nil, err
 	}
@@ -99,7 +120,7 @@ func (s *Service) prepare(ctx context.Context, as arm.Caller, id arm.ID, p prope
 	if err != nil {
 		return nil, fmt.Errorf("writing the parameters of %s: %w", id, err)
 	}
-	out := &prepared{run: in, shown: properties{Mode: "Incremental", Parameters: shown, Hash: hash(p.Template), Correlation: correlation(in.Seed), Timestamp: &in.Began, Debug: p.Debug}}
+	out := &prepared{run: in, shown: properties{Mode: in.mode(), Parameters: shown, Hash: hash(p.Template), Correlation: correlation(in.Seed), Timestamp: &in.Began, Debug: p.Debug}}
 	for _, r := range plan {
 		out.shown.Validated = append(out.shown.Validated, reference{r.ID})
 	}
@@ -128,15 +149,25 @@ func (s *Service) load(ctx context.Context, id arm.ID, in inner) (*template.Depl
 	if err != nil {
 		return nil, err
 	}
-	scope.Now, scope.Seed = in.Began, in.Seed
+	scope.Location = in.Location
+	scope.Now, scope.Seed, scope.Mode = in.Began, in.Seed, in.mode()
 	return template.New(tree, params, scope)
 }
 
+// scope is what expressions see of the place of a deployment.
 func (s *Service) scope(ctx context.Context, id arm.ID) (template.Scope, error) {
 	out := template.Scope{
 		Tenant: s.Site.TenantOf(id), Subscription: id.Subscription(), SubscriptionName: id.Subscription(),
-		Group: id.Group().Name(), GroupLocation: s.Site.Location, Deployment: id.Name(), Environment: environment(s.Site),
+		Deployment: id.Name(), Environment: environment(s.Site),
 	}
+	at := resource.Shown(id).Parent()
+	if id.Group().IsZero() {
+		if id.Subscription() == "" && at != arm.Root {
+			out.ManagementGroup = at.Name()
+		}
+		return out, nil
+	}
+	out.Group, out.GroupLocation = at.Name(), s.Site.Location
 	err := s.DB.View(ctx, func(tx *store.Tx) error {
 		g, err := resource.Load(tx, id.Group())
 		if err != nil || g == nil {
@@ -161,6 +192,10 @@ func environment(s arm.Site) map[string]any {
 type findings struct {
 	unknown   []string // types that there are none of
 	forbidden []problem
+	named     []arm.ID // all resources that the template has
+	off       []arm.ID // and those that conditions leave out
+	// reference is how nested templates see resources once they are deployed; nil before.
+	reference func(id, apiVersion string, full bool) (any, error)
 }
 
 // maxDeep is how deep deployments may nest; Azure allows no more either.
@@ -177,14 +212,17 @@ func (s *Service) judge(ctx context.Context, as arm.Caller, d *template.Deployme
 	if err != nil {
 		return err
 	}
+	off, existing := d.Spoken()
+	f.off, f.named = append(f.off, off...), append(f.named, existing...)
 	for _, r := range plan {
-		known, allowed, action := s.Doors.May(as, r.ID)
+		f.named = append(f.named, r.ID)
+		known, allowed, action := s.Doors.May(as, http.MethodPut, r.ID)
 		switch {
 		case !known:
 			f.miss(r.Type)
 			continue
 		case !allowed && !r.Maybe:
-			f.forbid(as, r, action)
+			f.forbid(as, r.ID, action)
 		}
 		body, err := r.Body()
 		if template.Later(err) || r.Maybe && err != nil {
@@ -194,7 +232,7 @@ func (s *Service) judge(ctx context.Context, as arm.Caller, d *template.Deployme
 			return err
 		}
 		if r.IsDeployment() {
-			if err := s.judgeNested(ctx, as, r.ID, body, f, deep); err != nil {
+			if err := s.judgeNested(ctx, as, resource.Kept(r.ID, as.Tenant), body, f, deep); err != nil {
 				return err
 			}
 		}
@@ -211,12 +249,19 @@ func (s *Service) judgeNested(ctx context.Context, as arm.Caller, id arm.ID, bod
 	if err := arm.Decode(b, &p); err != nil {
 		return err
 	}
-	if err := p.check(); err != nil {
+	if p.complete() {
+		return nestedComplete(id)
+	}
+	location, _ := body["location"].(string)
+	if err := p.at(id, location); err != nil {
 		return err
 	}
-	d, err := s.load(ctx, id, inner{Template: p.Template, Parameters: p.Parameters, Seed: "judged", Began: s.Now().UTC()})
+	d, err := s.load(ctx, id, inner{Template: p.Template, Parameters: p.Parameters, Location: location, Seed: "judged", Began: s.Now().UTC()})
 	if err != nil {
 		return err
+	}
+	if f.reference != nil {
+		d.At(f.reference)
 	}
 	return s.judge(ctx, as, d, f, deep+1)
 }
@@ -227,9 +272,9 @@ func (f *findings) miss(typ string) {
 	}
 }
 
-func (f *findings) forbid(as arm.Caller, r *template.Resource, action string) {
-	f.forbidden = append(f.forbidden, problem{Code: arm.Forbidden, Target: r.ID.String(), Message: fmt.Sprintf(
-		"Authorization failed for template resource '%s' of type '%s'. The client with object id '%s' does not have permission to perform action '%s' at scope '%s'.", r.ID.Name(), r.Type, as.Object, action, r.ID)})
+func (f *findings) forbid(as arm.Caller, id arm.ID, action string) {
+	f.forbidden = append(f.forbidden, problem{Code: arm.Forbidden, Target: id.String(), Message: fmt.Sprintf(
+		"Authorization failed for template resource '%s' of type '%s'. The client with object id '%s' does not have permission to perform action '%s' at scope '%s'.", id.Name(), id.Type(), as.Object, action, id)})
 }
 
 func (f *findings) err() error {

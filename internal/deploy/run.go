@@ -61,6 +61,11 @@ func (s *Service) apply(ctx context.Context, doc *resource.Doc) error {
 			return r.fail(ctx, err)
 		}
 	}
+	if in.Complete {
+		if err := r.purge(ctx, len(plan)); err != nil {
+			return r.fail(ctx, err)
+		}
+	}
 	outputs, err := r.outputs()
 	if err != nil {
 		return r.fail(ctx, err)
@@ -113,6 +118,9 @@ func (r *run) step(ctx context.Context, i int, x *template.Resource) error {
 	body, err := x.Body()
 	if err != nil {
 		return err
+	}
+	if p, ok := body["properties"].(map[string]any); ok && x.IsDeployment() && strings.EqualFold(fmt.Sprint(p["mode"]), "Complete") {
+		return nestedComplete(x.ID)
 	}
 	data, err := json.Marshal(body)
 	if err != nil {
@@ -307,12 +315,12 @@ func (r *run) fail(ctx context.Context, err error) error {
 	switch {
 	case errors.As(err, &f):
 	case errors.As(err, &e) && e.Code != arm.Internal:
-		f = &failure{problem{Code: e.Code, Message: r.hide.Replace(e.Message), Target: e.Target}, r.doc.ID}
+		f = &failure{problem{Code: e.Code, Message: r.hide.Replace(e.Message), Target: e.Target}, resource.Shown(r.doc.ID)}
 	default:
 		return err
 	}
 	f.Target = f.on.String()
-	p := &problem{Code: "DeploymentFailed", Target: r.doc.ID.String(), Message: "At least one resource deployment operation failed. Please list deployment operations for details.", Details: []problem{f.problem}}
+	p := &problem{Code: "DeploymentFailed", Target: resource.Shown(r.doc.ID).String(), Message: "At least one resource deployment operation failed. Please list deployment operations for details.", Details: []problem{f.problem}}
 	if err := r.finish(ctx, nil, nil, p); err != nil {
 		return err
 	}

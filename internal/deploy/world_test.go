@@ -70,12 +70,28 @@ func decide(c arm.Caller, a arm.Action, on gate.Target) (bool, string) {
 	switch {
 	case strings.Contains(id.Key(), "/resourcegroups/shut") && c.Object != "ann":
 		return false, "shut"
+	case id.Subscription() == "" && c.Object != "ann":
+		return false, "above subscriptions"
 	case strings.HasSuffix(id.Key(), "/forbidden") && strings.HasSuffix(a.Key(), "/write"):
 		return false, "forbidden"
+	case strings.Contains(id.Key(), "/kept") && c.Object == "bob" && strings.HasSuffix(a.Key(), "/delete"):
+		return false, "kept"
 	case strings.HasSuffix(id.Key(), "/unreadable") && strings.HasSuffix(a.Key(), "/read"):
 		return false, "unreadable"
 	}
 	return c.Object == "ann" || c.Object == "bob", "test"
+}
+
+// scopes knows the root, one management group and what is kept.
+func scopes(tx *store.Tx, id arm.ID) (arm.ID, error) {
+	if id == arm.Root || id.Key() == "/providers/microsoft.management/managementgroups/tenant" {
+		return id, nil
+	}
+	d, err := resource.Load(tx, id)
+	if err == nil && d == nil {
+		err = arm.Errorf(arm.GroupNotFound, "there is no %s", id)
+	}
+	return id, err
 }
 
 type thing struct {
@@ -119,6 +135,12 @@ func newWorld(t *testing.T) *world {
 	w.must(err)
 	w.log = audit.New(w.db, time.Now)
 	g := gate.New(decide, w.log)
+	g.Locks = &gate.Locks{DB: w.db, Holding: func(_ *store.Tx, a arm.Action, id arm.ID) error {
+		if strings.HasSuffix(id.Key(), "/locked") && strings.HasSuffix(a.Key(), "/delete") {
+			return &arm.Error{Code: "ScopeLocked", Status: http.StatusConflict, Message: "it is locked"}
+		}
+		return nil
+	}}
 	site := arm.Site{Suffix: "castellan.localhost", Tenant: "tenant", Subscription: "sub", Location: "local"}
 	rs := &resource.Server{DB: w.db, Gate: g, Now: time.Now, Site: site}
 	plane := &gate.Plane{Name: "arm", Fold: true, Refuse: gate.RefuseARM, Who: func(r *http.Request) (arm.Caller, error) {
@@ -127,7 +149,7 @@ func newWorld(t *testing.T) *world {
 	runner := &ops.Runner{Server: rs}
 	rs.Wake = runner.Wake
 	soon := func(ctx context.Context, _ time.Duration) error { return pause(ctx, 10*time.Millisecond) }
-	w.s, err = New(Config{DB: w.db, Site: site, Now: time.Now, Callers: w, Pause: soon, Doors: Inside{Gate: g, Plane: func() *gate.Plane { return plane }, Site: site}})
+	w.s, err = New(Config{DB: w.db, Site: site, Now: time.Now, Callers: w, Scope: scopes, Pause: soon, Doors: Inside{Gate: g, Plane: func() *gate.Plane { return plane }, Site: site, Resources: rs}})
 	w.must(err)
 	plane.Routes = append(w.s.Routes(), rs.OperationRoutes()...)
 	for _, k := range append(append([]*resource.Kind{resource.Subscription, resource.Group}, w.things()...), w.s.Kinds()...) {
@@ -201,23 +223,28 @@ func (w *world) do(who, method, path, body string, want int) reply {
 // deploy deploys a template and waits until it is over, as clients do.
 func (w *world) deploy(who, name, template, params string) reply {
 	w.t.Helper()
-	r := w.do(who, "PUT", deps+name, request(template, params), 0)
+	return w.await(who, deps+name, w.do(who, "PUT", deps+name, request(template, params), 0))
+}
+
+// await waits for the end of the deployment at a path, which was answered with r.
+func (w *world) await(who, path string, r reply) reply {
+	w.t.Helper()
 	if r.code != 201 && r.code != 200 {
-		w.t.Fatalf("PUT %s = %d: %s", name, r.code, r.text)
+		w.t.Fatalf("PUT %s = %d: %s", path, r.code, r.text)
 	}
 	at := strings.TrimPrefix(r.header.Get("Azure-AsyncOperation"), "https://castellan.localhost")
 	for end := time.Now().Add(2 * time.Minute); time.Now().Before(end); { // the race detector slows all of it down
 		op := w.do(who, "GET", at, "", 200)
 		w.must(w.s.Pause(w.t.Context(), 0)) // as clients wait between two questions
 		if s := op.str("status"); s != "InProgress" {
-			d := w.do(who, "GET", deps+name, "", 200)
+			d := w.do(who, "GET", path, "", 200)
 			if d.str("properties", "provisioningState") != s {
 				w.t.Errorf("the operation is %s and the deployment %s", s, d.text)
 			}
 			return d
 		}
 	}
-	w.t.Fatalf("the deployment %s does not end: %s", name, w.do(who, "GET", deps+name+"/operations", "", 200).text)
+	w.t.Fatalf("the deployment %s does not end: %s", path, w.do(who, "GET", path+"/operations", "", 200).text)
 	return reply{}
 }
 

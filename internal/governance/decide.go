@@ -33,7 +33,7 @@ func (s *Service) Decide(c arm.Caller, a arm.Action, on gate.Target) (handled, a
 	if a.Is(elevate) && c.Lease == nil {
 		return true, s.Elevates != nil && s.Elevates(c), "Global Administrators alone elevate their access"
 	}
-	if isAlias(a, id) && c.Lease == nil && c.Tenant != "" {
+	if ofTenant(a, id) && c.Lease == nil && c.Tenant != "" {
 		d := s.Engine.Decide(c, a, rootGroup(c.Tenant))
 		return true, d.Allowed, "asked at the root management group: " + cmp.Or(d.Role, d.Reason)
 	}

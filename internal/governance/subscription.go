@@ -18,6 +18,8 @@ import (
 const (
 	aliases   = "subscriptionaliases"
 	aliasType = "Microsoft.Subscription/aliases"
+
+	deploymentType = "Microsoft.Resources/deployments"
 )
 
 // The actions of subscriptions. Aliases are asked for at the root management
@@ -75,9 +77,16 @@ func (s *Service) subscriptionRoutes() []gate.Route {
 	}
 }
 
-// isAlias reports whether the action is one on an alias of the path.
-func isAlias(a arm.Action, id arm.ID) bool {
-	return (a.Is(readAlias) || a.Is(writeAlias) || a.Is(deleteAlias)) && (id == arm.Root || strings.EqualFold(id.Type(), aliasType) && id.Parent() == arm.Root)
+// ofTenant reports whether the action is one on an alias, or on a deployment to
+// the tenant: on what every tenant has its own of at /.
+func ofTenant(a arm.Action, id arm.ID) bool {
+	typ := aliasType
+	if strings.HasPrefix(a.Key(), strings.ToLower(deploymentType)+"/") {
+		typ = deploymentType
+	} else if !a.Is(readAlias) && !a.Is(writeAlias) && !a.Is(deleteAlias) {
+		return false
+	}
+	return id == arm.Root || strings.EqualFold(id.Type(), typ) && resource.Shown(id).Parent() == arm.Root
 }
 
 // aliasBody is what a client may send to make a subscription.

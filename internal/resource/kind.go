@@ -138,6 +138,10 @@ type Kind struct {
 	Implied bool
 	// Each is set for kinds of which lists show the rows that the caller may see.
 	Each bool
+	// Wide is set for kinds of groups that lie at wider scopes too: subscriptions,
+	// management groups and the tenant. It is nil, or the error that says that
+	// there is no such scope.
+	Wide func(tx *store.Tx, scope arm.ID) error
 	// NoPut, NoPatch and NoDelete shut those doors.
 	NoPut, NoPatch, NoDelete bool
 

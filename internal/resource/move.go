@@ -268,7 +268,7 @@ func (s *Server) moveOne(tx *store.Tx, g gate.Grant, m moving, k *Kind, d *Doc, 
 	if err != nil {
 		return err
 	}
-	if err := h.mayGo(tx, g, append(below[:len(below):len(below)], d)); err != nil {
+	if err := s.mayGo(tx, g.Caller(), append(below[:len(below):len(below)], d)); err != nil {
 		return err
 	}
 	next := *d

@@ -146,7 +146,11 @@ func (s *Server) End(tx *store.Tx, op Operation, status string, code arm.Code, m
 // announce tells the client where to ask how the operation goes.
 func (s *Server) announce(w http.ResponseWriter, d *Doc, op string) {
 	ns, _, _ := strings.Cut(d.Type, "/")
-	base := s.Site.Base() + "/subscriptions/" + d.ID.Subscription() + "/providers/" + ns + "/locations/" + s.Site.Location
+	base := s.Site.Base()
+	if sub := d.ID.Subscription(); sub != "" {
+		base += "/subscriptions/" + sub
+	}
+	base += "/providers/" + ns + "/locations/" + s.Site.Location
 	w.Header().Set("Azure-AsyncOperation", base+"/operationStatuses/"+op+"?api-version=2024-04-01")
 	w.Header().Set("Location", base+"/operationResults/"+op+"?api-version=2024-04-01")
 	w.Header().Set("Retry-After", "1")
@@ -157,15 +161,18 @@ var readOperation = arm.NewAction("Microsoft.Resources/subscriptions/operationre
 // OperationRoutes are the doors to operations. Whoever began one may see it;
 // to everybody else it does not exist.
 func (s *Server) OperationRoutes() []gate.Route {
-	const at = "/subscriptions/{sub}/providers/{ns}/locations/{location}/"
+	const at = "/providers/{ns}/locations/{location}/"
+	const inSub = "/subscriptions/{sub}" + at
 	locate := func(r *http.Request, v gate.Vars) (gate.Target, error) {
-		if err := version(r); err != nil {
-			return gate.Target{}, err
+		if err := version(r); err != nil || v["sub"] == "" {
+			return gate.Target{ID: arm.Root, Item: v["op"]}, err
 		}
 		id, err := arm.ParseID("/subscriptions/" + v["sub"])
 		return gate.Target{ID: id, Item: v["op"]}, err
 	}
 	return []gate.Route{
+		gate.Each(readOperation, "GET "+inSub+"operationStatuses/{op}", locate, s.operationStatus),
+		gate.Each(readOperation, "GET "+inSub+"operationResults/{op}", locate, s.operationResult),
 		gate.Each(readOperation, "GET "+at+"operationStatuses/{op}", locate, s.operationStatus),
 		gate.Each(readOperation, "GET "+at+"operationResults/{op}", locate, s.operationResult),
 	}

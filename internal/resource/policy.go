@@ -203,13 +203,22 @@ func (k *Kind) reread(data []byte) (json.RawMessage, error) {
 	return json.Marshal(props)
 }
 
+// MayGo asks policies whether id, with all that lies in it, may be deleted.
+func (s *Server) MayGo(tx *store.Tx, by arm.Caller, id arm.ID) error {
+	gone, err := All(tx, id)
+	if err != nil {
+		return err
+	}
+	return s.mayGo(tx, by, gone)
+}
+
 // mayGo asks policies whether all that is about to be deleted may be.
-func (h handler) mayGo(tx *store.Tx, g gate.Grant, gone []*Doc) error {
-	if h.s.Policies == nil {
+func (s *Server) mayGo(tx *store.Tx, by arm.Caller, gone []*Doc) error {
+	if s.Policies == nil {
 		return nil
 	}
 	for _, d := range gone {
-		k := h.s.Kind(d.Type)
+		k := s.Kind(d.Type)
 		if k == nil {
 			continue
 		}
@@ -217,7 +226,7 @@ func (h handler) mayGo(tx *store.Tx, g gate.Grant, gone []*Doc) error {
 		if err != nil {
 			return err
 		}
-		if err := h.s.Policies.Removing(tx, g.Caller(), d, doc); err != nil {
+		if err := s.Policies.Removing(tx, by, d, doc); err != nil {
 			return err
 		}
 	}

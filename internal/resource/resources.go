@@ -179,7 +179,7 @@ func (s *Server) resources(w http.ResponseWriter, r *http.Request, g gate.Grant)
 	out := map[string]any{}
 	if err := s.DB.View(r.Context(), func(tx *store.Tx) error {
 		return s.each(tx, g, scope, after, func(k *Kind, d *Doc) bool {
-			if k.Parent != Group || !want.meets(d) {
+			if k.Parent != Group || k.Wide != nil || !want.meets(d) {
 				return true
 			}
 			if len(list) == size {

@@ -65,8 +65,23 @@ func (s *Server) Kind(typ string) *Kind {
 func (s *Server) Routes(k *Kind) []gate.Route {
 	k.actions()
 	s.kinds = append(s.kinds, k)
-	item, list := paths(k)
 	h := handler{s: s, k: k}
+	item, list := paths(k)
+	if k.Wide == nil {
+		return h.routes(item, list)
+	}
+	group, _ := paths(Group)
+	var out []gate.Route
+	for _, scope := range append([]string{group}, Wide...) {
+		below := scope + "/providers/" + k.Type
+		out = append(out, h.routes(below+"/{"+k.name()+"}", []string{below, below + "/"})...) // Azure's lists end with a slash
+	}
+	return out
+}
+
+// routes are the doors of the kind at one sort of scope.
+func (h handler) routes(item string, list []string) []gate.Route {
+	k := h.k
 	out := []gate.Route{
 		gate.On(k.read, "GET "+item, h.locate, h.get),
 		gate.On(k.read, "HEAD "+item, h.locate, h.get),
@@ -142,7 +157,8 @@ func (h handler) locatePost(r *http.Request, _ gate.Vars) (gate.Target, error) {
 // Locate is the id that the request's path spells, less its last cut segments,
 // once the request names an api-version. Clients that put a scope with its
 // leading slash into /{scope}/... send two of them; they count as one, and so do
-// those around a parent resource that there is not.
+// those around a parent resource that there is not. A slash at the end, where a
+// door has one, ends nothing.
 func Locate(r *http.Request, cut int) (gate.Target, error) {
 	if err := version(r); err != nil {
 		return gate.Target{}, err
@@ -151,7 +167,7 @@ func Locate(r *http.Request, cut int) (gate.Target, error) {
 	if strings.HasPrefix(p, "//") {
 		p = p[1:]
 	}
-	p = noParent.ReplaceAllString(p, "$1/")
+	p = strings.TrimSuffix(noParent.ReplaceAllString(p, "$1/"), "/")
 	for range cut {
 		p = p[:strings.LastIndexByte(p, '/')]
 	}
@@ -186,6 +202,7 @@ func (h handler) get(w http.ResponseWriter, r *http.Request, g gate.Grant) error
 	if err != nil {
 		return err
 	}
+	id = Kept(id, g.Caller().Tenant)
 	var d *Doc
 	if err := h.s.DB.View(r.Context(), func(tx *store.Tx) (err error) {
 		d, err = h.find(tx, id)
@@ -219,11 +236,17 @@ func missing(k *Kind, id arm.ID) error {
 	case Subscription:
 		return arm.Errorf(arm.SubscriptionNotFound, "The subscription '%s' could not be found.", id.Name())
 	}
+	if id.Group().IsZero() {
+		return arm.Errorf(arm.NotFound, "The Resource '%s/%s' under %s was not found.", k.Type, id.Name(), Shown(id).Parent())
+	}
 	return arm.Errorf(arm.NotFound, "The Resource '%s/%s' under resource group '%s' was not found.", k.Type, id.Name(), id.Group().Name())
 }
 
 // parent says whether what must hold id exists.
 func (h handler) parent(tx *store.Tx, id arm.ID) error {
+	if h.k.Wide != nil && id.Group().IsZero() {
+		return h.k.Wide(tx, Shown(id).Parent())
+	}
 	for k, p := h.k.Parent, id.Parent(); k != nil; k, p = k.Parent, p.Parent() {
 		d, err := Load(tx, p)
 		if err != nil {
@@ -257,7 +280,15 @@ func (h handler) list(w http.ResponseWriter, r *http.Request, g gate.Grant) erro
 	}
 	var found []*Doc
 	if err := h.s.DB.View(r.Context(), func(tx *store.Tx) (err error) {
-		if scope != arm.Root && (h.k.Parent == nil || !h.k.Parent.Implied) {
+		if h.k.Wide != nil {
+			if err := h.parent(tx, scope.Child(h.k.Type, "any")); err != nil {
+				return err
+			}
+			if scope == arm.Root {
+				scope = arm.TenantScope(g.Caller().Tenant)
+			}
+			meant = func(d *Doc) bool { return d.ID.Parent().Key() == scope.Key() }
+		} else if scope != arm.Root && (h.k.Parent == nil || !h.k.Parent.Implied) {
 			if err := h.exists(tx, scope); err != nil {
 				return err
 			}
@@ -358,6 +389,7 @@ func (h handler) change(w http.ResponseWriter, r *http.Request, g gate.Grant, pa
 	if err != nil {
 		return err
 	}
+	id = Kept(id, g.Caller().Tenant)
 	h.version = r.URL.Query().Get("api-version")
 	data, err := readBody(w, r)
 	if err != nil {
@@ -604,6 +636,7 @@ func (h handler) delete(w http.ResponseWriter, r *http.Request, g gate.Grant) er
 	if err != nil {
 		return err
 	}
+	id = Kept(id, g.Caller().Tenant)
 	var gone []*Doc
 	op := h.s.over(g, id)
 	err = g.Change(r.Context(), h.s.DB, func(tx *store.Tx) error {
@@ -618,7 +651,7 @@ func (h handler) delete(w http.ResponseWriter, r *http.Request, g gate.Grant) er
 			return err
 		}
 		gone = append(gone, d)
-		if err := h.mayGo(tx, g, gone); err != nil {
+		if err := h.s.mayGo(tx, g.Caller(), gone); err != nil {
 			return err
 		}
 		if h.k.Deleted == http.StatusAccepted {
@@ -716,6 +749,10 @@ func readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 func (h handler) view(d *Doc) (any, error) {
 	if h.k.Shape != nil {
 		return h.k.Shape(h.s.Site, d), nil
+	}
+	if shown := Shown(d.ID); shown.Key() != d.ID.Key() {
+		own := *d
+		own.ID, d = shown, &own
 	}
 	if h.k.Show == nil {
 		return d, nil

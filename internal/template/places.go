@@ -1,6 +1,7 @@
 package template
 
 import (
+	"cmp"
 	"strings"
 
 	"castellan/internal/arm"
@@ -8,8 +9,9 @@ import (
 
 // placeFunctions speak of where a template is deployed, and name resources.
 var placeFunctions = map[string]function{
-	"subscription":  {0, 0, func(e env, _ []any) (any, error) { return e.d.scope.subscription(), nil }},
-	"resourcegroup": {0, 0, func(e env, _ []any) (any, error) { return e.d.scope.group() }},
+	"subscription":    {0, 0, func(e env, _ []any) (any, error) { return e.d.scope.subscription() }},
+	"managementgroup": {0, 0, func(e env, _ []any) (any, error) { return e.d.scope.managementGroup() }},
+	"resourcegroup":   {0, 0, func(e env, _ []any) (any, error) { return e.d.scope.group() }},
 	"tenant": {0, 0, func(e env, _ []any) (any, error) {
 		return map[string]any{"tenantId": e.d.scope.Tenant, "displayName": e.d.scope.Tenant}, nil
 	}},
@@ -19,10 +21,40 @@ var placeFunctions = map[string]function{
 	"subscriptionresourceid": {2, -1, subscriptionResourceID},
 	"extensionresourceid":    {3, -1, extensionResourceID},
 	"tenantresourceid":       {2, -1, tenantResourceID},
+
+	"managementgroupresourceid": {2, -1, managementGroupResourceID},
 }
 
-func (s *Scope) subscription() any {
-	return map[string]any{"id": "/subscriptions/" + s.Subscription, "subscriptionId": s.Subscription, "tenantId": s.Tenant, "displayName": s.SubscriptionName}
+func (s *Scope) subscription() (any, error) {
+	if s.Subscription == "" {
+		return nil, invalid("the template is not deployed to a subscription")
+	}
+	return map[string]any{"id": "/subscriptions/" + s.Subscription, "subscriptionId": s.Subscription, "tenantId": s.Tenant, "displayName": s.SubscriptionName}, nil
+}
+
+func (s *Scope) managementGroup() (any, error) {
+	if s.ManagementGroup == "" {
+		return nil, invalid("the template is not deployed to a management group")
+	}
+	return map[string]any{
+		"id": managementGroups + s.ManagementGroup, "name": s.ManagementGroup, "type": "/providers/Microsoft.Management/managementGroups",
+		"properties": map[string]any{"tenantId": s.Tenant, "displayName": s.ManagementGroup},
+	}, nil
+}
+
+const managementGroups = "/providers/Microsoft.Management/managementGroups/"
+
+// base is the id of what the template is deployed to, "" for the tenant.
+func (s *Scope) base() string {
+	switch {
+	case s.Group != "":
+		return s.groupID()
+	case s.Subscription != "":
+		return "/subscriptions/" + s.Subscription
+	case s.ManagementGroup != "":
+		return managementGroups + s.ManagementGroup
+	}
+	return ""
 }
 
 func (s *Scope) group() (any, error) {
@@ -46,13 +78,13 @@ func (s *Scope) groupID() string {
 // describe is what deployment() gives; the parameters it leaves out, for some
 // may be secrets.
 func (d *Deployment) describe() any {
-	return map[string]any{"name": d.scope.Deployment, "location": d.scope.GroupLocation, "properties": map[string]any{"mode": "Incremental", "template": map[string]any{"contentVersion": get(d.tree, "contentVersion")}}}
+	return map[string]any{"name": d.scope.Deployment, "location": cmp.Or(d.scope.Location, d.scope.GroupLocation), "properties": map[string]any{"mode": d.scope.Mode, "template": map[string]any{"contentVersion": get(d.tree, "contentVersion")}}}
 }
 
 // pairs is providers/TYPE with names between its segments. The number of names
 // tells where the type's own segments end.
 func pairs(typ string, names []string) (string, error) {
-	segs := strings.Split(typ, "/")
+	segs := strings.Split(strings.TrimSuffix(typ, "/"), "/")
 	if len(segs) < 2 || len(segs)-1 != len(names) {
 		return "", invalid("the type has %d segments behind its namespace and there are %d names; both must be the same", max(0, len(segs)-1), len(names))
 	}
@@ -106,8 +138,11 @@ func resourceID(e env, a []any) (any, error) {
 	if err != nil {
 		return nil, err
 	}
+	if sub == "" {
+		return p, nil
+	}
 	if group == "" {
-		return "/subscriptions/" + sub + p, nil
+		return inSubscription(sub, p), nil
 	}
 	return "/subscriptions/" + sub + "/resourceGroups/" + group + p, nil
 }
@@ -127,7 +162,36 @@ func subscriptionResourceID(e env, a []any) (any, error) {
 		return nil, invalid("the subscription id is not one segment of a resource id")
 	}
 	p, err := pairs(args[i], args[i+1:])
-	return "/subscriptions/" + sub + p, err
+	return inSubscription(sub, p), err
+}
+
+// inSubscription is the id of what lies in a subscription: a resource group is
+// no resource of a provider.
+func inSubscription(sub, rest string) string {
+	const groups = "/providers/microsoft.resources/resourcegroups/"
+	if len(rest) > len(groups) && strings.EqualFold(rest[:len(groups)], groups) {
+		rest = "/resourceGroups/" + rest[len(groups):]
+	}
+	return "/subscriptions/" + sub + rest
+}
+
+// managementGroupResourceID takes [management group,] type, names.
+func managementGroupResourceID(e env, a []any) (any, error) {
+	args, err := texts(a)
+	if err != nil {
+		return nil, err
+	}
+	mg, i := e.d.scope.ManagementGroup, typeAt(args, 0)
+	if i == 1 {
+		mg = args[0]
+	} else if i != 0 {
+		return nil, invalid("there is no resource type among the first arguments")
+	}
+	if arm.CheckSegment(mg) != nil {
+		return nil, invalid("the management group is not one segment of a resource id")
+	}
+	p, err := pairs(args[i], args[i+1:])
+	return managementGroups + mg + p, err
 }
 
 func extensionResourceID(_ env, a []any) (any, error) {

@@ -63,6 +63,20 @@ func (d *Deployment) Plan() ([]*Resource, error) {
 	return d.plan, nil
 }
 
+// Spoken are the ids of the resources that are not to be deployed: those that a
+// condition leaves out, and those that are only spoken of, as existing.
+func (d *Deployment) Spoken() (off, existing []arm.ID) {
+	for _, r := range d.all {
+		switch {
+		case r.existing:
+			existing = append(existing, r.ID)
+		case r.off:
+			off = append(off, r.ID)
+		}
+	}
+	return off, existing
+}
+
 // collect is all resources, loops run and children beside their parents.
 func (d *Deployment) collect() (all []*Resource, err error) {
 	switch list := get(d.tree, "resources").(type) {
@@ -175,7 +189,12 @@ func (r *Resource) read(parent *Resource) error {
 	if err != nil {
 		return within(r.Place+".name", err)
 	}
-	r.ID, err = id(strings.TrimSuffix(base, "/") + p)
+	base = strings.TrimSuffix(base, "/")
+	if sub, ok := strings.CutPrefix(base, "/subscriptions/"); ok && !strings.Contains(sub, "/") {
+		r.ID, err = id(inSubscription(sub, p))
+	} else {
+		r.ID, err = id(base + p)
+	}
 	return within(r.Place+".name", err)
 }
 
@@ -242,24 +261,28 @@ func (r *Resource) scope(parent *Resource) (string, error) {
 	}
 	at := *s
 	if sub != "" {
-		at.Subscription = sub
+		at.Subscription, at.Group = sub, ""
 	}
 	if group != "" {
 		at.Group = group
 	}
-	if at.Group == "" {
-		return "/subscriptions/" + at.Subscription, nil
+	if at.Group != "" && at.Subscription == "" {
+		return "", within(r.Place+".resourceGroup", invalid("it must stand with a subscriptionId, since the template is not deployed to a subscription"))
 	}
-	return at.groupID(), nil
+	return at.base(), nil
 }
 
-// relative is a scope given as TYPE/NAME in the deployment's group.
+// relative is a scope given as TYPE/NAME at what the template is deployed to;
+// management groups lie in the tenant.
 func (r *Resource) relative(scope string) (string, error) {
 	parts := strings.Split(scope, "/")
 	if len(parts) < 3 || len(parts)%2 == 0 {
 		return "", within(r.Place+".scope", invalid("it must be a resource id, or a type with its name"))
 	}
-	out := r.env.d.scope.groupID() + "/providers/" + parts[0]
+	out := r.env.d.scope.base() + "/providers/" + parts[0]
+	if strings.EqualFold(parts[0]+"/"+parts[1], "Microsoft.Management/managementGroups") {
+		out = "/providers/" + parts[0]
+	}
 	for _, p := range parts[1:] {
 		out += "/" + p
 	}

@@ -15,12 +15,15 @@ import (
 // Scope is what expressions may know of where and when they are deployed.
 type Scope struct {
 	Tenant           string
-	Subscription     string // its id
+	Subscription     string // its id; "" above subscriptions
 	SubscriptionName string
-	Group            string // name of the resource group
+	Group            string // name of the resource group; "" above groups
 	GroupLocation    string
 	GroupTags        map[string]string
 	Deployment       string         // name of the deployment
+	Mode             string         // of the deployment
+	ManagementGroup  string         // its name, of a deployment to one
+	Location         string         // of the deployment, at scopes that are no groups
 	Environment      map[string]any // what environment() gives
 	Now              time.Time      // what utcNow() gives
 	Seed             string         // what newGuid() is made of; another one for every deployment

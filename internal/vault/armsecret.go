@@ -7,7 +7,6 @@ import (
 	"castellan/internal/arm"
 	"castellan/internal/gate"
 	"castellan/internal/resource"
-	"castellan/internal/store"
 )
 
 // The secrets' names and attributes as Resource Manager shows them, and how a
@@ -43,16 +42,12 @@ func (s *Service) armSecrets(w http.ResponseWriter, r *http.Request, g gate.Gran
 }
 
 func (s *Service) armSecret(w http.ResponseWriter, r *http.Request, g gate.Grant) error {
-	v, name, err := s.of(g, SecretMetadata)
+	v, err := s.target(g, SecretMetadata)
 	if err != nil {
 		return err
 	}
-	var x Object
-	if err := s.DB.View(r.Context(), func(tx *store.Tx) error {
-		row, ver, err := secrets.current(tx, v.UID, name, "")
-		x = ver.object(row)
-		return err
-	}); err != nil {
+	x, err := s.load(r.Context(), g, secrets, SecretMetadata, "", nil)
+	if err != nil {
 		return err
 	}
 	gate.WriteJSON(w, http.StatusOK, s.armView(v, x))

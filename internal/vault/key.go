@@ -167,20 +167,8 @@ func (s *Service) addKey(tx *store.Tx, v *live, have nameRow, k key.Key, d KeyDr
 
 // GetKey is what is public of a version of the key that the Grant is for; the
 // newest if version is "".
-func (s *Service) GetKey(ctx context.Context, g gate.Grant, version string) (out Object, err error) {
-	v, name, err := s.of(g, KeyRead)
-	if err != nil {
-		return out, err
-	}
-	err = s.DB.View(ctx, func(tx *store.Tx) error {
-		if err := s.alive(tx, v); err != nil {
-			return err
-		}
-		row, ver, err := keys.current(tx, v.UID, name, version)
-		out = ver.object(row)
-		return err
-	})
-	return out, err
+func (s *Service) GetKey(ctx context.Context, g gate.Grant, version string) (Object, error) {
+	return s.load(ctx, g, keys, KeyRead, version, nil)
 }
 
 // UpdateKey changes what is said about a version, the newest if version is "".
@@ -190,38 +178,16 @@ func (s *Service) UpdateKey(ctx context.Context, g gate.Grant, version string, i
 
 // use does op with a version of the key that the Grant, for a, is for. What is
 // private of the key is out of its seal only within do.
-func (s *Service) use(ctx context.Context, g gate.Grant, a arm.Action, op, version string, do func(key.Key) error) (out Object, err error) {
-	v, name, err := s.of(g, a)
+func (s *Service) use(ctx context.Context, g gate.Grant, a arm.Action, op, version string, do func(key.Key) error) (Object, error) {
+	out, err := s.load(ctx, g, keys, a, version, func(v versionRow) error { return s.usableFor(v, op) })
+	raw := out.Value
+	out.Value = arm.Secret{}
 	if err != nil {
 		return out, err
 	}
-	var ver versionRow
-	var raw arm.Secret
-	err = s.DB.View(ctx, func(tx *store.Tx) error {
-		if err := s.alive(tx, v); err != nil {
-			return err
-		}
-		var row nameRow
-		if row, ver, err = keys.current(tx, v.UID, name, version); err != nil {
-			return err
-		}
-		if err := s.usableFor(ver, op); err != nil {
-			return err
-		}
-		out = ver.object(row)
-		k, err := s.dataKey(tx, v.UID)
-		if err != nil {
-			return err
-		}
-		raw, err = keys.open(k, v.UID, name, ver)
-		return err
-	})
+	k, err := out.Key.Open(raw.Reveal())
 	if err != nil {
-		return out, err
-	}
-	k, err := ver.Key.Open(raw.Reveal())
-	if err != nil {
-		return out, fmt.Errorf("key %s/%s of vault %s: %w", name, ver.Version, v.UID, err)
+		return out, fmt.Errorf("key %s/%s: %w", out.Name, out.Version, err)
 	}
 	err = do(k)
 	if errors.Is(err, key.ErrFailed) {

@@ -63,31 +63,8 @@ func (s *Service) SetSecret(ctx context.Context, g gate.Grant, in Draft) (out Ob
 
 // GetSecret is a version of the secret that the Grant is for, with its value;
 // the newest if version is "".
-func (s *Service) GetSecret(ctx context.Context, g gate.Grant, version string) (out Object, err error) {
-	v, name, err := s.of(g, SecretGet)
-	if err != nil {
-		return out, err
-	}
-	err = s.DB.View(ctx, func(tx *store.Tx) error {
-		if err := s.alive(tx, v); err != nil {
-			return err
-		}
-		row, ver, err := secrets.current(tx, v.UID, name, version)
-		if err != nil {
-			return err
-		}
-		if err := secrets.usable(ver, "get", s.Now()); err != nil {
-			return err
-		}
-		k, err := s.dataKey(tx, v.UID)
-		if err != nil {
-			return err
-		}
-		out = ver.object(row)
-		out.Value, err = secrets.open(k, v.UID, name, ver)
-		return err
-	})
-	return out, err
+func (s *Service) GetSecret(ctx context.Context, g gate.Grant, version string) (Object, error) {
+	return s.load(ctx, g, secrets, SecretGet, version, func(v versionRow) error { return secrets.usable(v, "get", s.Now()) })
 }
 
 // Amend says what to change of a version; what is nil stays.

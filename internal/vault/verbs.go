@@ -43,6 +43,38 @@ func (s *Service) alive(tx *store.Tx, v *live) error {
 	return err
 }
 
+// load is a version of what the Grant, for a, is for; the newest if version is
+// "". Its value is opened if may agrees; without may none is.
+func (s *Service) load(ctx context.Context, g gate.Grant, c *class, a arm.Action, version string, may func(versionRow) error) (out Object, err error) {
+	v, name, err := s.of(g, a)
+	if err != nil {
+		return out, err
+	}
+	err = s.DB.View(ctx, func(tx *store.Tx) error {
+		if err := s.alive(tx, v); err != nil {
+			return err
+		}
+		row, ver, err := c.current(tx, v.UID, name, version)
+		if err != nil {
+			return err
+		}
+		out = ver.object(row)
+		if may == nil {
+			return nil
+		}
+		if err := may(ver); err != nil {
+			return err
+		}
+		k, err := s.dataKey(tx, v.UID)
+		if err != nil {
+			return err
+		}
+		out.Value, err = c.open(k, v.UID, name, ver)
+		return err
+	})
+	return out, err
+}
+
 // bury puts what the Grant is for in the bin, from where it can be recovered
 // with all its versions until its time is over.
 func (s *Service) bury(ctx context.Context, g gate.Grant, c *class) (out Object, err error) {

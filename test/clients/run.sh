@@ -1,7 +1,7 @@
 #!/bin/bash
 # run.sh starts a Castellan of its own and drives unmodified Azure clients against it.
 #
-#   run.sh [SUITE...]     suites: go az policy resources credentials aml jobs mlflow node browser pim access federation ad scim why management providers encryption (default: all)
+#   run.sh [SUITE...]     suites: go az policy resources credentials aml jobs mlflow node browser pim access federation ad scim why management providers deployments encryption (default: all)
 #
 # Nothing but the environment that `castellan setup clients --env` prints tells the
 # clients where the cloud is. Every check is a line, `ok ...` or `FAIL ...`; the last
@@ -10,7 +10,7 @@ set -u
 
 here=$(cd "$(dirname "$0")" && pwd)
 cd "$here/../.."
-suites=${*:-go az policy resources credentials aml jobs mlflow node browser pim access federation ad scim why management providers encryption}
+suites=${*:-go az policy resources credentials aml jobs mlflow node browser pim access federation ad scim why management providers deployments encryption}
 cache=$("$here/install.sh") || exit 1
 
 work=$(mktemp -d "${TMPDIR:-/tmp}/castellan-clients.XXXXXX")
@@ -81,6 +81,7 @@ for s in $suites; do
 	case $s in
 	go) suite go 240 "$work/go-clients" ;;
 	policy) suite policy 240 "$python" "$here/python/policy.py" ;;
+	deployments) suite deployments 240 "$python" "$here/python/deployments.py" ;;
 	resources) suite resources 300 "$python" "$here/python/resources.py" ;;
 	credentials) suite credentials 120 "$python" "$here/python/credentials.py" ;;
 	az) suite az 240 "$python" "$here/python/az.py" ;;

@@ -251,4 +251,20 @@ func (r *run) vault() {
 	r.ok("azsecrets: delete", err)
 	_, err = c.GetSecret(r.ctx, "pw", "", nil)
 	r.refused("get of the deleted secret", err, "SecretNotFound")
+	_, err = c.GetDeletedSecret(r.ctx, "pw", nil)
+	r.ok("azsecrets: the deleted secret", err)
+	_, err = c.RecoverDeletedSecret(r.ctx, "pw", nil)
+	r.ok("azsecrets: recover", err)
+	saved, err := c.BackupSecret(r.ctx, "pw", nil)
+	r.ok("azsecrets: backup", err)
+	if _, err = c.DeleteSecret(r.ctx, "pw", nil); err == nil {
+		_, err = c.PurgeDeletedSecret(r.ctx, "pw", nil)
+	}
+	r.ok("azsecrets: purge", err)
+	back, err := c.RestoreSecret(r.ctx, azsecrets.RestoreSecretParameters{SecretBackup: saved.Value}, nil)
+	if err == nil {
+		err = equal(back.ID.Version(), newest.ID.Version())
+	}
+	r.ok("azsecrets: restore", err)
+	r.keys(url)
 }

@@ -14,7 +14,7 @@ import (
 const (
 	blobContributor = "ba92f5b4-2d11-453d-a403-e96b0029c9fe"
 	blobReader      = "2a2b9908-6ea1-4ae2-8e65-a410df84e7d1"
-	secretsOfficer  = "b86a8fe4-44ce-4948-aee5-eccb2c155cd7"
+	vaultAdmin      = "00482a5a-887f-4fb3-b363-3b7fe8e74483" // Key Vault Administrator
 	readerRole      = "acdd72a7-3385-48ef-bd42-f606fba81ae7"
 	ownerRole       = "8e3af657-a8ff-443c-a75c-2fe8c4bcb635"
 )
@@ -92,9 +92,9 @@ func (r *run) roles() {
 	}
 	_, err = give(blobContributor, r.Admin.ObjectID)
 	r.ok("armauthorization: role assignment create", err)
-	_, err = give(secretsOfficer, r.Admin.ObjectID)
+	_, err = give(vaultAdmin, r.Admin.ObjectID)
 	r.ok("armauthorization: another role", err)
-	_, err = give(secretsOfficer, r.Admin.ObjectID)
+	_, err = give(vaultAdmin, r.Admin.ObjectID)
 	r.refused("the same role twice", err, "RoleAssignmentExists")
 	_, err = give(readerRole, r.Reader.ObjectID)
 	r.ok("armauthorization: a reader", err)

@@ -1,7 +1,9 @@
 // The Azure SDK for JavaScript: sign-in, a workspace, a cluster, a job; and what must be refused.
 "use strict";
+const crypto = require("crypto");
 const fs = require("fs");
 const { ClientAssertionCredential, ClientSecretCredential, ClientCertificateCredential, OnBehalfOfCredential, WorkloadIdentityCredential } = require("@azure/identity");
+const { CryptographyClient, KeyClient } = require("@azure/keyvault-keys");
 const { AzureMachineLearningWorkspaces } = require("@azure/arm-machinelearning");
 const { Client, PageIterator } = require("@microsoft/microsoft-graph-client");
 const { EnvHttpProxyAgent, setGlobalDispatcher } = require("undici");
@@ -122,6 +124,7 @@ async function main() {
   await ok("workspace delete", () => ml.workspaces.beginDeleteAndWait(group, "by-node", fast));
   await refused("get of the deleted workspace", () => ml.workspaces.get(group, "by-node"), "ResourceNotFound");
   await directory();
+  await keys();
   console.log("done node");
   process.exitCode = failed ? 1 : 0;
 }
@@ -142,6 +145,42 @@ async function assertions() {
   await refused("client assertion with a person's token", () => is(workload(federated, behalf)), "AADSTS7002");
   await refused("on behalf of, with a token for somebody else", () => is(goesOn(robot, behalf)), "AADSTS500131", "AADSTS50013");
   await refused("on behalf of, with a cluster's token", () => is(goesOn(behalf, federated)), "AADSTS50013");
+}
+
+// keys is a vault's keys, held against Node's own cryptography.
+async function keys() {
+  const url = `https://clients-kv.${world.suffixes.vault}`;
+  const client = (who) => new KeyClient(url, credential(who), { retryOptions: { maxRetries: 1 } });
+  const c = client("admin");
+  const words = Buffer.from("words of node");
+  const sha256 = crypto.createHash("sha256").update(words).digest();
+  const rsa = await ok("key create", () => c.createRsaKey("by-node", { keySize: 2048, tags: { a: "b" } }));
+  const by = new CryptographyClient(rsa, credential("admin"));
+  const blind = new CryptographyClient(rsa.id, credential("robot"));
+  const jwk = { kty: "RSA", n: Buffer.from(rsa.key.n).toString("base64url"), e: Buffer.from(rsa.key.e).toString("base64url") };
+  const pub = crypto.createPublicKey({ key: jwk, format: "jwk" });
+  const { result: signed } = (await ok("sign", () => by.sign("PS256", sha256))) || {};
+  await ok("the signature verifies by Node", async () => equal(crypto.verify("sha256", words, { key: pub, padding: crypto.constants.RSA_PKCS1_PSS_PADDING, saltLength: 32 }, signed), true));
+  await ok("the signature verifies by the client", async () => equal((await by.verify("PS256", sha256, signed)).result, true));
+  await ok("what Node encrypted the vault decrypts", async () => {
+    const sealed = crypto.publicEncrypt({ key: pub, padding: crypto.constants.RSA_PKCS1_OAEP_PADDING, oaepHash: "sha256" }, words);
+    equal(Buffer.from((await by.decrypt({ algorithm: "RSA-OAEP-256", ciphertext: sealed })).result).toString(), words.toString());
+  });
+  await ok("wrap and unwrap", async () => equal(Buffer.from((await by.unwrapKey("RSA-OAEP-256", (await by.wrapKey("RSA-OAEP-256", words)).result)).result).toString(), words.toString()));
+  await ok("rotation policy", async () => {
+    await c.updateKeyRotationPolicy("by-node", { expiresIn: "P90D", lifetimeActions: [{ action: "Rotate", timeBeforeExpiry: "P30D" }] });
+    equal((await c.getKeyRotationPolicy("by-node")).lifetimeActions[0].timeBeforeExpiry, "P30D");
+  });
+  await ok("rotate", async () => equal((await c.rotateKey("by-node")).properties.version === rsa.properties.version, false));
+  await ok("versions", async () => equal((await all(c.listPropertiesOfKeyVersions("by-node"))).length, 2));
+  await ok("delete and recover", async () => {
+    await (await c.beginDeleteKey("by-node", { intervalInMs: 200 })).pollUntilDone();
+    await (await c.beginRecoverDeletedKey("by-node", { intervalInMs: 200 })).pollUntilDone();
+    equal((await c.getKey("by-node")).name, "by-node");
+  });
+  await refused("a reader's key", () => client("reader").createKey("mine", "RSA"), "403");
+  await refused("a robot's signature", () => blind.sign("PS256", sha256), "403");
+  await refused("a stranger's keys", () => all(client("stranger").listPropertiesOfKeys()), "403");
 }
 
 // directory is Graph's own client: people, a group, pages, a batch, and what must be refused.

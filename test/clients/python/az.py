@@ -1,11 +1,15 @@
 """The Azure CLI: sign-in as an application and by device code, and the commands of the main job."""
 
+import base64
+import hashlib
 import json
 import re
 import subprocess
 
 from azcli import az, environment, here, login, program
 from checks import Suite, equal, load, must, within
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 from signin import Person
 
 world = load("CASTELLAN_WORLD")
@@ -56,6 +60,35 @@ suite.ok("keyvault secret show", lambda: equal(az("keyvault", "secret", "show", 
 suite.ok("keyvault secret list", lambda: must("by-az" in [s["name"] for s in az("keyvault", "secret", "list", "--vault-name", "clients-kv")], "not listed"))
 suite.ok("keyvault secret list-versions", lambda: equal(len(az("keyvault", "secret", "list-versions", "--vault-name", "clients-kv", "--name", "by-az")), 2))
 suite.ok("keyvault secret delete", lambda: az("keyvault", "secret", "delete", "--vault-name", "clients-kv", "--name", "by-az"))
+
+# Its keys. What az encrypts and signs, the vault does.
+kv, one = ("--vault-name", "clients-kv"), ("--vault-name", "clients-kv", "--name", "by-az")
+words = base64.b64encode(b"words from az").decode()
+sha = base64.b64encode(hashlib.sha256(b"words from az").digest()).decode()
+oaep, rs = ("--algorithm", "RSA-OAEP-256", "--data-type", "base64"), ("--algorithm", "RS256", "--digest", sha)
+made = suite.ok("keyvault key create", lambda: az("keyvault", "key", "create", *one, "--kty", "RSA", "--size", "2048")["key"]["kid"])
+suite.ok("keyvault key list", lambda: must(made.rpartition("/")[0] in [k["kid"] for k in az("keyvault", "key", "list", *kv)], "not listed"))
+sealed = suite.ok("keyvault key encrypt", lambda: az("keyvault", "key", "encrypt", *one, *oaep, "--value", words)["result"])
+suite.ok("keyvault key decrypt", lambda: equal(az("keyvault", "key", "decrypt", *one, *oaep, "--value", sealed)["result"], words))
+signed = suite.ok("keyvault key sign", lambda: az("keyvault", "key", "sign", *one, *rs)["signature"])
+suite.ok("keyvault key verify", lambda: equal(az("keyvault", "key", "verify", *one, *rs, "--signature", signed)["isValid"], True))
+policy = here / "rotation.json"
+policy.write_text(json.dumps({"lifetimeActions": [{"trigger": {"timeAfterCreate": "P90D"}, "action": {"type": "Rotate"}}], "attributes": {"expiryTime": "P2Y"}}))
+suite.ok("keyvault key rotation-policy update", lambda: equal(az("keyvault", "key", "rotation-policy", "update", *one, "--value", str(policy))["expiresIn"], "P2Y"))
+suite.ok("keyvault key rotation-policy show", lambda: equal(az("keyvault", "key", "rotation-policy", "show", *one)["lifetimeActions"][0]["timeAfterCreate"], "P90D"))
+suite.ok("keyvault key rotate", lambda: must(az("keyvault", "key", "rotate", *one)["key"]["kid"] != made, "it is the same version"))
+suite.ok("keyvault key show of the version before", lambda: equal(az("keyvault", "key", "show", "--id", made)["key"]["kid"], made))
+suite.ok("keyvault key backup", lambda: az("keyvault", "key", "backup", *one, "--file", str(here / "key.backup")))
+suite.ok("keyvault key delete", lambda: az("keyvault", "key", "delete", *one))
+suite.ok("keyvault key recover", lambda: az("keyvault", "key", "recover", *one))
+suite.ok("keyvault key delete again", lambda: az("keyvault", "key", "delete", *one))
+suite.ok("keyvault key purge", lambda: az("keyvault", "key", "purge", *one))
+suite.ok("keyvault key restore", lambda: must(az("keyvault", "key", "restore", *kv, "--file", str(here / "key.backup"))["key"]["kid"] != made, "the restored key's newest version is the first"))
+pem = ec.generate_private_key(ec.SECP256R1()).private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+(here / "key.pem").write_bytes(pem)
+suite.ok("keyvault key import", lambda: equal(az("keyvault", "key", "import", *kv, "--name", "az-brought", "--pem-file", str(here / "key.pem"))["key"]["crv"], "P-256"))
+suite.ok("keyvault key download", lambda: az("keyvault", "key", "download", *kv, "--name", "az-brought", "--file", str(here / "public.pem")))
+suite.ok("what was downloaded is the public part", lambda: equal(serialization.load_pem_public_key((here / "public.pem").read_bytes()), serialization.load_pem_private_key(pem, None).public_key()))
 
 # A storage account and its blobs.
 text = here / "blob.txt"
@@ -115,6 +148,8 @@ suite.ok("a reader's group show", lambda: az("group", "show", "--name", "clients
 suite.refused("a reader's group update", lambda: az("group", "update", "--name", "clients", "--set", "tags.x=y", who="reader"), "AuthorizationFailed")
 suite.refused("a reader's role for themselves", lambda: az("role", "assignment", "create", "--assignee-object-id", world["reader"]["objectId"], "--assignee-principal-type", "ServicePrincipal", "--role", "Owner", "--scope", group, who="reader"), "AuthorizationFailed")
 suite.refused("a reader's secret", lambda: az("keyvault", "secret", "set", "--vault-name", "clients-kv", "--name", "mine", "--value", "x", who="reader"), "Forbidden")
+suite.refused("a reader's key", lambda: az("keyvault", "key", "create", "--vault-name", "clients-kv", "--name", "mine", who="reader"), "Forbidden")
+suite.refused("a reader's signature", lambda: az("keyvault", "key", "sign", *one, *rs, who="reader"), "Forbidden")
 suite.refused("a reader's blob", lambda: az("storage", "blob", "upload", "--container-name", "by-az", "--name", "mine", "--file", str(text), *blob, who="reader"), "permission", "assigned one of the following roles", "Authorization")
 suite.refused("a reader's look at the account's keys", lambda: az("storage", "account", "keys", "list", "--account-name", "clientsacct", "--resource-group", "clients", who="reader"), "AuthorizationFailed")
 suite.refused("an ARM token on the vault", lambda: az("rest", "--method", "get", "--url", f"https://clients-kv.{world['suffixes']['vault']}/secrets?api-version=7.4", "--resource", world["armEndpoint"]), "Unauthorized", "401", "AKV10022", "audience")

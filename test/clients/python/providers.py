@@ -11,6 +11,7 @@ from azure.mgmt.resource.resources import ResourceManagementClient
 from azure.mgmt.storage import StorageManagementClient
 from checks import Suite, equal, must
 from sdk import Sdk, subscription, typed, world
+import vaults as content
 
 suite = Suite("providers")
 name, location = "by-providers", world.get("location", "local")
@@ -239,7 +240,7 @@ p, i, d, s, k, m, rm = (Sdk(suite, kind) for kind in (PolicyClient, PolicyInsigh
 rm.admin.resource_groups.create_or_update(name, {"location": location})
 rm.admin.resources.begin_create_or_update_by_id(f"{group}/providers/{identities}/without", {"location": location}, api_version="2023-01-31").result()
 made = definitions(p)
-parts = [lambda: assignments(p, made), lambda: states(i, made), lambda: remediations(i, p, rm), lambda: deployments(d), lambda: storage(s), lambda: vaults(k), lambda: workspaces(m)]
+parts = [lambda: assignments(p, made), lambda: states(i, made), lambda: remediations(i, p, rm), lambda: deployments(d), lambda: storage(s), lambda: vaults(k), lambda: content.drive(suite, k, name, location), lambda: workspaces(m)]
 for n, part in enumerate(parts):
     try:
         part()

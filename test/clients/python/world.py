@@ -21,7 +21,7 @@ from signin import Person
 READER = "acdd72a7-3385-48ef-bd42-f606fba81ae7"
 SCIENTIST = "f6c7c914-8db3-469d-8ca1-694a8f32e121"
 BLOB_CONTRIBUTOR = "ba92f5b4-2d11-453d-a403-e96b0029c9fe"
-SECRETS_OFFICER = "b86a8fe4-44ce-4948-aee5-eccb2c155cd7"
+VAULT_ADMINISTRATOR = "00482a5a-887f-4fb3-b363-3b7fe8e74483"
 
 ready = load("CASTELLAN_READY")
 suite = Suite("world")
@@ -194,7 +194,7 @@ suite.ok("roles", lambda: [
     assign(READER, world["robot"]["objectId"], group),
     assign(SCIENTIST, world["scientist"]["objectId"], ids["workspace"]),
     assign(BLOB_CONTRIBUTOR, world["admin"]["objectId"], group),
-    assign(SECRETS_OFFICER, world["admin"]["objectId"], group),
+    assign(VAULT_ADMINISTRATOR, world["admin"]["objectId"], group),
 ])
 with open(os.open(os.environ["CASTELLAN_WORLD"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as f:
     json.dump(world, f)

@@ -1,0 +1,45 @@
+package app
+
+import (
+	"fmt"
+	"net/http"
+	"strings"
+	"testing"
+
+	"castellan/internal/arm"
+)
+
+// Deployments to the tenant are for who may write them at its root management
+// group, and each tenant has its own: another's administrator, who may do the
+// same, neither sees nor replaces them.
+func TestDeploymentsToTheTenant(t *testing.T) {
+	a := newApp(t)
+	base, v := a.Site.Base(), "?api-version=2021-04-01"
+	const list = "/providers/Microsoft.Resources/deployments"
+	outputs := func(x string) map[string]any {
+		return map[string]any{"location": "local", "properties": map[string]any{"mode": "Incremental", "template": map[string]any{
+			"$schema": "x", "contentVersion": "1.0.0.0", "resources": []any{}, "outputs": map[string]any{"x": map[string]any{"type": "string", "value": x}}}}}
+	}
+	home, other := a.newPerson(t, "owner"), newTenant(t, a, "other.example")
+	for tenant, c := range map[string]struct {
+		admin string // a token
+		owner person
+	}{
+		a.Site.Tenant: {a.admin(t, "arm"), home},
+		other.tenant:  {tokenAt(t, a, other.tenant, other.admin.id, other.admin.secret, base), other.admin},
+	} {
+		token := tokenAt(t, a, tenant, c.owner.id, c.owner.secret, base)
+		must(t, a, http.StatusOK, c.admin, "POST", base+"/providers/Microsoft.Authorization/elevateAccess"+v, nil)
+		must(t, a, http.StatusForbidden, c.admin, "PUT", base+list+"/d"+v, outputs(tenant))
+		role := base + "/providers/Microsoft.Management/managementGroups/" + tenant + "/providers/Microsoft.Authorization/roleAssignments/" + arm.NewUUID() + "?api-version=2022-04-01"
+		must(t, a, http.StatusCreated, c.admin, "PUT", role, map[string]any{"properties": map[string]any{
+			"roleDefinitionId": "/providers/Microsoft.Authorization/roleDefinitions/" + ownerRole, "principalId": c.owner.object}})
+		must(t, a, http.StatusNotFound, token, "GET", base+list+"/d"+v, nil)
+		made(t, a, token, list+"/d", outputs(tenant))
+		got := fmt.Sprint(must(t, a, http.StatusOK, token, "GET", base+list+"/"+v, nil))
+		if !strings.Contains(got, "value:"+tenant) || strings.Count(got, "outputs:") != 1 {
+			t.Errorf("the tenant's deployments are %v", got)
+		}
+	}
+	must(t, a, http.StatusForbidden, a.stranger(t)["arm"], "GET", base+list+"/d"+v, nil)
+}
