@@ -10,7 +10,11 @@ var (
 	BlobDelete = arm.NewDataAction("Microsoft.Storage/storageAccounts/blobServices/containers/blobs/delete", "delete blobs")
 	// Storage Blob Data Owner alone has this.
 	BlobDeleteVersion = arm.NewDataAction("Microsoft.Storage/storageAccounts/blobServices/containers/blobs/deleteBlobVersion/action", "delete versions of blobs")
-	BlobAdd           = arm.NewDataAction("Microsoft.Storage/storageAccounts/blobServices/containers/blobs/add/action", "add to the end of append blobs")
+	// The rights to tags are Storage Blob Data Owner's alone.
+	BlobTagsRead  = arm.NewDataAction("Microsoft.Storage/storageAccounts/blobServices/containers/blobs/tags/read", "see the tags of blobs")
+	BlobTagsWrite = arm.NewDataAction("Microsoft.Storage/storageAccounts/blobServices/containers/blobs/tags/write", "change the tags of blobs")
+	BlobFilter    = arm.NewDataAction("Microsoft.Storage/storageAccounts/blobServices/containers/blobs/filter/action", "find blobs by their tags")
+	BlobAdd       = arm.NewDataAction("Microsoft.Storage/storageAccounts/blobServices/containers/blobs/add/action", "add to the end of append blobs")
 )
 
 // What one can do with containers, by either plane.
@@ -33,4 +37,4 @@ var (
 )
 
 // byKey is what an account key can do: everything with the account's data.
-var byKey = []arm.Action{BlobRead, BlobWrite, BlobDelete, BlobDeleteVersion, BlobAdd, ContainerRead, ContainerWrite, ContainerDelete, PolicyRead, PolicyWrite, ServiceRead}
+var byKey = []arm.Action{BlobRead, BlobWrite, BlobDelete, BlobDeleteVersion, BlobAdd, BlobTagsRead, BlobTagsWrite, BlobFilter, ContainerRead, ContainerWrite, ContainerDelete, PolicyRead, PolicyWrite, ServiceRead}

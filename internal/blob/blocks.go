@@ -125,6 +125,9 @@ func (s *Service) commit(ctx context.Context, g gate.Grant, list []listed, d dra
 		if old != nil && old.Type != blockBlob {
 			return nil, nil, wrongType(old.Type)
 		}
+		if old != nil && old.online() != nil && len(list) > 0 {
+			return nil, nil, old.online() // its blocks would come out of the archive
+		}
 		ps, err := choose(tx, c, p.blob, old, list)
 		if err != nil {
 			return nil, nil, err
@@ -133,7 +136,7 @@ func (s *Service) commit(ctx context.Context, g gate.Grant, list []listed, d dra
 		for _, q := range ps {
 			size += q.Size
 		}
-		return s.renew(old, row{Type: blockBlob, Size: size, Head: d.head, Meta: d.meta}), ps, nil
+		return s.renew(old, row{Type: blockBlob, Size: size, Head: d.head, Meta: d.meta, Tags: d.tags, Tier: d.tier}), ps, nil
 	})
 }
 

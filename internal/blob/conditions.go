@@ -13,6 +13,7 @@ type Conditions struct {
 	NoneMatch  string // If-None-Match
 	Modified   time.Time
 	Unmodified time.Time
+	Tags       *where // x-ms-if-tags; nil is none
 	Lease      string // the id of the lease that the request shows; "" is none
 }
 
@@ -58,6 +59,11 @@ func conditions(h http.Header, prefix string) (c Conditions, err error) {
 	c.Match, c.NoneMatch = h.Get(prefix+"If-Match"), h.Get(prefix+"If-None-Match")
 	if c.Lease, err = leaseID(h, text(prefix, "x-ms-")+"lease-id"); err != nil {
 		return c, err
+	}
+	if v := h.Get(text(prefix, "x-ms-") + "if-tags"); v != "" {
+		if c.Tags, err = parseWhere(v, false); err != nil {
+			return c, err
+		}
 	}
 	for _, x := range []struct {
 		name string

@@ -75,7 +75,7 @@ func (s *Service) sourceCaller(x exchange, u *url.URL, from gate.Target) (arm.Ca
 
 // copyDraft is the copy of src as the request wants it.
 func (x exchange) copyDraft(d draft, src Info, body io.Reader, source string) draft {
-	out := draft{typ: src.Type, head: src.Headers, meta: src.Meta, when: d.when, content: content{body: body, size: src.Size}}
+	out := draft{typ: src.Type, head: src.Headers, meta: src.Meta, tags: d.tags, tier: d.tier, when: d.when, content: content{body: body, size: src.Size}}
 	if len(d.meta) > 0 {
 		out.meta = d.meta
 	}

@@ -181,5 +181,5 @@ func (s *Service) Locate(rawURL string) (gate.Target, error) {
 			return gate.Target{}, err
 		}
 	}
-	return gate.Target{ID: a.containerID(container), Item: name, Attributes: attributes(nil, container, name)}, nil
+	return gate.Target{ID: a.containerID(container), Item: name, Attributes: s.attributes(nil, a.containerID(container), name)}, nil
 }

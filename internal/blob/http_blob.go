@@ -1,11 +1,13 @@
 package blob
 
 import (
+	"bytes"
 	"crypto/md5"
 	"encoding/base64"
 	"encoding/xml"
 	"errors"
 	"fmt"
+	"hash/crc64"
 	"io"
 	"maps"
 	"net/http"
@@ -121,6 +123,12 @@ func (x exchange) draft(fallback bool) (d draft, err error) {
 	if d.when, err = conditions(x.r.Header, ""); err != nil {
 		return d, err
 	}
+	if d.tags, err = headerTags(x.r); err != nil {
+		return d, err
+	}
+	if d.tier, err = tierOf(x.r); err != nil {
+		return d, err
+	}
 	if x.q.onlyCreates() {
 		d.when.NoneMatch = "*"
 	}
@@ -153,6 +161,9 @@ func (s *Service) putBlob(x exchange) error {
 		d.content.md5 = d.head.MD5
 	}
 	info, err := s.put(x.r.Context(), x.g, d)
+	if err == nil && d.content.crc != nil {
+		x.w.Header().Set("x-ms-content-crc64", x.r.Header.Get("x-ms-content-crc64"))
+	}
 	if err == nil && d.typ == blockBlob {
 		x.w.Header().Set("Content-MD5", base64.StdEncoding.EncodeToString(info.MD5))
 	}
@@ -197,6 +208,9 @@ func (s *Service) putBlockOf(x exchange) error {
 	}
 	h := x.w.Header()
 	h.Set("Content-MD5", base64.StdEncoding.EncodeToString(t.md5))
+	if c.crc != nil {
+		h.Set("x-ms-content-crc64", x.r.Header.Get("x-ms-content-crc64"))
+	}
 	h.Set("x-ms-request-server-encrypted", "true")
 	h.Set("Content-Length", "0")
 	x.w.WriteHeader(http.StatusCreated)
@@ -294,6 +308,9 @@ func (s *Service) appendBlock(x exchange) error {
 	info, offset, err := s.append(x.r.Context(), x.g, a)
 	if err == nil {
 		h := x.w.Header()
+		if a.content.crc != nil {
+			h.Set("x-ms-content-crc64", x.r.Header.Get("x-ms-content-crc64"))
+		}
 		h.Set("x-ms-blob-append-offset", strconv.FormatInt(offset, 10))
 		h.Set("x-ms-blob-committed-block-count", strconv.Itoa(info.Appends))
 	}
@@ -375,8 +392,12 @@ func (x exchange) describe(b Info) {
 	x.showLease(b.lease)
 	h.Set("x-ms-server-encrypted", "true")
 	if b.Type == blockBlob {
-		h.Set("x-ms-access-tier", "Hot")
-		h.Set("x-ms-access-tier-inferred", "true")
+		h.Set("x-ms-access-tier", text(b.tier, "Hot"))
+		if b.tier == "" {
+			h.Set("x-ms-access-tier-inferred", "true")
+		} else {
+			h.Set("x-ms-access-tier-change-time", httpTime(b.tiered))
+		}
 	} else {
 		h.Set("x-ms-blob-committed-block-count", strconv.Itoa(b.Appends))
 	}
@@ -386,6 +407,9 @@ func (x exchange) describe(b Info) {
 		h.Set("x-ms-copy-status", "success")
 		h.Set("x-ms-copy-progress", fmt.Sprintf("%d/%d", c.Size, c.Size))
 		h.Set("x-ms-copy-completion-time", httpTime(c.Ended))
+	}
+	if n := len(b.tags); n > 0 {
+		h.Set("x-ms-tag-count", strconv.Itoa(n))
 	}
 	setMeta(h, b.Meta)
 }
@@ -519,18 +543,9 @@ func (s *Service) getBlob(x exchange) error {
 	if ranged == "" {
 		return x.send(http.StatusOK, info, body, info.Size, info.MD5)
 	}
-	var sum []byte
-	var r io.Reader = body
-	if strings.EqualFold(x.r.Header.Get("x-ms-range-get-content-md5"), "true") {
-		if to-from > maxSummed {
-			return fail(http.StatusBadRequest, "OutOfRangeQueryParameterValue", "An MD5 can be asked for of at most 4 MiB.")
-		}
-		data, err := io.ReadAll(io.LimitReader(body, maxSummed))
-		if err != nil {
-			return err
-		}
-		m := md5.Sum(data)
-		sum, r = m[:], strings.NewReader(string(data))
+	r, sum, err := x.summed(body, to-from)
+	if err != nil {
+		return err
 	}
 	h := x.w.Header()
 	h.Set("Content-Range", fmt.Sprintf("bytes %d-%d/%d", from, to-1, info.Size))
@@ -538,6 +553,31 @@ func (s *Service) getBlob(x exchange) error {
 		h.Set("x-ms-blob-content-md5", base64.StdEncoding.EncodeToString(info.MD5))
 	}
 	return x.send(http.StatusPartialContent, info, r, to-from, sum)
+}
+
+// summed is the body of n bytes with the sum of them that the request asks for.
+func (x exchange) summed(body io.Reader, n int64) (r io.Reader, sum []byte, err error) {
+	asks := func(name string) bool { return strings.EqualFold(x.r.Header.Get(name), "true") }
+	wantMD5, wantCRC := asks("x-ms-range-get-content-md5"), asks("x-ms-range-get-content-crc64")
+	switch {
+	case !wantMD5 && !wantCRC:
+		return body, nil, nil
+	case wantMD5 && wantCRC:
+		return nil, nil, fail(http.StatusBadRequest, "InvalidHeaderValue", "Either an MD5 or a CRC64 of a range can be asked for, not both.")
+	case n > maxSummed:
+		return nil, nil, fail(http.StatusBadRequest, "OutOfRangeQueryParameterValue", "A sum can be asked for of at most 4 MiB.")
+	}
+	data, err := io.ReadAll(io.LimitReader(body, maxSummed))
+	if err != nil {
+		return nil, nil, err
+	}
+	if wantMD5 {
+		m := md5.Sum(data)
+		sum = m[:]
+	} else {
+		x.w.Header().Set("x-ms-content-crc64", base64.StdEncoding.EncodeToString(crcBytes(crc64.Checksum(data, crcTable()))))
+	}
+	return bytes.NewReader(data), sum, nil
 }
 
 // send answers with bytes. What does not open is found before the first of its

@@ -337,6 +337,7 @@ type blobXML struct {
 	Current    bool   `xml:"IsCurrentVersion,omitempty"`
 	Properties blobPropertiesXML
 	Metadata   *metaXML
+	Tags       *tagsXML
 }
 
 type blobPropertiesXML struct {
@@ -354,6 +355,8 @@ type blobPropertiesXML struct {
 	BlobType    string
 	Tier        string `xml:"AccessTier,omitempty"`
 	Inferred    string `xml:"AccessTierInferred,omitempty"`
+	Tiered      string `xml:"AccessTierChangeTime,omitempty"`
+	Tags        int    `xml:"TagCount,omitempty"`
 	Status      string `xml:"LeaseStatus"`
 	State       string `xml:"LeaseState"`
 	Duration    string `xml:"LeaseDuration,omitempty"`
@@ -375,7 +378,10 @@ func showBlob(b Info, show map[string]bool, now time.Time) blobXML {
 		p.Duration = b.lease.duration()
 	}
 	if b.Type == blockBlob {
-		p.Tier, p.Inferred = "Hot", "true"
+		p.Tier, p.Inferred = text(b.tier, "Hot"), "true"
+		if b.tier != "" {
+			p.Inferred, p.Tiered = "", httpTime(b.tiered)
+		}
 	}
 	if b.Copy != nil {
 		p.CopyID, p.CopyStatus, p.CopySource = b.Copy.ID, "success", b.Copy.Source
@@ -391,7 +397,11 @@ func showBlob(b Info, show map[string]bool, now time.Time) blobXML {
 	if b.waits { // there is no blob yet
 		p = blobPropertiesXML{BlobType: b.Type, Status: p.Status, State: p.State, Encrypted: true}
 	}
+	p.Tags = len(b.tags)
 	out.Properties = p
+	if show["tags"] && len(b.tags) > 0 {
+		out.Tags = showTags(b.tags)
+	}
 	if show["metadata"] && !b.waits {
 		m := metaXML(b.Meta)
 		out.Metadata = &m
@@ -412,6 +422,11 @@ func (s *Service) listBlobs(x exchange) error {
 	}
 	if show["snapshots"] && x.q["delimiter"] != "" {
 		return badQuery("include", "snapshots", "left out in a list with a delimiter")
+	}
+	if show["tags"] {
+		if err := x.also(BlobTagsRead); err != nil {
+			return err
+		}
 	}
 	page, err := s.list(x.r.Context(), x.g, listing{
 		prefix: x.q["prefix"], delimiter: x.q["delimiter"], marker: x.q["marker"], limit: limit,

@@ -26,6 +26,9 @@ type Info struct {
 	deleted, until time.Time
 	waits          bool
 	lease          *lease
+	tags           map[string]string
+	tier           string
+	tiered         time.Time
 }
 
 // copied is where a blob was copied from.
@@ -40,6 +43,7 @@ func (b *row) info(name string) Info {
 	return Info{
 		Name: name, Type: b.Type, Size: b.Size, ETag: b.ETag, Created: b.Created, Modified: b.Modified,
 		Headers: b.Head, Meta: maps.Clone(b.Meta), Appends: b.Appends, Copy: b.Copy, lease: b.Lease, Version: b.Version,
-		past: b.Past, waits: b.waits, deleted: b.Deleted, until: b.Until,
+		past: b.Past, waits: b.waits,
+		tags: b.Tags, tier: b.Tier, tiered: b.Tiered, deleted: b.Deleted, until: b.Until,
 	}
 }

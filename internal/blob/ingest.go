@@ -86,6 +86,8 @@ func crcOf(b []byte) (uint64, bool) {
 	return binary.LittleEndian.Uint64(b), true
 }
 
+func crcBytes(sum uint64) []byte { return binary.LittleEndian.AppendUint64(nil, sum) }
+
 // unit is how much of an upload is read before it is worked on.
 const unit = 256 << 10
 

@@ -213,6 +213,9 @@ func (s *Service) leaseBlob(ctx context.Context, g gate.Grant, w wish, when Cond
 		if b == nil {
 			return noBlob()
 		}
+		if err := when.tagged(b); err != nil {
+			return err
+		}
 		if err := when.check(true, b.ETag, b.Modified, false); err != nil {
 			return err
 		}

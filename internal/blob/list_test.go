@@ -156,7 +156,7 @@ func TestListParameters(t *testing.T) {
 func TestWhatIsNotDoneIsRefused(t *testing.T) {
 	w := newWorld(t)
 	w.do(contrib, "PUT", "acct1:/con1/b", []byte("x"), 201)
-	for _, q := range []string{"comp=tags", "comp=page", "comp=tier", "comp=query", "comp=legalhold", "comp=incrementalcopy", "comp=copy", "comp=expiry", "comp=x", "restype=directory", "restype=container"} {
+	for _, q := range []string{"comp=page", "comp=query", "comp=legalhold", "comp=incrementalcopy", "comp=copy", "comp=expiry", "comp=x", "restype=directory", "restype=container"} {
 		r := w.do(contrib, "PUT", "acct1:/con1/b?"+q, []byte("y"), 400)
 		if r.header.Get("x-ms-error-code") != "UnsupportedQueryParameter" {
 			t.Errorf("PUT with %s: %s", q, r.header.Get("x-ms-error-code"))
@@ -166,8 +166,11 @@ func TestWhatIsNotDoneIsRefused(t *testing.T) {
 		w.do(contrib, "GET", "acct1:/con1/b?"+q, nil, 400)
 		w.do("key1", "DELETE", "acct1:/con1/b?"+q, nil, 400)
 	}
-	for _, h := range []string{"x-ms-encryption-key: x", "x-ms-tags: a=b", "x-ms-access-tier: Cool", "x-ms-blob-type: PageBlob", "x-ms-version: latest", "x-ms-immutability-policy-mode: Locked", "x-ms-structured-body: XSM/1.0", "x-ms-encryption-scope: s"} {
+	for _, h := range []string{"x-ms-encryption-key: x", "x-ms-access-tier: Warm", "x-ms-source-if-tags: a", "x-ms-blob-type: PageBlob", "x-ms-version: latest", "x-ms-immutability-policy-mode: Locked", "x-ms-structured-body: XSM/1.0", "x-ms-encryption-scope: s"} {
 		w.do(contrib, "PUT", "acct1:/con1/b", []byte("y"), 400, h)
+	}
+	for _, h := range []string{"x-ms-tags: a=b", "x-ms-if-tags: a='b'", "x-ms-access-tier: Cool"} {
+		w.do("key1", "PUT", "acct1:/con1/b?comp=block&blockid=QQ%3D%3D", []byte("y"), 400, h)
 	}
 	w.do(contrib, "PUT", "acct1:/con1/b", []byte("y"), 412, "x-ms-lease-id: "+idA)
 	w.do(contrib, "DELETE", "acct1:/con1/b", nil, 400, "x-ms-delete-snapshots: some")

@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"castellan/internal/arm"
-	"castellan/internal/condition"
 	"castellan/internal/gate"
 )
 
@@ -28,6 +27,7 @@ func (s *Service) Plane() *gate.Plane {
 	const container, blob = "/{container}", "/{container}/{blob...}"
 	p.Routes = []gate.Route{
 		gate.On(ContainerRead, "GET /?comp=list", s.atService, s.serve(s.listContainers)),
+		gate.On(BlobFilter, "GET /?comp=blobs", s.atService, s.serve(s.findBlobs, "where")),
 		gate.On(ServiceRead, "GET /?restype=service&comp=properties", s.atService, s.serve(s.getServiceProperties)),
 		gate.On(ServiceRead, "GET /?restype=account&comp=properties", s.atService, s.serve(s.getAccountInfo)),
 		gate.On(ServiceRead, "HEAD /?restype=account&comp=properties", s.atService, s.serve(s.getAccountInfo)),
@@ -47,22 +47,27 @@ func (s *Service) Plane() *gate.Plane {
 		gate.On(ContainerDelete, "DELETE "+container+"?restype=container", s.atContainer, s.serve(s.deleteContainer)),
 		gate.On(BlobRead, "GET "+container+"?restype=container&comp=list", s.atContainer, s.serve(s.listBlobs)),
 
-		gate.Stream(BlobRead, "GET "+blob, s.atBlob, s.serve(s.getBlob, moments...)),
-		gate.On(BlobRead, "HEAD "+blob, s.atBlob, s.serve(s.headBlob, moments...)),
-		gate.Stream(BlobWrite, "PUT "+blob, s.atBlob, s.serve(s.putBlob)),
-		gate.On(BlobDelete, "DELETE "+blob, s.atBlob, s.serve(s.deleteBlob, "snapshot")),
-		gate.On(BlobDeleteVersion, "DELETE "+blob+"?versionid", s.atBlob, s.serve(s.deleteBlob, "versionid")),
-		gate.On(BlobWrite, "PUT "+blob+"?comp=snapshot", s.atBlob, s.serve(s.snapshotBlob)),
+		gate.On(BlobFilter, "GET "+container+"?restype=container&comp=blobs", s.atContainer, s.serve(s.findBlobs, "where")),
+
+		gate.Stream(BlobRead, "GET "+blob, s.atBlob, s.serve(s.getBlob, reading...)),
+		gate.On(BlobRead, "HEAD "+blob, s.atBlob, s.serve(s.headBlob, reading...)),
+		gate.Stream(BlobWrite, "PUT "+blob, s.atBlob, s.serve(s.putBlob, making...)),
+		gate.On(BlobDelete, "DELETE "+blob, s.atBlob, s.serve(s.deleteBlob, "snapshot", ifTags)),
+		gate.On(BlobDeleteVersion, "DELETE "+blob+"?versionid", s.atBlob, s.serve(s.deleteBlob, "versionid", ifTags)),
+		gate.On(BlobWrite, "PUT "+blob+"?comp=snapshot", s.atBlob, s.serve(s.snapshotBlob, ifTags)),
 		gate.On(BlobWrite, "PUT "+blob+"?comp=undelete", s.atBlob, s.serve(s.undeleteBlob)),
 		gate.Stream(BlobWrite, "PUT "+blob+"?comp=block", s.atBlob, s.serve(s.putBlockOf)),
-		gate.On(BlobWrite, "PUT "+blob+"?comp=blocklist", s.atBlob, s.serve(s.putBlockList)),
+		gate.On(BlobWrite, "PUT "+blob+"?comp=blocklist", s.atBlob, s.serve(s.putBlockList, making...)),
 		gate.On(BlobRead, "GET "+blob+"?comp=blocklist", s.atBlob, s.serve(s.getBlockList)),
-		gate.Stream(BlobAdd, "PUT "+blob+"?comp=appendblock", s.atBlob, s.serve(s.appendBlock)),
-		gate.On(BlobRead, "GET "+blob+"?comp=metadata", s.atBlob, s.serve(s.getBlobMeta, moments...)),
-		gate.On(BlobRead, "HEAD "+blob+"?comp=metadata", s.atBlob, s.serve(s.getBlobMeta, moments...)),
-		gate.On(BlobWrite, "PUT "+blob+"?comp=metadata", s.atBlob, s.serve(s.setBlobMeta)),
-		gate.On(BlobWrite, "PUT "+blob+"?comp=lease", s.atBlob, s.serve(s.leaseOfBlob)),
-		gate.On(BlobWrite, "PUT "+blob+"?comp=properties", s.atBlob, s.serve(s.setBlobHeaders)),
+		gate.Stream(BlobAdd, "PUT "+blob+"?comp=appendblock", s.atBlob, s.serve(s.appendBlock, ifTags)),
+		gate.On(BlobRead, "GET "+blob+"?comp=metadata", s.atBlob, s.serve(s.getBlobMeta, reading...)),
+		gate.On(BlobRead, "HEAD "+blob+"?comp=metadata", s.atBlob, s.serve(s.getBlobMeta, reading...)),
+		gate.On(BlobWrite, "PUT "+blob+"?comp=metadata", s.atBlob, s.serve(s.setBlobMeta, ifTags)),
+		gate.On(BlobWrite, "PUT "+blob+"?comp=lease", s.atBlob, s.serve(s.leaseOfBlob, ifTags)),
+		gate.On(BlobWrite, "PUT "+blob+"?comp=properties", s.atBlob, s.serve(s.setBlobHeaders, ifTags)),
+		gate.On(BlobWrite, "PUT "+blob+"?comp=tier", s.atBlob, s.serve(s.setBlobTier, "snapshot", "versionid", ifTags, "x-ms-access-tier", "x-ms-rehydrate-priority")),
+		gate.On(BlobTagsRead, "GET "+blob+"?comp=tags", s.atBlob, s.serve(s.getTags, reading...)),
+		gate.On(BlobTagsWrite, "PUT "+blob+"?comp=tags", s.atBlob, s.serve(s.putTags, "versionid", ifTags)),
 	}
 	return p
 }
@@ -155,7 +160,7 @@ func (s *Service) atContainer(r *http.Request, v gate.Vars) (gate.Target, error)
 	if err := CheckContainerName(v["container"]); err != nil {
 		return gate.Target{}, err
 	}
-	return gate.Target{ID: a.containerID(v["container"]), Attributes: attributes(r, v["container"], "")}, nil
+	return gate.Target{ID: a.containerID(v["container"]), Attributes: s.attributes(r, a.containerID(v["container"]), "")}, nil
 }
 
 func (s *Service) atBlob(r *http.Request, v gate.Vars) (gate.Target, error) {
@@ -164,36 +169,8 @@ func (s *Service) atBlob(r *http.Request, v gate.Vars) (gate.Target, error) {
 		return t, err
 	}
 	t.Item = v["blob"]
-	t.Attributes = attributes(r, v["container"], t.Item)
+	t.Attributes = s.attributes(r, t.ID, t.Item)
 	return t, checkBlobName(t.Item)
-}
-
-// The attributes that conditions of role assignments ask about blobs, and the
-// name of the operation that lists them (Azure's suboperation).
-const (
-	attrContainer = "microsoft.storage/storageaccounts/blobservices/containers:name"
-	attrPath      = "microsoft.storage/storageaccounts/blobservices/containers/blobs:path"
-	attrPrefix    = "microsoft.storage/storageaccounts/blobservices/containers/blobs:prefix"
-	listOp        = "Blob.List"
-)
-
-// attributes are those of a request; r is nil for the source of a copy.
-func attributes(r *http.Request, container, blob string) func() *condition.Attributes {
-	return func() *condition.Attributes {
-		a := &condition.Attributes{Resource: map[string]any{attrContainer: container}}
-		if blob != "" {
-			a.Resource[attrPath] = blob
-			return a
-		}
-		if r == nil {
-			return a
-		}
-		if q, err := parseQuery(r.URL.RawQuery); err == nil && q["comp"] == "list" {
-			a.SubOperation = listOp
-			a.Request = map[string]any{attrPrefix: q["prefix"]}
-		}
-		return a
-	}
 }
 
 // exchange is one request that was let in, and its answer.
@@ -208,15 +185,24 @@ type exchange struct {
 // lastVersion is what requests without a version are answered with.
 const lastVersion = "2021-12-02"
 
-// moments are the parameters that say which state of a blob is meant.
-var moments = []string{"snapshot", "versionid"}
+// ifTags is the header with a condition on a blob's tags.
+const ifTags = "x-ms-if-tags"
 
-// rareQuery are parameters that only some doors take. What a door does not name is
-// refused there, for it would change what is done.
-var rareQuery = []string{"snapshot", "versionid", "showonly", "where", "startfrom", "endbefore", "deletetype", "copyid", "tier", "qt"}
+// What doors take besides: those that read a blob, and those that make one.
+var (
+	reading = []string{"snapshot", "versionid", ifTags}
+	making  = []string{ifTags, "x-ms-tags", "x-ms-access-tier"}
+)
 
-// serve reads what all requests have in common. takes are the rare parameters of
-// the door.
+// rareQuery and rareHeaders are what only some doors take. What a door does not
+// name is refused there, for it would change what is done.
+var (
+	rareQuery   = []string{"snapshot", "versionid", "showonly", "where", "startfrom", "endbefore", "deletetype", "copyid", "tier", "qt"}
+	rareHeaders = []string{ifTags, "x-ms-tags", "x-ms-access-tier", "x-ms-rehydrate-priority"}
+)
+
+// serve reads what all requests have in common. takes are the rare parameters and
+// headers of the door.
 func (s *Service) serve(do func(x exchange) error, takes ...string) gate.Verb {
 	return func(w http.ResponseWriter, r *http.Request, g gate.Grant) error {
 		q, err := parseQuery(r.URL.RawQuery)
@@ -228,6 +214,9 @@ func (s *Service) serve(do func(x exchange) error, takes ...string) gate.Verb {
 			return err
 		}
 		x.identify()
+		if err := x.rights(); err != nil {
+			return err
+		}
 		return do(x)
 	}
 }
@@ -256,9 +245,22 @@ func versionOf(r *http.Request) string {
 
 // refusedHeaders ask for what the platform does not do.
 var refusedHeaders = []string{
-	"x-ms-encryption-key", "x-ms-encryption-scope", "x-ms-if-tags", "x-ms-source-if-tags", "x-ms-tags", "x-ms-structured-body", "x-ms-legal-hold",
-	"x-ms-immutability-policy-until-date", "x-ms-immutability-policy-mode", "x-ms-rehydrate-priority", "x-ms-seal-blob", "x-ms-copy-source-authorization",
+	"x-ms-encryption-key", "x-ms-encryption-scope", "x-ms-source-if-tags", "x-ms-structured-body", "x-ms-legal-hold",
+	"x-ms-immutability-policy-until-date", "x-ms-immutability-policy-mode", "x-ms-seal-blob", "x-ms-copy-source-authorization",
 	"x-ms-default-encryption-scope", "x-ms-copy-source-tag-option", "x-ms-source-range", "x-ms-source-content-md5", "x-ms-source-content-crc64",
+}
+
+// rights asks for those to tags, if the request speaks of any.
+func (x exchange) rights() error {
+	if x.r.Header.Get(ifTags) != "" {
+		if err := x.also(BlobTagsRead); err != nil {
+			return err
+		}
+	}
+	if x.r.Header.Get("x-ms-tags") != "" {
+		return x.also(BlobTagsWrite)
+	}
+	return nil
 }
 
 func (x exchange) supported(takes []string) error {
@@ -270,8 +272,10 @@ func (x exchange) supported(takes []string) error {
 			return unsupportedHeader(n)
 		}
 	}
-	if t := x.r.Header.Get("x-ms-access-tier"); t != "" && !strings.EqualFold(t, "Hot") {
-		return badHeader("x-ms-access-tier", t, "Hot; there are no other tiers here")
+	for _, n := range rareHeaders {
+		if x.r.Header.Get(n) != "" && !slices.Contains(takes, n) {
+			return unsupportedHeader(n)
+		}
 	}
 	for _, n := range rareQuery {
 		if v, ok := x.q[n]; ok && !slices.Contains(takes, n) {

@@ -88,6 +88,9 @@ func (s *Service) read(ctx context.Context, g gate.Grant, m moment, when Conditi
 			if _, b, err = s.look(tx, p, m, when); err != nil {
 				return err
 			}
+			if err := b.online(); err != nil {
+				return err
+			}
 			from, to, err := span(b.Size)
 			if err != nil {
 				return err

@@ -78,6 +78,9 @@ type row struct {
 	Apart    bool              `json:"apart,omitempty"`   // the pieces lie in a layout
 	Appends  int               `json:"appends,omitempty"` // blocks added to an append blob
 	Copy     *copied           `json:"copy,omitempty"`
+	Tags     map[string]string `json:"tags,omitempty"`
+	Tier     string            `json:"tier,omitempty"`  // "" is the account's
+	Tiered   time.Time         `json:"tiered,omitzero"` // when the tier was set
 	Lease    *lease            `json:"lease,omitempty"`
 	Version  string            `json:"version,omitempty"` // the stamp of this version
 	Past     string            `json:"past,omitempty"`    // what it is in the past; "" in the present

@@ -126,7 +126,7 @@ func (s *Service) byAccountSAS(rq request, q query, given []byte) (arm.Caller, e
 	if !strings.Contains(q["srt"], rq.level()) {
 		return arm.Caller{}, fail(http.StatusForbidden, "AuthorizationResourceTypeMismatch", "This request is not authorized to perform this operation using this resource type.")
 	}
-	return s.sasCaller(rq, rq.account.ID, "", which, rq.permitted(q["sp"], true)), nil
+	return s.sasCaller(rq, rq.account.ID, "", which, rq.opens(q["sp"], true)), nil
 }
 
 // level is what the request is about, as account signatures name it.
@@ -195,7 +195,7 @@ func (s *Service) byServiceSAS(ctx context.Context, rq request, q query, given [
 		return arm.Caller{}, err
 	}
 	scope, item := rq.within(q["sr"])
-	return s.sasCaller(rq, scope, item, which, rq.permitted(perms, false)), nil
+	return s.sasCaller(rq, scope, item, which, rq.opens(perms, false)), nil
 }
 
 // within is what a signature over a container or a blob opens.
@@ -261,6 +261,10 @@ func (rq request) permitted(perms string, wholeAccount bool) bool {
 		return has("d")
 	case BlobDeleteVersion.Key():
 		return has("x")
+	case BlobTagsRead.Key(), BlobTagsWrite.Key():
+		return has("t")
+	case BlobFilter.Key():
+		return has("f")
 	}
 	if !wholeAccount {
 		return false // no service signature opens a container or service itself
@@ -285,19 +289,28 @@ func (q query) onlyCreates() bool {
 
 // sasCaller is whoever has a signature, with a lease for this request's action
 // if that is permitted, else for none.
-func (s *Service) sasCaller(rq request, scope arm.ID, item string, which int, permitted bool) arm.Caller {
+func (s *Service) sasCaller(rq request, scope arm.ID, item string, which int, permitted []arm.Action) arm.Caller {
 	c := s.keyCaller(rq.account, which)
-	c.Token, c.Lease = "sas", leash(rq, scope, item, permitted, "a signature by "+c.Lease.Why)
+	c.Token, c.Lease = "sas", leash(scope, item, permitted, "a signature by "+c.Lease.Why)
 	c.Name = "whoever has " + c.Lease.Why
 	return c
 }
 
-func leash(rq request, scope arm.ID, item string, permitted bool, why string) *arm.Lease {
-	l := &arm.Lease{Scope: scope, Item: item, Why: why}
-	if permitted {
-		l.Actions = []arm.Action{rq.action}
+func leash(scope arm.ID, item string, permitted []arm.Action, why string) *arm.Lease {
+	return &arm.Lease{Scope: scope, Item: item, Why: why, Actions: permitted}
+}
+
+// opens are the actions that permissions, in letters, allow the request: its own,
+// and with it what it does to tags.
+func (rq request) opens(perms string, wholeAccount bool) []arm.Action {
+	if !rq.permitted(perms, wholeAccount) {
+		return nil
 	}
-	return l
+	out := []arm.Action{rq.action}
+	if strings.Contains(perms, "t") {
+		out = append(out, BlobTagsRead, BlobTagsWrite)
+	}
+	return out
 }
 
 // longestDelegation is how long a user delegation key may live.
@@ -375,8 +388,8 @@ func (s *Service) byDelegation(ctx context.Context, rq request, q query, given [
 		return arm.Caller{}, unauthentic("the signer is not there any more, or may not sign in")
 	}
 	scope, item := rq.within(q["sr"])
-	ok := rq.permitted(q["sp"], false) && s.May(c, rq.action, scope)
-	c.Token, c.Lease = "sas", leash(rq, scope, item, ok, "a signature by "+text(c.Name, c.Object)+", as far as their own roles go,")
+	permitted := slices.DeleteFunc(rq.opens(q["sp"], false), func(a arm.Action) bool { return !s.May(c, a, scope) })
+	c.Token, c.Lease = "sas", leash(scope, item, permitted, "a signature by "+text(c.Name, c.Object)+", as far as their own roles go,")
 	return c, nil
 }
 

@@ -17,11 +17,14 @@ func (s *Service) snapshot(ctx context.Context, g gate.Grant, meta map[string]st
 		return "", info, err
 	}
 	err = g.Change(ctx, s.DB, func(tx *store.Tx) error {
-		c, b, err := s.here(tx, p, Conditions{Match: when.Match, NoneMatch: when.NoneMatch, Modified: when.Modified, Unmodified: when.Unmodified})
+		c, b, err := s.here(tx, p, when)
 		if err != nil {
 			return err
 		}
 		if err := b.Lease.admits(when.Lease, "Blob", false, s.Now()); err != nil {
+			return err
+		}
+		if err := b.online(); err != nil {
 			return err
 		}
 		if stamp, err = s.nextStamp(tx, c, p.blob, b); err != nil {
@@ -52,6 +55,9 @@ func (s *Service) here(tx *store.Tx, p place, when Conditions) (containerRow, *r
 		err = noBlob()
 	}
 	if err != nil {
+		return c, nil, err
+	}
+	if err := when.tagged(b); err != nil {
 		return c, nil, err
 	}
 	return c, b, when.check(true, b.ETag, b.Modified, false)

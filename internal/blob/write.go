@@ -18,6 +18,8 @@ type draft struct {
 	head    Headers
 	meta    map[string]string
 	when    Conditions
+	tags    map[string]string
+	tier    string
 	content content
 	copy    *copied
 }
@@ -53,7 +55,7 @@ func (s *Service) put(ctx context.Context, g gate.Grant, d draft) (info Info, er
 		if err := s.allows(d.when, old, false); err != nil {
 			return nil, nil, err
 		}
-		return s.renew(old, row{Type: d.typ, Size: t.piece.Size, Head: d.head, Meta: d.meta, Copy: d.copy}), t.pieces(), t.place(tx)
+		return s.renew(old, row{Type: d.typ, Size: t.piece.Size, Head: d.head, Meta: d.meta, Tags: d.tags, Tier: d.tier, Copy: d.copy}), t.pieces(), t.place(tx)
 	})
 	s.settle(t, err)
 	return info, err
@@ -77,6 +79,9 @@ func (s *Service) precheck(ctx context.Context, p place, when Conditions) error 
 // allows holds b, which may be nil, against the conditions of a request and its
 // lease.
 func (s *Service) allows(c Conditions, b *row, read bool) error {
+	if err := c.tagged(b); err != nil {
+		return err
+	}
 	if b == nil {
 		if c.Lease != "" && !read {
 			return (*lease)(nil).admits(c.Lease, "Blob", true, s.Now())
@@ -94,6 +99,9 @@ func (s *Service) renew(old *row, next row) *row {
 	next.Gen, next.ETag, next.Modified = arm.NewHex(), newETag(), s.Now().UTC()
 	if next.Created = next.Modified; old != nil {
 		next.Created, next.Lease = old.Created, old.Lease.kept(next.Modified)
+	}
+	if next.Tier != "" {
+		next.Tiered = next.Modified
 	}
 	if next.Head.ContentType == "" {
 		next.Head.ContentType = "application/octet-stream"
@@ -250,6 +258,9 @@ func (s *Service) revise(ctx context.Context, g gate.Grant, when Conditions, ver
 			return noBlob()
 		}
 		if err := s.allows(when, b, false); err != nil {
+			return err
+		}
+		if err := b.online(); err != nil {
 			return err
 		}
 		if version && p.rules.versioning {

@@ -1,0 +1,106 @@
+package blob
+
+import (
+	"context"
+	"net/http"
+	"slices"
+	"strings"
+
+	"castellan/internal/gate"
+	"castellan/internal/store"
+)
+
+// tiers are those of block blobs. They are metadata, but for one thing: what is
+// archived is not read until it is in another tier again.
+var tiers = []string{"Hot", "Cool", "Cold", archive}
+
+const archive = "Archive"
+
+// tierOf reads a tier in a header; "" is none.
+func tierOf(r *http.Request) (string, error) {
+	v := r.Header.Get("x-ms-access-tier")
+	for _, t := range tiers {
+		if strings.EqualFold(t, v) {
+			return t, nil
+		}
+	}
+	if v != "" {
+		return "", badHeader("x-ms-access-tier", v, strings.Join(tiers, ", "))
+	}
+	return "", nil
+}
+
+// online says that b is not archived.
+func (b *row) online() error {
+	if b.Tier == archive {
+		return fail(http.StatusConflict, "BlobArchived", "This operation is not permitted on an archived blob.")
+	}
+	return nil
+}
+
+// setTier puts the blob that the Grant, for BlobWrite, is about in another tier,
+// and says whether it was archived. Its etag stays.
+func (s *Service) setTier(ctx context.Context, g gate.Grant, tier string, m moment, when Conditions) (thawed bool, err error) {
+	p, err := s.blobTarget(g, BlobWrite)
+	if err != nil {
+		return false, err
+	}
+	err = g.Change(ctx, s.DB, func(tx *store.Tx) error {
+		c, err := findContainer(tx, p)
+		if err != nil {
+			return err
+		}
+		b, err := findAt(tx, c, p.blob, m)
+		if err != nil {
+			return err
+		}
+		if b == nil {
+			return noBlob()
+		}
+		if err := s.allows(when, b, false); err != nil {
+			return err
+		}
+		if b.Type != blockBlob {
+			return wrongType(b.Type)
+		}
+		thawed = b.Tier == archive && tier != archive
+		b.Tier, b.Tiered = tier, s.Now().UTC()
+		if b.Past != "" {
+			return store.PutJSON(tx, pastTable, pastPrefix(c, p.blob)+m.stamp(), b)
+		}
+		return store.PutJSON(tx, blobTable, blobKey(c, p.blob), b)
+	})
+	return thawed, err
+}
+
+// setBlobTier is Set Blob Tier.
+func (s *Service) setBlobTier(x exchange) error {
+	m, err := x.moment()
+	if err != nil {
+		return err
+	}
+	tier, err := tierOf(x.r)
+	if err != nil {
+		return err
+	}
+	if tier == "" {
+		return fail(http.StatusBadRequest, "MissingRequiredHeader", "The header x-ms-access-tier is missing; it must be %s.", strings.Join(tiers, ", "))
+	}
+	if v := x.r.Header.Get("x-ms-rehydrate-priority"); v != "" && !slices.ContainsFunc([]string{"Standard", "High"}, func(p string) bool { return strings.EqualFold(p, v) }) {
+		return badHeader("x-ms-rehydrate-priority", v, "Standard or High")
+	}
+	when, err := conditions(x.r.Header, "")
+	if err != nil {
+		return err
+	}
+	thawed, err := s.setTier(x.r.Context(), x.g, tier, m, when)
+	if err != nil {
+		return err
+	}
+	status := http.StatusOK
+	if thawed {
+		status = http.StatusAccepted
+	}
+	x.w.WriteHeader(status)
+	return nil
+}
