@@ -133,11 +133,10 @@ func TestPolicyDenies(t *testing.T) {
 		t.Errorf("the assignment's message is not in %s", w.Body)
 	}
 	must(t, a, http.StatusNotFound, p.token, http.MethodGet, other+version, nil)
-	// As part of a deployment.
-	w := call(a, p.token, http.MethodPut, p.group+"/providers/Microsoft.Resources/deployments/d?api-version=2021-04-01", map[string]any{"properties": map[string]any{"mode": "Incremental", "template": map[string]any{
-		"$schema": "https://schema.management.azure.com/schemas/2019-04-01/deploymentTemplate.json#", "contentVersion": "1.0.0.0",
-		"resources": []any{map[string]any{"type": "Microsoft.Storage/storageAccounts", "apiVersion": "2023-04-01", "name": "otheraccount", "location": "local", "sku": map[string]any{"name": "Standard_LRS"}, "kind": "StorageV2"}},
-	}}})
+	// As part of a deployment, and of what-if.
+	deployment := deploying("Incremental", accountInTemplate("otheraccount"))
+	p.denied(http.MethodPost, p.group+"/providers/Microsoft.Resources/deployments/d/whatIf", deployment, "no-keys")
+	w := call(a, p.token, http.MethodPut, p.group+"/providers/Microsoft.Resources/deployments/d?api-version=2021-04-01", deployment)
 	if w.Code/100 == 2 {
 		state := ""
 		for start := time.Now(); state != "Failed" && state != "Succeeded" && time.Since(start) < 30*time.Second; {
@@ -219,6 +218,9 @@ func TestPolicyChangesBeforeItDenies(t *testing.T) {
 		put("", inherit, nil)
 		put("", deny, nil)
 		n++
+		if _, text := whatIf(t, p.a, p.token, p.group, deploying("Incremental", accountInTemplate(fmt.Sprintf("account%d", n)))); !strings.Contains(text, "allowSharedKeyAccess:false") || !strings.Contains(text, "owner:olga team:green") {
+			t.Fatalf("in the order %v what-if tells %s", order, text)
+		}
 		u, body := p.account(fmt.Sprintf("account%d", n), nil)
 		made := p.put(http.StatusOK, u, body)
 		tags, _ := made["tags"].(map[string]any)

@@ -314,6 +314,17 @@ func Paths(v any) []string {
 	return out
 }
 
+// ReadOnly are the properties that the struct behind v only shows.
+func ReadOnly(v any) (out []string) {
+	for _, f := range fields(reflect.TypeOf(v).Elem()) {
+		if f.readonly {
+			out = append(out, f.name)
+		}
+	}
+	sort.Strings(out)
+	return out
+}
+
 func paths(t reflect.Type, at string, depth int, out *[]string) {
 	for t.Kind() == reflect.Pointer {
 		t = t.Elem()

@@ -30,20 +30,19 @@ func nestedComplete(id arm.ID) error {
 	return arm.Errorf("InvalidTemplate", "Specified deployment mode 'Complete' is not supported for nested deployment '%s'; it must be Incremental.", id.Name())
 }
 
-// absent are the resources directly in the deployment's group that the template
-// lacks, with the templates within it. Deployments are records and stay, and so
-// do extensions and what lies in a resource that stays.
-func (s *Service) absent(ctx context.Context, id arm.ID, in inner, f *findings) (out []arm.ID, err error) {
+// absent are the resources directly in a group that the template lacks, with the
+// templates within it. Deployments are records and stay, and so do extensions and
+// what lies in a resource that stays.
+func (s *Service) absent(ctx context.Context, group arm.ID, keepOff bool, f *findings) (out []arm.ID, err error) {
 	keep := map[string]bool{}
 	for _, n := range f.named {
 		keep[n.Key()] = true
 	}
-	if in.KeepOff {
+	if keepOff {
 		for _, n := range f.off {
 			keep[n.Key()] = true
 		}
 	}
-	group := id.Group()
 	err = s.DB.View(ctx, func(tx *store.Tx) error {
 		docs, err := resource.Below(tx, group)
 		for _, d := range docs {
@@ -60,11 +59,14 @@ func (s *Service) absent(ctx context.Context, id arm.ID, in inner, f *findings) 
 // judgeAbsent asks, before anything is made, whether the caller may delete what
 // the template lacks, and whether locks and policies let it go.
 func (s *Service) judgeAbsent(ctx context.Context, as arm.Caller, id arm.ID, in inner, f *findings) error {
-	gone, err := s.absent(ctx, id, in, f)
+	gone, err := s.absent(ctx, id.Group(), in.KeepOff, f)
 	if err != nil {
 		return err
 	}
 	for _, x := range gone {
+		if _, readable, _ := s.Doors.May(as, http.MethodGet, x); !readable {
+			return &arm.Error{Code: "InvalidTemplateDeployment", Status: http.StatusForbidden, Message: fmt.Sprintf("Nothing was deployed: mode Complete would delete resources in %s that the client with object id '%s' may not read.", id.Group(), as.Object)}
+		}
 		known, allowed, action := s.Doors.May(as, http.MethodDelete, x)
 		if !known {
 			return arm.Errorf("DeploymentFailedCleanUp", "Nothing was deployed: mode Complete would delete %s, which can't be deleted on its own.", x)
@@ -95,7 +97,7 @@ func (r *run) purge(ctx context.Context, next int) error {
 	if err := r.s.judge(ctx, r.as, r.d, &f, 0); err != nil {
 		return err
 	}
-	gone, err := r.s.absent(ctx, r.doc.ID, r.in, &f)
+	gone, err := r.s.absent(ctx, r.doc.ID.Group(), r.in.KeepOff, &f)
 	if err != nil {
 		return err
 	}

@@ -28,6 +28,10 @@ type Doors interface {
 	// Spared is nil, or the error that says which lock or policy keeps the
 	// resource from being deleted.
 	Spared(ctx context.Context, as arm.Caller, id arm.ID) error
+	// Preview is what a PUT of body would make of a resource that the caller may
+	// read and write, or the error that it would come to; nil if that can't be
+	// told. fresh says that what is to hold the resource is not there yet.
+	Preview(ctx context.Context, as arm.Caller, id arm.ID, apiVersion string, body []byte, fresh bool) (*resource.Forecast, error)
 	// Do carries a request through the gate as the caller: it is decided and
 	// recorded as if it had come from outside. An error means that it is not
 	// known what became of it; refusals are answers.
@@ -106,6 +110,7 @@ func (s *Service) Kinds() []*resource.Kind { return []*resource.Kind{s.kind} }
 // Actions beside reading, writing and deleting deployments.
 var (
 	Validate      = arm.NewAction("Microsoft.Resources/deployments/validate/action", "see whether a template could be deployed")
+	WhatIf        = arm.NewAction("Microsoft.Resources/deployments/whatIf/action", "see what a template would change")
 	Cancel        = arm.NewAction("Microsoft.Resources/deployments/cancel/action", "stop a deployment where it is")
 	Export        = arm.NewAction("Microsoft.Resources/deployments/exportTemplate/action", "see a deployment's template")
 	ReadOperation = arm.NewAction("Microsoft.Resources/deployments/operations/read", "see what a deployment did")
@@ -124,6 +129,7 @@ func (s *Service) Routes() []gate.Route {
 		one := scope + "/providers/" + deploymentType + "/{name}"
 		out = append(out,
 			gate.On(Validate, "POST "+one+"/validate", locate, s.validate),
+			gate.On(WhatIf, "POST "+one+"/whatIf", locate, s.whatIf),
 			gate.On(Cancel, "POST "+one+"/cancel", locate, s.cancel),
 			gate.On(Export, "POST "+one+"/exportTemplate", locate, s.export),
 			gate.On(ReadOperation, "GET "+one+"/operations", locate, s.listOperations),
@@ -155,7 +161,7 @@ type properties struct {
 	OnError        any             `json:"onErrorDeployment,omitempty"`
 	Debug          any             `json:"debugSetting,omitempty"`
 	Evaluation     any             `json:"expressionEvaluationOptions,omitempty"`
-	Level          string          `json:"validationLevel,omitempty"`
+	Level          string          `json:"validationLevel,omitempty" arm:"only=Provider"`
 
 	State       string         `json:"provisioningState,omitempty" arm:"readonly"`
 	Hash        string         `json:"templateHash,omitempty" arm:"readonly"`

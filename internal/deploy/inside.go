@@ -48,6 +48,11 @@ func (i Inside) Spared(ctx context.Context, as arm.Caller, id arm.ID) error {
 	})
 }
 
+// Preview asks the kinds of resources.
+func (i Inside) Preview(ctx context.Context, as arm.Caller, id arm.ID, apiVersion string, body []byte, fresh bool) (*resource.Forecast, error) {
+	return i.Resources.Preview(ctx, as, id, apiVersion, body, fresh)
+}
+
 // Do carries a request through the gate.
 func (i Inside) Do(ctx context.Context, as arm.Caller, method string, id arm.ID, apiVersion string, body []byte) (Answer, error) {
 	r, err := http.NewRequestWithContext(ctx, method, i.Site.Base()+id.String()+"?api-version="+apiVersion, bytes.NewReader(body))

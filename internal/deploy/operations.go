@@ -172,35 +172,50 @@ func (s *Service) validate(w http.ResponseWriter, r *http.Request, g gate.Grant)
 	if err != nil {
 		return err
 	}
-	data, err := resource.ReadBody(w, r)
+	body, err := s.asked(w, r, g, id)
 	if err != nil {
 		return err
 	}
-	if data, err = strict(data); err != nil {
-		return err
+	if body.Properties.Settings != nil {
+		return arm.Errorf(arm.InvalidRequest, "properties.whatIfSettings is for whatIf, not for validate")
 	}
-	var body struct {
-		Location   string            `json:"location"`
-		Tags       map[string]string `json:"tags"`
-		Properties properties        `json:"properties"`
-	}
-	if err := arm.Decode(data, &body); err != nil {
-		return err
-	}
-	kept := resource.Kept(id, g.Caller().Tenant)
-	if err := body.Properties.at(kept, body.Location); err != nil {
-		return err
-	}
-	if err := s.there(r.Context(), id); err != nil {
-		return err
-	}
-	p, err := s.prepare(r.Context(), g.Caller(), kept, body.Properties, body.Location, r.URL.Query().Get("api-version"))
+	p, err := s.prepare(r.Context(), g.Caller(), resource.Kept(id, g.Caller().Tenant), body.Properties.properties, body.Location, r.URL.Query().Get("api-version"))
 	if err != nil {
 		return err
 	}
 	p.shown.State = "Succeeded"
 	gate.WriteJSON(w, http.StatusOK, map[string]any{"id": id, "name": id.Name(), "type": deploymentType, "properties": p.shown})
 	return nil
+}
+
+// deploymentBody is what a client may send of a deployment that is not to be made.
+type deploymentBody struct {
+	Location   string            `json:"location"`
+	Tags       map[string]string `json:"tags"`
+	Properties struct {
+		properties
+		Settings *struct {
+			Format string `json:"resultFormat" arm:"only=FullResourcePayloads|ResourceIdOnly"`
+		} `json:"whatIfSettings"`
+	} `json:"properties"`
+}
+
+// asked reads a deployment that could go where id says.
+func (s *Service) asked(w http.ResponseWriter, r *http.Request, g gate.Grant, id arm.ID) (body deploymentBody, err error) {
+	data, err := resource.ReadBody(w, r)
+	if err != nil {
+		return body, err
+	}
+	if data, err = strict(data); err != nil {
+		return body, err
+	}
+	if err := arm.Decode(data, &body); err != nil {
+		return body, err
+	}
+	if err := body.Properties.at(resource.Kept(id, g.Caller().Tenant), body.Location); err != nil {
+		return body, err
+	}
+	return body, s.there(r.Context(), id)
 }
 
 // there says whether what a deployment goes to exists.

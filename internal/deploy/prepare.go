@@ -80,6 +80,7 @@ func (p properties) check() error {
 type prepared struct {
 	shown properties
 	run   inner
+	found findings
 }
 
 func (s *Service) needs(ctx context.Context, c resource.Change) (any, error) {
@@ -120,7 +121,7 @@ func (s *Service) prepare(ctx context.Context, as arm.Caller, id arm.ID, p prope
 	if err != nil {
 		return nil, fmt.Errorf("writing the parameters of %s: %w", id, err)
 	}
-	out := &prepared{run: in, shown: properties{Mode: in.mode(), Parameters: shown, Hash: hash(p.Template), Correlation: correlation(in.Seed), Timestamp: &in.Began, Debug: p.Debug}}
+	out := &prepared{run: in, found: f, shown: properties{Mode: in.mode(), Parameters: shown, Hash: hash(p.Template), Correlation: correlation(in.Seed), Timestamp: &in.Began, Debug: p.Debug}}
 	for _, r := range plan {
 		out.shown.Validated = append(out.shown.Validated, reference{r.ID})
 	}
@@ -194,8 +195,17 @@ type findings struct {
 	forbidden []problem
 	named     []arm.ID // all resources that the template has
 	off       []arm.ID // and those that conditions leave out
+	planned   []planned
+	secrets   []string // values of secure parameters
 	// reference is how nested templates see resources once they are deployed; nil before.
 	reference func(id, apiVersion string, full bool) (any, error)
+}
+
+// planned is a resource that is to be deployed, with what is to be put, which is
+// nil as long as that is not known.
+type planned struct {
+	*template.Resource
+	body map[string]any
 }
 
 // maxDeep is how deep deployments may nest; Azure allows no more either.
@@ -213,7 +223,7 @@ func (s *Service) judge(ctx context.Context, as arm.Caller, d *template.Deployme
 		return err
 	}
 	off, existing := d.Spoken()
-	f.off, f.named = append(f.off, off...), append(f.named, existing...)
+	f.off, f.named, f.secrets = append(f.off, off...), append(f.named, existing...), append(f.secrets, d.Secrets()...)
 	for _, r := range plan {
 		f.named = append(f.named, r.ID)
 		known, allowed, action := s.Doors.May(as, http.MethodPut, r.ID)
@@ -225,6 +235,7 @@ func (s *Service) judge(ctx context.Context, as arm.Caller, d *template.Deployme
 			f.forbid(as, r.ID, action)
 		}
 		body, err := r.Body()
+		f.planned = append(f.planned, planned{r, body})
 		if template.Later(err) || r.Maybe && err != nil {
 			continue
 		}

@@ -98,6 +98,7 @@ type thing struct {
 	Size  int64  `json:"size"`
 	Other string `json:"other,omitempty"`
 	Key   string `json:"key,omitempty"`
+	List  []any  `json:"list,omitempty"`
 	State string `json:"provisioningState,omitempty" arm:"readonly"`
 }
 
@@ -115,7 +116,14 @@ func (w *world) things() []*resource.Kind {
 		w.made = append(w.made, c.Doc.Name)
 		return nil
 	}
-	fast := &resource.Kind{Type: "Test.Things/things", Doc: "a thing", Parent: resource.Group, Props: func() any { return &thing{Size: 1} }, Save: save}
+	check := func(c resource.Change) error {
+		var p thing
+		if err := json.Unmarshal(c.Doc.Properties, &p); err != nil || p.Other != "wrong" {
+			return err
+		}
+		return arm.Errorf(arm.BadRequest, "the thing is wrong and the key is %s", p.Key)
+	}
+	fast := &resource.Kind{Type: "Test.Things/things", Doc: "a thing", Parent: resource.Group, Props: func() any { return &thing{Size: 1} }, Check: check, Save: save}
 	slow := &resource.Kind{Type: "Test.Things/slows", Doc: "a slow thing", Parent: resource.Group, Props: func() any { return &thing{} }, Save: save, Created: 202,
 		Apply: func(_ context.Context, d *resource.Doc) error {
 			if w.fault != nil {

@@ -16,7 +16,11 @@ import (
 const (
 	operations     = "operations"
 	openOperations = "operations_open"
+	results        = "operations_results" // by time, those that have a Result
 )
+
+// kept is how long a Result can be fetched.
+const kept = time.Hour
 
 // The states of an operation, as Azure-AsyncOperation spells them.
 const (
@@ -39,6 +43,8 @@ type Operation struct {
 	Started  time.Time  `json:"started"`
 	Ended    *time.Time `json:"ended,omitempty"`
 	Quiet    bool       `json:"quiet,omitempty"` // its result is no resource
+	// Result is what it is answered with, if that is no resource.
+	Result json.RawMessage `json:"result,omitempty"`
 }
 
 // begin keeps a new operation for the change, and marks its resource as on the way.
@@ -76,6 +82,32 @@ func Keep(tx *store.Tx, op Operation) error {
 		return err
 	}
 	return tx.Put(openOperations, op.ID, nil)
+}
+
+// KeepResult keeps an operation that is over, for its caller to fetch its Result
+// within the hour. It forgets those whose hour is over.
+func KeepResult(tx *store.Tx, op Operation) error {
+	rows, err := tx.Scan(results, "", "", 0)
+	if err != nil {
+		return err
+	}
+	now := *op.Ended
+	for _, r := range rows {
+		at, id, _ := strings.Cut(r.Key, "/")
+		if at > now.Add(-kept).Format(time.RFC3339) {
+			break
+		}
+		if err := tx.Delete(results, r.Key); err != nil {
+			return err
+		}
+		if err := tx.Delete(operations, id); err != nil {
+			return err
+		}
+	}
+	if err := tx.Put(results, now.Format(time.RFC3339)+"/"+op.ID, nil); err != nil {
+		return err
+	}
+	return store.PutJSON(tx, operations, op.ID, op)
 }
 
 // StateOf is the resource's provisioningState.
@@ -146,14 +178,22 @@ func (s *Server) End(tx *store.Tx, op Operation, status string, code arm.Code, m
 // announce tells the client where to ask how the operation goes.
 func (s *Server) announce(w http.ResponseWriter, d *Doc, op string) {
 	ns, _, _ := strings.Cut(d.Type, "/")
-	base := s.Site.Base()
-	if sub := d.ID.Subscription(); sub != "" {
+	w.Header().Set("Azure-AsyncOperation", operationBase(s.Site, d.ID, ns)+"/operationStatuses/"+op+"?api-version=2024-04-01")
+	Await(w, s.Site, d.ID, ns, op)
+}
+
+// Await tells the client where to fetch the result of an operation on id.
+func Await(w http.ResponseWriter, site arm.Site, id arm.ID, namespace, op string) {
+	w.Header().Set("Location", operationBase(site, id, namespace)+"/operationResults/"+op+"?api-version=2024-04-01")
+	w.Header().Set("Retry-After", "1")
+}
+
+func operationBase(site arm.Site, id arm.ID, namespace string) string {
+	base := site.Base()
+	if sub := id.Subscription(); sub != "" {
 		base += "/subscriptions/" + sub
 	}
-	base += "/providers/" + ns + "/locations/" + s.Site.Location
-	w.Header().Set("Azure-AsyncOperation", base+"/operationStatuses/"+op+"?api-version=2024-04-01")
-	w.Header().Set("Location", base+"/operationResults/"+op+"?api-version=2024-04-01")
-	w.Header().Set("Retry-After", "1")
+	return base + "/providers/" + namespace + "/locations/" + site.Location
 }
 
 var readOperation = arm.NewAction("Microsoft.Resources/subscriptions/operationresults/read", "see how an operation goes that one has begun")
@@ -228,6 +268,9 @@ func (s *Server) operationResult(w http.ResponseWriter, r *http.Request, g gate.
 		return nil
 	case Failed:
 		return arm.Errorf(op.Code, "%s", op.Message)
+	}
+	if op.Result != nil {
+		return writeJSON(w, http.StatusOK, op.Result)
 	}
 	var d *Doc
 	if err := s.DB.View(r.Context(), func(tx *store.Tx) (err error) {

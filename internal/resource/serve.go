@@ -74,7 +74,7 @@ func (s *Server) Routes(k *Kind) []gate.Route {
 	var out []gate.Route
 	for _, scope := range append([]string{group}, Wide...) {
 		below := scope + "/providers/" + k.Type
-		out = append(out, h.routes(below+"/{"+k.name()+"}", []string{below, below + "/"})...) // Azure's lists end with a slash
+		out = append(out, h.routes(below+"/{"+k.name()+"}", []string{below})...)
 	}
 	return out
 }
@@ -157,8 +157,7 @@ func (h handler) locatePost(r *http.Request, _ gate.Vars) (gate.Target, error) {
 // Locate is the id that the request's path spells, less its last cut segments,
 // once the request names an api-version. Clients that put a scope with its
 // leading slash into /{scope}/... send two of them; they count as one, and so do
-// those around a parent resource that there is not. A slash at the end, where a
-// door has one, ends nothing.
+// those around a parent resource that there is not.
 func Locate(r *http.Request, cut int) (gate.Target, error) {
 	if err := version(r); err != nil {
 		return gate.Target{}, err
@@ -167,7 +166,7 @@ func Locate(r *http.Request, cut int) (gate.Target, error) {
 	if strings.HasPrefix(p, "//") {
 		p = p[1:]
 	}
-	p = strings.TrimSuffix(noParent.ReplaceAllString(p, "$1/"), "/")
+	p = noParent.ReplaceAllString(p, "$1/")
 	for range cut {
 		p = p[:strings.LastIndexByte(p, '/')]
 	}
@@ -409,7 +408,7 @@ func (h handler) change(w http.ResponseWriter, r *http.Request, g gate.Grant, pa
 	}
 	var c Change
 	err = g.Change(r.Context(), h.s.DB, func(tx *store.Tx) error {
-		if c, err = h.prepare(tx, g, id, data, patch); err != nil {
+		if c, err = h.prepare(tx, g.Caller(), id, data, patch); err != nil {
 			return err
 		}
 		c.Seen = seen
@@ -437,7 +436,7 @@ func (h handler) needs(r *http.Request, g gate.Grant, id arm.ID, data []byte, pa
 	}
 	var c Change
 	if err := h.s.DB.View(r.Context(), func(tx *store.Tx) (err error) {
-		c, err = h.prepare(tx, g, id, data, patch)
+		c, err = h.prepare(tx, g.Caller(), id, data, patch)
 		return err
 	}); err != nil {
 		return nil, err
@@ -485,7 +484,7 @@ func (s *Server) keep(tx *store.Tx, k *Kind, c *Change) error {
 }
 
 // prepare is the change that data asks for, checked, against what is in tx.
-func (h handler) prepare(tx *store.Tx, g gate.Grant, id arm.ID, data []byte, patch bool) (Change, error) {
+func (h handler) prepare(tx *store.Tx, by arm.Caller, id arm.ID, data []byte, patch bool) (Change, error) {
 	if err := h.parent(tx, id); err != nil {
 		return Change{}, err
 	}
@@ -508,8 +507,8 @@ func (h handler) prepare(tx *store.Tx, g gate.Grant, id arm.ID, data []byte, pat
 	if !h.k.Global && h.k.Parent == Group && d.Location == "" {
 		return Change{}, arm.Errorf("LocationRequired", "The location property is required for this definition.")
 	}
-	h.stamp(d, g.Caller())
-	c := Change{Doc: d, Old: old, Caller: g.Caller(), Version: h.version}
+	h.stamp(d, by)
+	c := Change{Doc: d, Old: old, Caller: by, Version: h.version}
 	if h.k.Check != nil {
 		if err := h.k.Check(c); err != nil {
 			return c, err
@@ -558,7 +557,7 @@ func (h handler) linked(ctx context.Context, g gate.Grant, id arm.ID, data []byt
 	}
 	var links, had []Linked
 	err := h.s.DB.View(ctx, func(tx *store.Tx) error {
-		c, err := h.prepare(tx, g, id, data, patch)
+		c, err := h.prepare(tx, g.Caller(), id, data, patch)
 		if err != nil {
 			return err
 		}

@@ -48,6 +48,14 @@ func (r *Resource) Body() (map[string]any, error) {
 	return out, r.env.size(out)
 }
 
+// Known is Body as far as it is known before anything is deployed: what is not
+// stays as its expression.
+func (r *Resource) Known() (map[string]any, error) {
+	known := *r
+	known.env.rest = true
+	return known.Body()
+}
+
 // nested is the properties of a deployment within the template. Its template is
 // its own matter if its scope is inner; else the expressions in it are ours, and
 // it gets a template without any.

@@ -58,6 +58,8 @@ type env struct {
 	own   map[string]any // parameters of the template's own function; nil outside
 	outer Outer          // of an expression without a template; nil in one
 	deep  int
+	// rest leaves what is not known yet as the expression that it is.
+	rest bool
 }
 
 func (e env) with(l loop) env {
@@ -91,6 +93,9 @@ func (e env) value(tree any, place string) (any, error) {
 			return nil, within(place, err)
 		}
 		out, err := e.eval(n)
+		if e.rest && Later(err) {
+			return v, nil
+		}
 		return out, within(place, err)
 	case map[string]any:
 		return e.object(v, place)
