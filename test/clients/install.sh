@@ -2,7 +2,7 @@
 # install.sh puts the clients that the suites drive into a cache beside the user's
 # other caches, at exact versions, and does nothing for what is there already.
 # It needs python3 (3.10 or newer) with venv, node with npm, go, and the three registries;
-# the suites browser and federation take chromium and slapd from Debian's packages.
+# the suites browser, federation and sinks take chromium, slapd and rsyslog from Debian's packages.
 set -eu
 
 here=$(cd "$(dirname "$0")" && pwd)
@@ -72,6 +72,7 @@ debian() {
 go_modules() {
 	say "fetching the Go modules"
 	(cd "$here/go" && go mod download)
+	(cd "$here/collector" && go mod download)
 }
 
 python az
@@ -85,6 +86,7 @@ node_modules federation "$here/federation"
 go_modules
 debian chromium browser chromium
 PATH=$PATH:/usr/sbin debian slapd federation slapd ldap-utils
+PATH=$PATH:/usr/sbin debian rsyslogd sinks rsyslog rsyslog-gnutls
 # The tests of the program itself run this one; they say so where they can't.
 debian samba-tool none samba samba-ad-provision samba-dsdb-modules samba-vfs-modules python3-samba winbind
 echo "$cache"

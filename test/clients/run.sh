@@ -14,11 +14,15 @@ suites=${*:-go az policy resources credentials aml jobs mlflow node browser pim 
 cache=$("$here/install.sh") || exit 1
 
 work=$(mktemp -d "${TMPDIR:-/tmp}/castellan-clients.XXXXXX")
-server=
+server= receivers= sinks=()
 finish() {
 	if [ -n "$server" ]; then
 		kill "$server" 2>/dev/null
 		wait "$server" 2>/dev/null
+	fi
+	if [ -n "$receivers" ]; then
+		kill "$receivers" 2>/dev/null
+		wait "$receivers" 2>/dev/null
 	fi
 	[ -n "${KEEP:-}" ] || rm -rf "$work"
 }
@@ -33,7 +37,22 @@ case " $suites " in *" go "*) (cd "$here/go" && go build -o "$work/go-clients" .
 # Tokens of another issuer, as a cluster's, whose keys the server is told.
 "$cache/aml/bin/python" "$here/python/federation.py" "$work/federation.json" "$work/issuers.json" || exit 1
 
-"$work/castellan" up --data "$work/data" --listen 127.0.0.1:0 --issuers "$work/issuers.json" --json >"$work/ready" 2>"$work/server.log" &
+# Receivers of logs, which the server is told of too.
+case " $suites " in *" sinks "*)
+	(cd "$here/collector" && go build -o "$work/collector" .) || exit 1
+	mkdir "$work/sinks"
+	"$cache/aml/bin/python" "$here/python/receivers.py" "$work/sinks" "$work/collector" &
+	receivers=$!
+	until [ -s "$work/sinks/sinks.json" ]; do
+		kill -0 "$receivers" 2>/dev/null || exit 1
+		sleep 0.1
+	done
+	sinks=(--sinks "$work/sinks/sinks.json")
+	export CASTELLAN_SINKS=$work/sinks
+	;;
+esac
+
+"$work/castellan" up --data "$work/data" --listen 127.0.0.1:0 --issuers "$work/issuers.json" "${sinks[@]}" --json >"$work/ready" 2>"$work/server.log" &
 server=$!
 for _ in $(seq 300); do
 	[ -s "$work/ready" ] && break
@@ -97,6 +116,7 @@ for s in $suites; do
 	management) suite management 120 "$cache/management/bin/python" "$here/python/management.py" ;;
 	providers) suite providers 120 "$cache/management/bin/python" "$here/python/providers.py" ;;
 	encryption) suite encryption 120 "$python" "$here/python/encryption.py" ;;
+	sinks) suite sinks 120 "$python" "$here/python/sinks.py" ;;
 	node) suite node 180 env NODE_PATH="$cache/node/node_modules" node "$here/node/clients.js" ;;
 	browser) suite browser 75 env NODE_PATH="$cache/browser/node_modules" node "$here/browser/browser.js" ;;
 	*)

@@ -1,5 +1,6 @@
 """The Azure CLI as a suite drives it."""
 
+import concurrent.futures
 import json
 import os
 import pathlib
@@ -33,3 +34,9 @@ def az(*words, who="admin"):
 
 def login(name, secret=None, **more):
     return az("login", "--service-principal", "--username", world[name]["clientId"], "--password", secret or world[name]["clientSecret"], "--tenant", world["tenantId"], **more)
+
+
+def together(*calls):
+    """Calls that wait for nothing of each other, all at once; their results."""
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        return [f.result() for f in [pool.submit(c) for c in calls]]
