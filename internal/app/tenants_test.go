@@ -111,7 +111,7 @@ func (x *realm) path(pattern string) string {
 		case "path":
 			return "runs/x0000001/x"
 		case "version":
-			if strings.HasPrefix(pattern, "/secrets") || strings.HasPrefix(pattern, "/keys") {
+			if strings.HasPrefix(pattern, "/secrets") || strings.HasPrefix(pattern, "/keys") || strings.HasPrefix(pattern, "/certificates") {
 				return strings.Repeat("0", 32)
 			}
 			return "v1.0"

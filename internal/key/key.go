@@ -4,6 +4,7 @@
 package key
 
 import (
+	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -183,6 +184,38 @@ func ofEC(p *ecdsa.PrivateKey) (Key, error) {
 func ofK1(p *secp256k1.PrivateKey) Key {
 	point := p.PubKey().SerializeUncompressed()
 	return Key{Public: Public{Type: EC, Curve: P256K, X: point[1:33], Y: point[33:]}, k1: p}
+}
+
+// Of is the key that crypto/rsa or crypto/ecdsa has, if it may be one here.
+func Of(private any) (Key, error) {
+	switch p := private.(type) {
+	case *rsa.PrivateKey:
+		if !slices.Contains(RSASizes, p.N.BitLen()) || p.E != 65537 {
+			return Key{}, bad("the RSA key has %d bits and the exponent %d; it may have 2048, 3072 or 4096, and 65537", p.N.BitLen(), p.E)
+		}
+		if err := p.Validate(); err != nil {
+			return Key{}, bad("the RSA key is none")
+		}
+		return ofRSA(p), nil
+	case *ecdsa.PrivateKey:
+		if curves[p.Params().Name] == nil {
+			return Key{}, bad("the curve is %q; it may be P-256, P-384 or P-521", p.Params().Name)
+		}
+		return ofEC(p)
+	}
+	return Key{}, bad("the private key must be RSA or EC")
+}
+
+// Signer is the key as crypto/x509 takes it; nil for those of which it knows
+// nothing.
+func (k Key) Signer() crypto.Signer {
+	switch {
+	case k.rsa != nil:
+		return k.rsa
+	case k.ec != nil:
+		return k.ec
+	}
+	return nil
 }
 
 func ofOct(raw []byte) Key {

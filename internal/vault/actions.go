@@ -44,6 +44,25 @@ var (
 	RotationWrite = arm.NewDataAction("Microsoft.KeyVault/vaults/keyrotationpolicies/write", "change a key's rotation policy")
 )
 
+// What one can do with certificates, and with whom they come from and concern.
+// Key Vault Certificates Officer has all. Seeing who is concerned takes the right
+// to change it, as there is no other.
+var (
+	CertificateRead    = arm.NewDataAction("Microsoft.KeyVault/vaults/certificates/read", "list certificates, see them, their policies and how their making goes")
+	CertificateCreate  = arm.NewDataAction("Microsoft.KeyVault/vaults/certificates/create/action", "make a certificate or a new version of one")
+	CertificateImport  = arm.NewDataAction("Microsoft.KeyVault/vaults/certificates/import/action", "bring a certificate with its key from elsewhere")
+	CertificateUpdate  = arm.NewDataAction("Microsoft.KeyVault/vaults/certificates/update/action", "change a certificate's policy, tags and whether it is enabled, and cancel its making")
+	CertificateDelete  = arm.NewDataAction("Microsoft.KeyVault/vaults/certificates/delete", "delete a certificate with its key and secret, so that it can be recovered")
+	CertificateRecover = arm.NewDataAction("Microsoft.KeyVault/vaults/certificates/recover/action", "recover a deleted certificate")
+	CertificatePurge   = arm.NewDataAction("Microsoft.KeyVault/vaults/certificates/purge/action", "delete a deleted certificate for good")
+	CertificateBackup  = arm.NewDataAction("Microsoft.KeyVault/vaults/certificates/backup/action", "take a sealed copy of a certificate with all its versions and keys")
+	CertificateRestore = arm.NewDataAction("Microsoft.KeyVault/vaults/certificates/restore/action", "put a sealed copy of a certificate into a vault")
+	ContactsWrite      = arm.NewDataAction("Microsoft.KeyVault/vaults/certificatecontacts/write", "see and change whom a vault's certificates concern")
+	IssuerRead         = arm.NewDataAction("Microsoft.KeyVault/vaults/certificatecas/read", "list issuers of certificates and see them")
+	IssuerWrite        = arm.NewDataAction("Microsoft.KeyVault/vaults/certificatecas/write", "set an issuer of certificates")
+	IssuerDelete       = arm.NewDataAction("Microsoft.KeyVault/vaults/certificatecas/delete", "delete an issuer of certificates")
+)
+
 // What one can do to vaults beside reading, writing and deleting them.
 var (
 	PolicyWrite     = arm.NewAction("Microsoft.KeyVault/vaults/accessPolicies/write", "change a vault's access policies")
@@ -86,4 +105,18 @@ var permits = map[string][]string{
 	KeyRotate.Key():     {"rotate"},
 	RotationRead.Key():  {"getrotationpolicy"},
 	RotationWrite.Key(): {"setrotationpolicy"},
+
+	CertificateRead.Key():    {"list"},
+	CertificateCreate.Key():  {"create"},
+	CertificateImport.Key():  {"import"},
+	CertificateUpdate.Key():  {"update"},
+	CertificateDelete.Key():  {"delete"},
+	CertificateRecover.Key(): {"recover"},
+	CertificatePurge.Key():   {"purge"},
+	CertificateBackup.Key():  {"backup"},
+	CertificateRestore.Key(): {"restore"},
+	ContactsWrite.Key():      {"managecontacts"},
+	IssuerRead.Key():         {"listissuers", "manageissuers"},
+	IssuerWrite.Key():        {"setissuers", "manageissuers"},
+	IssuerDelete.Key():       {"deleteissuers", "manageissuers"},
 }

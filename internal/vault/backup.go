@@ -10,6 +10,7 @@ import (
 	"castellan/internal/arm"
 	"castellan/internal/gate"
 	"castellan/internal/key"
+	"castellan/internal/seal"
 	"castellan/internal/store"
 )
 
@@ -22,6 +23,7 @@ const maxBackup = 4 << 20
 type packed struct {
 	Row      nameRow      `json:"row"`
 	Versions []versionRow `json:"versions"`
+	With     []packed     `json:"with,omitempty"` // of a certificate: its key and its secret
 }
 
 func (c *class) backupContext(v *live) string {
@@ -39,24 +41,18 @@ func (s *Service) pack(ctx context.Context, g gate.Grant, c *class) (out []byte,
 		if err := s.alive(tx, v); err != nil {
 			return err
 		}
-		if p.Row, _, err = c.current(tx, v.UID, name, ""); err != nil {
-			return err
-		}
-		if p.Versions, err = store.ScanJSON[versionRow](tx, c.versions, nameKey(v.UID, name)+"/", "", 0); err != nil {
-			return err
-		}
-		k, err := s.dataKey(tx, v.UID)
+		row, _, err := c.current(tx, v.UID, name, "")
 		if err != nil {
 			return err
 		}
-		for i := range p.Versions {
-			value, err := c.open(k, v.UID, name, p.Versions[i])
-			if err != nil {
-				return err
-			}
-			p.Versions[i].Sealed = value.Reveal()
+		if err := c.own(row, "backup"); err != nil {
+			return err
 		}
-		return nil
+		k, err := s.dataKey(tx, v.UID)
+		if err == nil {
+			p, err = c.pack(tx, k, v.UID, name)
+		}
+		return err
 	})
 	if err != nil {
 		return nil, err
@@ -69,6 +65,31 @@ func (s *Service) pack(ctx context.Context, g gate.Grant, c *class) (out []byte,
 		return nil, bad("the %s %s has too many versions for a backup: they are %d bytes, of which %d are allowed", c.noun, name, len(out), maxBackup/2)
 	}
 	return out, nil
+}
+
+func (c *class) pack(tx *store.Tx, k seal.Key, uid, name string) (p packed, err error) {
+	if p.Row, _, err = c.current(tx, uid, name, ""); err != nil {
+		return p, err
+	}
+	p.Row.Pending = nil
+	if p.Versions, err = store.ScanJSON[versionRow](tx, c.versions, nameKey(uid, name)+"/", "", 0); err != nil {
+		return p, err
+	}
+	for i := range p.Versions {
+		value, err := c.open(k, uid, name, p.Versions[i])
+		if err != nil {
+			return p, err
+		}
+		p.Versions[i].Sealed = value.Reveal()
+	}
+	for _, w := range c.with {
+		q, err := w.pack(tx, k, uid, name)
+		if err != nil {
+			return p, err
+		}
+		p.With = append(p.With, q)
+	}
+	return p, nil
 }
 
 // unpack puts a sealed copy into the vault that the Grant is for.
@@ -85,35 +106,51 @@ func (s *Service) unpack(ctx context.Context, g gate.Grant, c *class, sealed []b
 	if err := json.Unmarshal(plain, &p); err != nil {
 		return out, fmt.Errorf("reading a backup: %w", err)
 	}
-	name := p.Row.Name
 	err = g.Change(ctx, s.DB, func(tx *store.Tx) error {
 		if err := s.alive(tx, v); err != nil {
 			return err
-		}
-		have, err := s.roomFor(tx, c, v.UID, name)
-		if err != nil {
-			return err
-		}
-		if have.Current != "" {
-			return &arm.Error{Code: arm.Conflict, Message: fmt.Sprintf("%s %s is there already; a backup is restored under its own name, where there is none of it.", c.noun, name)}
 		}
 		k, err := s.dataKey(tx, v.UID)
 		if err != nil {
 			return err
 		}
-		for _, ver := range p.Versions {
-			ver.Sealed = k.Seal(ver.Sealed, c.context(v.UID, name, ver.Version))
-			if err := store.PutJSON(tx, c.versions, versionKey(v.UID, name, ver.Version), ver); err != nil {
-				return err
-			}
-		}
-		if err := store.PutJSON(tx, c.names, nameKey(v.UID, name), p.Row); err != nil {
+		if err := s.unpackOne(tx, k, c, v.UID, p); err != nil {
 			return err
 		}
-		out, err = c.newest(tx, v.UID, p.Row)
+		ver, err := c.newest(tx, v.UID, p.Row)
+		if err != nil {
+			return err
+		}
+		out, err = s.answered(tx, c, v.UID, p.Row, ver)
 		return err
 	})
 	return out, err
+}
+
+func (s *Service) unpackOne(tx *store.Tx, k seal.Key, c *class, uid string, p packed) error {
+	name := p.Row.Name
+	have, err := s.room(tx, c, uid, name)
+	if err != nil {
+		return err
+	}
+	if have.Current != "" || have.Pending != nil {
+		return &arm.Error{Code: arm.Conflict, Message: fmt.Sprintf("%s %s is there already; a backup is restored under its own name, where there is none of it.", c.noun, name)}
+	}
+	for _, ver := range p.Versions {
+		ver.Sealed = k.Seal(ver.Sealed, c.context(uid, name, ver.Version))
+		if err := store.PutJSON(tx, c.versions, versionKey(uid, name, ver.Version), ver); err != nil {
+			return err
+		}
+	}
+	for i, w := range c.with {
+		if len(p.With) != len(c.with) {
+			return fmt.Errorf("vault: a backup of a %s has %d parts", c.noun, len(p.With))
+		}
+		if err := s.unpackOne(tx, k, w, uid, p.With[i]); err != nil {
+			return err
+		}
+	}
+	return store.PutJSON(tx, c.names, nameKey(uid, name), p.Row)
 }
 
 func (s *Service) backupOne(c *class) gate.Verb {

@@ -17,16 +17,16 @@ import (
 )
 
 const (
-	crypto  = "00000000-0000-0000-0000-0000000000c0" // Key Vault Crypto Officer
-	cryptor = "00000000-0000-0000-0000-0000000000c1" // Key Vault Crypto User
-	wrapper = "00000000-0000-0000-0000-0000000000c2" // Key Vault Crypto Service Encryption User
+	cryptoOfficer = "00000000-0000-0000-0000-0000000000c0" // Key Vault Crypto Officer
+	cryptor       = "00000000-0000-0000-0000-0000000000c1" // Key Vault Crypto User
+	wrapper       = "00000000-0000-0000-0000-0000000000c2" // Key Vault Crypto Service Encryption User
 )
 
 // keyWorld is a world with a vault kv1 and people who have to do with keys.
 func keyWorld(t *testing.T) *world {
 	w := newWorld(t)
 	w.do(owner, "PUT", vaults+"kv1", vaultBody(`"softDeleteRetentionInDays":10`), 201)
-	w.give(crypto, "Key Vault Crypto Officer", rg)
+	w.give(cryptoOfficer, "Key Vault Crypto Officer", rg)
 	w.give(cryptor, "Key Vault Crypto User", rg)
 	w.give(wrapper, "Key Vault Crypto Service Encryption User", rg)
 	return w
@@ -43,38 +43,38 @@ func version(r reply) string {
 // What is private of it is in no answer.
 func TestLifeOfAKey(t *testing.T) {
 	w := keyWorld(t)
-	one := w.do(crypto, "POST", "vault:kv1/keys/K-1/create", `{"kty":"RSA","key_size":2048,"tags":{"a":"b"},"attributes":{"enabled":true}}`, 200)
+	one := w.do(cryptoOfficer, "POST", "vault:kv1/keys/K-1/create", `{"kty":"RSA","key_size":2048,"tags":{"a":"b"},"attributes":{"enabled":true}}`, 200)
 	if one.str("key", "kty") != "RSA" || one.str("key", "e") != "AQAB" || len(one.body["key"].(map[string]any)["key_ops"].([]any)) != 6 || one.str("attributes", "recoveryLevel") == "" {
 		t.Errorf("the new key is %s", one.text)
 	}
-	two := w.do(crypto, "POST", "vault:kv1/keys/k-1/create", `{"kty":"EC","crv":"P-384"}`, 200)
+	two := w.do(cryptoOfficer, "POST", "vault:kv1/keys/k-1/create", `{"kty":"EC","crv":"P-384"}`, 200)
 	for path, want := range map[string]reply{"": two, "/": two, "/" + version(one): one, "/" + version(two): two} {
 		if got := w.do(cryptor, "GET", "vault:kv1/keys/K-1"+path, "", 200); got.str("key", "kid") != want.str("key", "kid") {
 			t.Errorf("GET %q = %s", path, got.text)
 		}
 	}
-	list := w.do(crypto, "GET", "vault:kv1/keys", "", 200)
+	list := w.do(cryptoOfficer, "GET", "vault:kv1/keys", "", 200)
 	if n := len(list.body["value"].([]any)); n != 1 || !strings.Contains(list.text, `"kid":"https://kv1.vault.castellan.localhost/keys/K-1"`) || strings.Contains(list.text, `"n":`) {
 		t.Errorf("the list is %s", list.text)
 	}
-	if n := len(w.do(crypto, "GET", "vault:kv1/keys/k-1/versions", "", 200).body["value"].([]any)); n != 2 {
+	if n := len(w.do(cryptoOfficer, "GET", "vault:kv1/keys/k-1/versions", "", 200).body["value"].([]any)); n != 2 {
 		t.Errorf("there are %d versions", n)
 	}
-	w.do(crypto, "PATCH", "vault:kv1/keys/k-1/"+version(one), `{"key_ops":["sign"],"attributes":{"enabled":false}}`, 200)
-	w.do(crypto, "PATCH", "vault:kv1/keys/k-1/"+version(two), `{"key_ops":["encrypt"]}`, 400)
-	w.do(crypto, "PATCH", "vault:kv1/keys/k-1", `{"kty":"oct"}`, 400)
-	w.do(crypto, "DELETE", "vault:kv1/keys/k-1", "", 200)
-	w.do(crypto, "GET", "vault:kv1/keys/k-1", "", 404)
-	if got := w.do(crypto, "POST", "vault:kv1/keys/k-1/create", `{"kty":"EC"}`, 409); got.str("error", "innererror", "code") != "ObjectIsDeletedButRecoverable" {
+	w.do(cryptoOfficer, "PATCH", "vault:kv1/keys/k-1/"+version(one), `{"key_ops":["sign"],"attributes":{"enabled":false}}`, 200)
+	w.do(cryptoOfficer, "PATCH", "vault:kv1/keys/k-1/"+version(two), `{"key_ops":["encrypt"]}`, 400)
+	w.do(cryptoOfficer, "PATCH", "vault:kv1/keys/k-1", `{"kty":"oct"}`, 400)
+	w.do(cryptoOfficer, "DELETE", "vault:kv1/keys/k-1", "", 200)
+	w.do(cryptoOfficer, "GET", "vault:kv1/keys/k-1", "", 404)
+	if got := w.do(cryptoOfficer, "POST", "vault:kv1/keys/k-1/create", `{"kty":"EC"}`, 409); got.str("error", "innererror", "code") != "ObjectIsDeletedButRecoverable" {
 		t.Errorf("a name in the bin: %s", got.text)
 	}
-	if got := w.do(crypto, "GET", "vault:kv1/deletedkeys/k-1", "", 200); got.str("recoveryId") != "https://kv1.vault.castellan.localhost/deletedkeys/K-1" || got.str("key", "crv") != "P-384" {
+	if got := w.do(cryptoOfficer, "GET", "vault:kv1/deletedkeys/k-1", "", 200); got.str("recoveryId") != "https://kv1.vault.castellan.localhost/deletedkeys/K-1" || got.str("key", "crv") != "P-384" {
 		t.Errorf("in the bin: %s", got.text)
 	}
-	w.do(crypto, "POST", "vault:kv1/deletedkeys/k-1/recover", "", 200)
+	w.do(cryptoOfficer, "POST", "vault:kv1/deletedkeys/k-1/recover", "", 200)
 	w.do(cryptor, "GET", "vault:kv1/keys/k-1", "", 200)
-	w.do(crypto, "DELETE", "vault:kv1/keys/k-1", "", 200)
-	w.do(crypto, "DELETE", "vault:kv1/deletedkeys/k-1", "", 204)
+	w.do(cryptoOfficer, "DELETE", "vault:kv1/keys/k-1", "", 200)
+	w.do(cryptoOfficer, "DELETE", "vault:kv1/deletedkeys/k-1", "", 204)
 	if n := w.rows(keys.names, keys.bin, keys.versions); n != 0 {
 		t.Errorf("%d rows are left of a purged key", n)
 	}
@@ -84,7 +84,7 @@ func TestLifeOfAKey(t *testing.T) {
 // was encrypted with an expired key still opens.
 func TestUseOfKeys(t *testing.T) {
 	w := keyWorld(t)
-	made := w.do(crypto, "POST", "vault:kv1/keys/k/create", `{"kty":"RSA","key_ops":["wrapKey","unwrapKey","sign","verify"]}`, 200)
+	made := w.do(cryptoOfficer, "POST", "vault:kv1/keys/k/create", `{"kty":"RSA","key_ops":["wrapKey","unwrapKey","sign","verify"]}`, 200)
 	path := "vault:kv1/keys/k/" + version(made)
 	wrapped := w.do(wrapper, "POST", path+"/wrapkey", `{"alg":"RSA-OAEP-256","value":"AAECAw"}`, 200)
 	if wrapped.str("kid") != made.str("key", "kid") {
@@ -109,7 +109,7 @@ func TestUseOfKeys(t *testing.T) {
 		w.do(who, "POST", path+"/unwrapkey", body, 403)
 		w.do(who, "GET", path, "", 403)
 	}
-	if got := w.do(crypto, "POST", path+"/release", `{"target":"x"}`, 403); got.str("error", "innererror", "code") != "KeyNotExportable" {
+	if got := w.do(cryptoOfficer, "POST", path+"/release", `{"target":"x"}`, 403); got.str("error", "innererror", "code") != "KeyNotExportable" {
 		t.Errorf("release: %s", got.text)
 	}
 	w.do(cryptor, "POST", "vault:kv1/keys/other/create", `{"kty":"RSA"}`, 403)
@@ -117,13 +117,13 @@ func TestUseOfKeys(t *testing.T) {
 		w.do(cryptor, "POST", path+"/unwrapkey", bad, 400)
 	}
 	end := w.clock().Add(time.Hour).Unix()
-	w.do(crypto, "PATCH", path, fmt.Sprintf(`{"attributes":{"exp":%d}}`, end), 200)
+	w.do(cryptoOfficer, "PATCH", path, fmt.Sprintf(`{"attributes":{"exp":%d}}`, end), 200)
 	w.pass(2 * time.Hour)
 	if got := w.do(wrapper, "POST", path+"/wrapkey", `{"alg":"RSA-OAEP-256","value":"AAECAw"}`, 403); got.str("error", "innererror", "code") != "KeyExpired" {
 		t.Errorf("an expired key wraps: %s", got.text)
 	}
 	w.do(wrapper, "POST", path+"/unwrapkey", body, 200)
-	w.do(crypto, "PATCH", path, `{"attributes":{"enabled":false}}`, 200)
+	w.do(cryptoOfficer, "PATCH", path, `{"attributes":{"enabled":false}}`, 200)
 	if got := w.do(wrapper, "POST", path+"/unwrapkey", body, 403); got.str("error", "innererror", "code") != "KeyDisabled" {
 		t.Errorf("a disabled key unwraps: %s", got.text)
 	}
@@ -153,7 +153,7 @@ func TestBadKeys(t *testing.T) {
 		`{"kty":"RSA","tags":{"a":1}}`:                        "tags",
 		`{"kty":"RSA","key_ops":["sign"],"Key_Ops":["sign"]}`: "key_ops",
 	} {
-		if got := w.do(crypto, "POST", "vault:kv1/keys/k/create", body, 400); !strings.Contains(strings.ToLower(got.text), strings.ToLower(says)) || got.str("error", "code") == "" {
+		if got := w.do(cryptoOfficer, "POST", "vault:kv1/keys/k/create", body, 400); !strings.Contains(strings.ToLower(got.text), strings.ToLower(says)) || got.str("error", "code") == "" {
 			t.Errorf("%s: %s", body, got.text)
 		}
 	}
@@ -169,12 +169,12 @@ func TestBadKeys(t *testing.T) {
 		`{"kty":"oct","key":{"kty":"oct","k":"` + b64(make([]byte, 16)) + `"}}`: "in key",
 		`{"key":{"kty":"oct","k":"c2VjcmV0IHdvcmRzIQ","d":12345}}`:              "d",
 	} {
-		got := w.do(crypto, "PUT", "vault:kv1/keys/k", body, 400)
+		got := w.do(cryptoOfficer, "PUT", "vault:kv1/keys/k", body, 400)
 		if !strings.Contains(got.text, says) || strings.Contains(got.text, "12345") || strings.Contains(got.text, "c2VjcmV0") {
 			t.Errorf("%s: %s", body, got.text)
 		}
 	}
-	w.do(crypto, "POST", "vault:kv1/keys/k_1/create", `{"kty":"RSA"}`, 400)
+	w.do(cryptoOfficer, "POST", "vault:kv1/keys/k_1/create", `{"kty":"RSA"}`, 400)
 	if n := w.rows(keys.names, keys.bin, keys.versions); n != 0 {
 		t.Errorf("%d rows were written", n)
 	}
@@ -184,7 +184,7 @@ func TestBadKeys(t *testing.T) {
 func TestImportedKeysAreSealed(t *testing.T) {
 	w := keyWorld(t)
 	raw := []byte("canary key bytes of 32 octets!!!")
-	w.do(crypto, "PUT", "vault:kv1/keys/o", `{"key":{"kty":"oct","k":"`+b64(raw)+`","key_ops":["wrapKey","unwrapKey"]}}`, 200)
+	w.do(cryptoOfficer, "PUT", "vault:kv1/keys/o", `{"key":{"kty":"oct","k":"`+b64(raw)+`","key_ops":["wrapKey","unwrapKey"]}}`, 200)
 	k, err := key.JWK{Type: "oct", K: raw}.Import()
 	w.must(err)
 	want, err := k.Wrap("A256KW", make([]byte, 32))
@@ -193,7 +193,7 @@ func TestImportedKeysAreSealed(t *testing.T) {
 	if got.str("value") != b64(want) {
 		t.Errorf("it wraps as %s, want %s", got.str("value"), b64(want))
 	}
-	for _, r := range []reply{got, w.do(crypto, "GET", "vault:kv1/keys/o", "", 200), w.do(crypto, "POST", "vault:kv1/keys/o/backup", "", 200)} {
+	for _, r := range []reply{got, w.do(cryptoOfficer, "GET", "vault:kv1/keys/o", "", 200), w.do(cryptoOfficer, "POST", "vault:kv1/keys/o/backup", "", 200)} {
 		if strings.Contains(r.text, b64(raw)) || strings.Contains(r.text, b64(raw)[:20]) {
 			t.Errorf("an answer has the key: %s", r.text)
 		}
@@ -222,7 +222,7 @@ func TestKeysByAccessPolicies(t *testing.T) {
 	w.do(owner, "PUT", vaults+"kv2", vaultBody(`"enableRbacAuthorization":false,"accessPolicies":[`+strings.Join([]string{
 		give(office, "keys", "all"), give(user, "secrets", "all"), give(nobody, "keys", "wrapKey", "get"), give(reader, "keys", "list"),
 	}, ",")+`]`), 201)
-	w.do(crypto, "POST", "vault:kv2/keys/k/create", `{"kty":"oct"}`, 403) // its role does not count here
+	w.do(cryptoOfficer, "POST", "vault:kv2/keys/k/create", `{"kty":"oct"}`, 403) // its role does not count here
 	w.do(user, "POST", "vault:kv2/keys/k/create", `{"kty":"oct"}`, 403)
 	w.do(office, "POST", "vault:kv2/keys/k/create", `{"kty":"oct"}`, 200)
 	w.do(office, "PUT", "vault:kv2/secrets/s", `{"value":"x"}`, 403)
@@ -241,11 +241,11 @@ func TestKeysByAccessPolicies(t *testing.T) {
 // vault's own worker rotates when the policy says, and not before.
 func TestRotation(t *testing.T) {
 	w := keyWorld(t)
-	first := w.do(crypto, "POST", "vault:kv1/keys/k/create", `{"kty":"oct","key_size":192,"key_ops":["wrapKey","unwrapKey"]}`, 200)
+	first := w.do(cryptoOfficer, "POST", "vault:kv1/keys/k/create", `{"kty":"oct","key_size":192,"key_ops":["wrapKey","unwrapKey"]}`, 200)
 	inner := b64(make([]byte, 16))
 	wrapped := w.do(cryptor, "POST", "vault:kv1/keys/k/wrapkey", `{"alg":"A192KW","value":"`+inner+`"}`, 200)
 	w.do(cryptor, "POST", "vault:kv1/keys/k/rotate", "", 403)
-	second := w.do(crypto, "POST", "vault:kv1/keys/k/rotate", "", 200)
+	second := w.do(cryptoOfficer, "POST", "vault:kv1/keys/k/rotate", "", 200)
 	if version(first) == version(second) || fmt.Sprint(second.body["key"].(map[string]any)["key_ops"]) != "[wrapKey unwrapKey]" {
 		t.Errorf("rotated: %s", second.text)
 	}
@@ -264,15 +264,15 @@ func TestRotation(t *testing.T) {
 		`{"attributes":{"expiryTime":"P1D"}}`,
 		`{"lifetimeActions":[{"trigger":{"timeAfterCreate":"P90D"},"action":{"type":"Rotate"}}],"attributes":{"expiryTime":"P90D"}}`,
 	} {
-		w.do(crypto, "PUT", "vault:kv1/keys/k/rotationpolicy", bad, 400)
+		w.do(cryptoOfficer, "PUT", "vault:kv1/keys/k/rotationpolicy", bad, 400)
 	}
 	w.do(cryptor, "PUT", "vault:kv1/keys/k/rotationpolicy", `{"lifetimeActions":[]}`, 403)
-	set := w.do(crypto, "PUT", "vault:kv1/keys/k/rotationpolicy", `{"lifetimeActions":[{"trigger":{"timeAfterCreate":"P30D"},"action":{"type":"Rotate"}},{"trigger":{"timeBeforeExpiry":"P30D"},"action":{"type":"Notify"}}],"attributes":{"expiryTime":"P3M"}}`, 200)
-	if got := w.do(crypto, "GET", "vault:kv1/keys/k/rotationpolicy", "", 200); got.text != set.text || got.str("id") != "https://kv1.vault.castellan.localhost/keys/k/rotationpolicy" {
+	set := w.do(cryptoOfficer, "PUT", "vault:kv1/keys/k/rotationpolicy", `{"lifetimeActions":[{"trigger":{"timeAfterCreate":"P30D"},"action":{"type":"Rotate"}},{"trigger":{"timeBeforeExpiry":"P30D"},"action":{"type":"Notify"}}],"attributes":{"expiryTime":"P3M"}}`, 200)
+	if got := w.do(cryptoOfficer, "GET", "vault:kv1/keys/k/rotationpolicy", "", 200); got.text != set.text || got.str("id") != "https://kv1.vault.castellan.localhost/keys/k/rotationpolicy" {
 		t.Errorf("the policy reads %s, it was set as %s", got.text, set.text)
 	}
 	versions := func() int {
-		return len(w.do(crypto, "GET", "vault:kv1/keys/k/versions", "", 200).body["value"].([]any))
+		return len(w.do(cryptoOfficer, "GET", "vault:kv1/keys/k/versions", "", 200).body["value"].([]any))
 	}
 	for _, step := range []struct {
 		pass time.Duration
@@ -284,7 +284,7 @@ func TestRotation(t *testing.T) {
 			t.Fatalf("there are %d versions, want %d", n, step.want)
 		}
 	}
-	now := w.do(crypto, "GET", "vault:kv1/keys/k", "", 200)
+	now := w.do(cryptoOfficer, "GET", "vault:kv1/keys/k", "", 200)
 	if exp := int64(now.body["attributes"].(map[string]any)["exp"].(float64)); exp != w.clock().AddDate(0, 3, 0).Unix() {
 		t.Errorf("the version made by rotation ends at %d", exp)
 	}
@@ -302,7 +302,7 @@ func TestBackups(t *testing.T) {
 	body := `{"value":"` + saved.str("value") + `"}`
 	w.do(office, "POST", "vault:kv1/secrets/restore", body, 409)
 	w.do(user, "POST", "vault:kv2/secrets/restore", body, 403)
-	w.do(crypto, "POST", "vault:kv2/keys/restore", body, 400)
+	w.do(cryptoOfficer, "POST", "vault:kv2/keys/restore", body, 400)
 	w.do(office, "POST", "vault:kv2/secrets/restore", body, 200)
 	if got := w.do(user, "GET", "vault:kv2/secrets/s", "", 200); got.str("value") != "two" {
 		t.Errorf("restored: %s", got.text)

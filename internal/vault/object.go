@@ -9,6 +9,7 @@ import (
 
 	"castellan/internal/arm"
 	"castellan/internal/gate"
+	"castellan/internal/key"
 	"castellan/internal/seal"
 	"castellan/internal/store"
 )
@@ -23,15 +24,23 @@ type class struct {
 	see                  arm.Action // to list it and see all but what is secret of it
 	del, restore, purge  arm.Action // to put it in the bin, take it out, end it for good
 	backup, unpack       arm.Action // to take a sealed copy, and put one into a vault
+	with                 []*class   // what goes with each thing of it, under its name and versions
 }
 
 var (
-	secrets = &class{"Secret", "secrets", "vault_secrets", "vault_deleted_secrets", "vault_secret_versions", SecretMetadata, SecretDelete, SecretRecover, SecretPurge, SecretBackup, SecretRestore}
-	keys    = &class{"Key", "keys", "vault_key_names", "vault_deleted_keys", "vault_key_versions", KeyRead, KeyDelete, KeyRecover, KeyPurge, KeyBackup, KeyRestore}
+	secrets = &class{"Secret", "secrets", "vault_secrets", "vault_deleted_secrets", "vault_secret_versions", SecretMetadata, SecretDelete, SecretRecover, SecretPurge, SecretBackup, SecretRestore, nil}
+	keys    = &class{"Key", "keys", "vault_key_names", "vault_deleted_keys", "vault_key_versions", KeyRead, KeyDelete, KeyRecover, KeyPurge, KeyBackup, KeyRestore, nil}
+
+	// The value of a certificate is itself, in DER. Its key and its secret, which
+	// has both, are managed: they change with it alone.
+	certificates = &class{"Certificate", "certificates", "vault_certificate_names", "vault_deleted_certificates", "vault_certificate_versions", CertificateRead, CertificateDelete, CertificateRecover, CertificatePurge, CertificateBackup, CertificateRestore, []*class{keys, secrets}}
 )
 
 // classes are all there are.
-var classes = []*class{secrets, keys}
+var classes = []*class{secrets, keys, certificates}
+
+// parts are the class and what goes with it.
+func (c *class) parts() []*class { return append([]*class{c}, c.with...) }
 
 // Limits of a secret.
 const (
@@ -50,6 +59,10 @@ type Object struct {
 	Attributes     Attributes
 	Key            *Key      // of a key, what is public of it
 	Deleted, Purge time.Time // of what is in the bin: since when, and until when
+	Managed        bool      // it is a certificate's
+	Thumbprint     key.Bytes // of a certificate, by SHA-1
+	Policy         *Policy   // of a certificate
+	Pending        bool      // of a certificate: it was asked for here
 }
 
 // Attributes say when a version may be read.
@@ -68,6 +81,9 @@ type nameRow struct {
 	Deleted  *time.Time `json:"deleted,omitempty"`
 	Purge    *time.Time `json:"purge,omitempty"`
 	Rotation *Rotation  `json:"rotation,omitempty"` // a key's
+	Managed  bool       `json:"managed,omitempty"`  // it is a certificate's
+	Policy   *Policy    `json:"policy,omitempty"`   // a certificate's
+	Pending  *pending   `json:"pending,omitempty"`  // how the last making of a certificate goes or went
 }
 
 // versionRow is one version, its value sealed for the place where it lies.
@@ -78,6 +94,7 @@ type versionRow struct {
 	Tags        map[string]string `json:"tags,omitempty"`
 	Attributes  Attributes        `json:"attributes"`
 	Key         *Key              `json:"key,omitempty"`
+	Thumbprint  key.Bytes         `json:"x5t,omitempty"`
 }
 
 func nameKey(uid, name string) string { return uid + "/" + strings.ToLower(name) }
@@ -92,7 +109,7 @@ func (c *class) context(uid, name, version string) string {
 }
 
 func (v versionRow) object(n nameRow) Object {
-	out := Object{Name: n.Name, Version: v.Version, ContentType: v.ContentType, Tags: v.Tags, Attributes: v.Attributes, Key: v.Key}
+	out := Object{Name: n.Name, Version: v.Version, ContentType: v.ContentType, Tags: v.Tags, Attributes: v.Attributes, Key: v.Key, Managed: n.Managed, Thumbprint: v.Thumbprint, Policy: n.Policy, Pending: n.Pending != nil}
 	if n.Deleted != nil {
 		out.Deleted, out.Purge = *n.Deleted, *n.Purge
 	}
@@ -135,6 +152,15 @@ func (f *fault) Unwrap() error { return f.err }
 
 func shut(inner, format string, args ...any) error {
 	return &fault{inner, &arm.Error{Code: "Forbidden", Status: http.StatusForbidden, Message: fmt.Sprintf(format, args...)}}
+}
+
+// own is an error if what has the name is a certificate's, and so not to be
+// changed by itself.
+func (c *class) own(row nameRow, op string) error {
+	if !row.Managed {
+		return nil
+	}
+	return shut(c.noun+"ManagedByKeyVault", "Operation %s is not allowed on this %s, since it belongs to the certificate %s.", op, strings.ToLower(c.noun), row.Name)
 }
 
 func (c *class) missing(name string) error {
@@ -183,6 +209,9 @@ func (c *class) current(tx *store.Tx, uid, name, version string) (nameRow, versi
 	}
 	if version == "" {
 		version = row.Current
+	}
+	if row.Current == "" { // a certificate that is yet to be made
+		return row, versionRow{}, c.missing(name)
 	}
 	if !versionForm.MatchString(version) {
 		return row, versionRow{}, bad("the version %q is invalid; it must be 32 hexadecimal digits", version)

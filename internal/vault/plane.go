@@ -22,7 +22,7 @@ func (s *Service) Plane() *gate.Plane {
 		Host:   func(host string) bool { return arm.Label(host, s.Site.VaultSuffix()) != "" },
 		Who:    s.who,
 		Refuse: s.refuse,
-		Routes: slices.Concat(s.classRoutes(secrets), s.classRoutes(keys), s.secretRoutes(), s.keyRoutes()),
+		Routes: slices.Concat(s.classRoutes(secrets), s.classRoutes(keys), s.classRoutes(certificates), s.secretRoutes(), s.keyRoutes(), s.certificateRoutes()),
 	}
 }
 
@@ -316,6 +316,9 @@ func pageSize(q url.Values) (int, error) {
 
 func (s *Service) listAll(c *class, bin bool) part {
 	return func(r *http.Request, g gate.Grant, after string, limit int) (Page, form, error) {
+		if r.URL.Query().Get("includePending") == "true" {
+			return Page{}, item, bad("includePending can't be true: a certificate is listed once it is made")
+		}
 		p, err := s.all(r.Context(), g, c, bin, after, limit)
 		return p, item, err
 	}

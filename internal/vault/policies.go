@@ -51,16 +51,21 @@ func (p Permissions) allow(a arm.Action, id arm.ID, v *live) bool {
 		switch a.Key() {
 		case SecretMetadata.Key():
 			want = []string{"list", "get"}
-		case KeyRead.Key():
+		case KeyRead.Key(), CertificateRead.Key():
 			want = []string{"get"}
+		case IssuerRead.Key():
+			want = []string{"getissuers", "manageissuers"}
 		}
 	}
 	if len(want) == 0 {
 		return false
 	}
 	has := p.Secrets
-	if strings.HasPrefix(a.Key(), vaultType+"/key") {
+	switch {
+	case strings.HasPrefix(a.Key(), vaultType+"/key"):
 		has = p.Keys
+	case strings.HasPrefix(a.Key(), vaultType+"/certificate"):
+		has = p.Certificates
 	}
 	for _, h := range has {
 		h = strings.ToLower(h)

@@ -166,6 +166,9 @@ func (s *Service) RotateKey(ctx context.Context, g gate.Grant) (out Object, err 
 		if err != nil {
 			return err
 		}
+		if err := keys.own(have, "rotate"); err != nil {
+			return err
+		}
 		if now.Version != last.Version {
 			return arm.Errorf(arm.Conflict, "the key %s got a new version meanwhile", name)
 		}
@@ -215,6 +218,9 @@ func (s *Service) SetRotation(ctx context.Context, g gate.Grant, x Rotation) (Ro
 		}
 		row, _, err := keys.current(tx, v.UID, name, "")
 		if err != nil {
+			return err
+		}
+		if err := keys.own(row, "setrotationpolicy"); err != nil {
 			return err
 		}
 		now := s.Now().Unix()

@@ -92,21 +92,46 @@ func (s *Service) amend(ctx context.Context, g gate.Grant, c *class, a arm.Actio
 		if err := s.alive(tx, v); err != nil {
 			return err
 		}
-		row, ver, err := c.current(tx, v.UID, name, version)
-		if err != nil {
-			return err
-		}
-		if err := in.over(&ver); err != nil {
-			return err
-		}
-		ver.Attributes.Updated = s.Now().UTC().Truncate(time.Second)
-		if err := checkMeta(ver.ContentType, ver.Tags, ver.Attributes); err != nil {
-			return err
-		}
-		out = ver.object(row)
-		return store.PutJSON(tx, c.versions, versionKey(v.UID, name, ver.Version), ver)
+		out, err = s.amendParts(tx, c, v.UID, name, version, in)
+		return err
 	})
 	return out, err
+}
+
+// amendParts changes a version with what goes with it.
+func (s *Service) amendParts(tx *store.Tx, c *class, uid, name, version string, in Amend) (out Object, err error) {
+	row, ver, err := c.current(tx, uid, name, version)
+	if err != nil {
+		return out, err
+	}
+	if err := c.own(row, "update"); err != nil {
+		return out, err
+	}
+	for _, p := range c.parts() {
+		changed, err := s.amendOne(tx, p, uid, name, ver.Version, in)
+		if err != nil {
+			return out, err
+		}
+		if p == c {
+			out = changed
+		}
+	}
+	return out, nil
+}
+
+func (s *Service) amendOne(tx *store.Tx, c *class, uid, name, version string, in Amend) (Object, error) {
+	row, ver, err := c.current(tx, uid, name, version)
+	if err != nil {
+		return Object{}, err
+	}
+	if err := in.over(&ver); err != nil {
+		return Object{}, err
+	}
+	ver.Attributes.Updated = s.Now().UTC().Truncate(time.Second)
+	if err := checkMeta(ver.ContentType, ver.Tags, ver.Attributes); err != nil {
+		return Object{}, err
+	}
+	return ver.object(row), store.PutJSON(tx, c.versions, versionKey(uid, name, ver.Version), ver)
 }
 
 func (in Amend) over(v *versionRow) error {

@@ -26,7 +26,7 @@ func TestChallenge(t *testing.T) {
 			t.Errorf("%s: %q %s", path, got.header.Get("WWW-Authenticate"), got.text)
 		}
 	}
-	if got := w.do(user, "GET", "vault:kv1/certificates/contacts", "", 404); got.header.Get("WWW-Authenticate") != "" {
+	if got := w.do(user, "GET", "vault:kv1/storage/accounts", "", 404); got.header.Get("WWW-Authenticate") != "" {
 		t.Errorf("a 404 has a challenge")
 	}
 }

@@ -33,21 +33,30 @@ const (
 
 // bundle is x as Key Vault shows it.
 func (s *Service) bundle(r *http.Request, c *class, x Object, f form) map[string]any {
-	id := s.base(r) + c.path + "/" + x.Name
+	tail := x.Name
 	if f != item {
-		id += "/" + x.Version
+		tail += "/" + x.Version
 	}
+	id := s.base(r) + c.path + "/" + tail
 	out := map[string]any{"attributes": s.attributes(r, x.Attributes)}
 	switch {
-	case x.Key != nil && f == whole:
+	case c == keys && f == whole:
 		out["key"] = x.Key.show(id)
-	case x.Key != nil:
+	case c == keys:
 		out["kid"] = id
 	default:
 		out["id"] = id
 	}
-	if !x.Value.IsZero() {
+	if c == certificates {
+		s.showCertificate(r, out, tail, x, f)
+	} else if !x.Value.IsZero() {
 		out["value"] = string(x.Value.Reveal())
+	}
+	if x.Managed {
+		out["managed"] = true
+		if c == secrets && f == whole {
+			out["kid"] = s.base(r) + keys.path + "/" + tail
+		}
 	}
 	if x.ContentType != "" {
 		out["contentType"] = x.ContentType
@@ -61,6 +70,24 @@ func (s *Service) bundle(r *http.Request, c *class, x Object, f form) map[string
 		out["scheduledPurgeDate"] = x.Purge.Unix()
 	}
 	return out
+}
+
+// showCertificate adds what certificates have besides.
+func (s *Service) showCertificate(r *http.Request, out map[string]any, tail string, x Object, f form) {
+	out["x5t"] = x.Thumbprint
+	if f != whole {
+		return
+	}
+	out["kid"], out["sid"] = s.base(r)+keys.path+"/"+tail, s.base(r)+secrets.path+"/"+tail
+	p := *x.Policy
+	p.ID = s.base(r) + certificates.path + "/" + x.Name + "/policy"
+	out["policy"], out["contentType"] = p, p.Secret.ContentType
+	if !x.Value.IsZero() {
+		out["cer"] = x.Value.Reveal()
+	}
+	if x.Pending {
+		out["pending"] = map[string]any{"id": s.base(r) + certificates.path + "/" + x.Name + "/pending"}
+	}
 }
 
 func (s *Service) attributes(r *http.Request, a Attributes) map[string]any {

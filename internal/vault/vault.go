@@ -1,9 +1,9 @@
-// Package vault keeps secrets and keys in key vaults, and who may have them.
+// Package vault keeps secrets, keys and certificates in key vaults, and who may have them.
 //
 // A vault is a resource; what it keeps lies under a random id of the vault's
 // own, sealed with a key of the vault's own, which the root key wraps. A vault
-// that takes the place of a purged one therefore finds nothing of it. Secrets
-// and keys are classes of one thing: a name with versions, and a bin.
+// that takes the place of a purged one therefore finds nothing of it. Secrets,
+// keys and certificates are classes of one thing: a name with versions, and a bin.
 package vault
 
 import (
@@ -186,7 +186,7 @@ func tables() (out []string) {
 	for _, c := range classes {
 		out = append(out, c.names, c.bin, c.versions)
 	}
-	return out
+	return append(out, contactTable, issuerTable)
 }
 
 // erase forgets all that a vault kept. Its key goes too, so that even a copy of

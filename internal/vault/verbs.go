@@ -14,6 +14,15 @@ import (
 
 // roomFor is the name to which a version can be added.
 func (s *Service) roomFor(tx *store.Tx, c *class, uid, name string) (nameRow, error) {
+	have, err := s.room(tx, c, uid, name)
+	if err == nil {
+		err = c.own(have, "set")
+	}
+	return have, err
+}
+
+// room is roomFor, also for what is a certificate's.
+func (s *Service) room(tx *store.Tx, c *class, uid, name string) (nameRow, error) {
 	have, ok, err := store.GetJSON[nameRow](tx, c.names, nameKey(uid, name))
 	if err != nil || ok {
 		return have, err
@@ -90,16 +99,37 @@ func (s *Service) bury(ctx context.Context, g gate.Grant, c *class) (out Object,
 		if err != nil {
 			return err
 		}
+		if err := c.own(row, "delete"); err != nil {
+			return err
+		}
 		now := s.Now().UTC().Truncate(time.Second)
 		end := now.AddDate(0, 0, v.Props.retention())
 		row.Deleted, row.Purge = &now, &end
-		out = ver.object(row)
-		if err := tx.Delete(c.names, nameKey(v.UID, name)); err != nil {
+		if out, err = s.answered(tx, c, v.UID, row, ver); err != nil {
 			return err
 		}
-		return store.PutJSON(tx, c.bin, nameKey(v.UID, name), row)
+		for _, p := range c.parts() {
+			err := move(tx, p.names, p.bin, nameKey(v.UID, name), func(r *nameRow) { r.Deleted, r.Purge, r.Pending = &now, &end, nil })
+			if err != nil {
+				return err
+			}
+		}
+		return nil
 	})
 	return out, err
+}
+
+// move puts what lies under the key into another table, changed.
+func move(tx *store.Tx, from, to, key string, change func(*nameRow)) error {
+	row, ok, err := store.GetJSON[nameRow](tx, from, key)
+	if err != nil || !ok {
+		return err
+	}
+	change(&row)
+	if err := tx.Delete(from, key); err != nil {
+		return err
+	}
+	return store.PutJSON(tx, to, key, row)
 }
 
 // exhume takes what the Grant is for out of the bin.
@@ -119,15 +149,20 @@ func (s *Service) exhume(ctx context.Context, g gate.Grant, c *class) (out Objec
 		if !ok {
 			return c.missing(name)
 		}
-		row.Deleted, row.Purge = nil, nil
-		if err := tx.Delete(c.bin, nameKey(v.UID, name)); err != nil {
+		if err := c.own(row, "recover"); err != nil {
 			return err
 		}
-		if err := store.PutJSON(tx, c.names, nameKey(v.UID, name), row); err != nil {
+		for _, p := range c.parts() {
+			err := move(tx, p.bin, p.names, nameKey(v.UID, name), func(r *nameRow) { r.Deleted, r.Purge = nil, nil })
+			if err != nil {
+				return err
+			}
+		}
+		row, ver, err := c.current(tx, v.UID, name, "")
+		if err != nil {
 			return err
 		}
-		_, ver, err := c.current(tx, v.UID, name, "")
-		out = ver.object(row)
+		out, err = s.answered(tx, c, v.UID, row, ver)
 		return err
 	})
 	return out, err
@@ -143,17 +178,25 @@ func (s *Service) purgeOne(ctx context.Context, g gate.Grant, c *class) error {
 		if err := s.alive(tx, v); err != nil {
 			return err
 		}
-		_, ok, err := s.binned(tx, c, v.UID, name)
+		row, ok, err := s.binned(tx, c, v.UID, name)
 		if err != nil {
 			return err
 		}
 		if !ok {
 			return c.missing(name)
 		}
+		if err := c.own(row, "purge"); err != nil {
+			return err
+		}
 		if v.Props.protected() {
 			return shut("ForbiddenByPurgeProtection", "Operation 'purge' is not allowed: the vault has purge protection.")
 		}
-		return c.erase(tx, v.UID, name)
+		for _, p := range c.parts() {
+			if err := p.erase(tx, v.UID, name); err != nil {
+				return err
+			}
+		}
+		return nil
 	})
 }
 
@@ -171,19 +214,38 @@ func (s *Service) binnedOne(ctx context.Context, g gate.Grant, c *class) (out Ob
 		if !ok {
 			return &arm.Error{Code: arm.Code(c.noun + "NotFound"), Status: http.StatusNotFound, Message: fmt.Sprintf("Deleted %s not found: %s", c.noun, name)}
 		}
-		out, err = c.newest(tx, v.UID, row)
+		ver, err := c.newest(tx, v.UID, row)
+		if err != nil {
+			return err
+		}
+		out, err = s.answered(tx, c, v.UID, row, ver)
 		return err
 	})
 	return out, err
 }
 
+// answered is a version as answers to changes show it: values are not, but a
+// certificate's is itself.
+func (s *Service) answered(tx *store.Tx, c *class, uid string, row nameRow, ver versionRow) (Object, error) {
+	out := ver.object(row)
+	if c != certificates {
+		return out, nil
+	}
+	k, err := s.dataKey(tx, uid)
+	if err != nil {
+		return out, err
+	}
+	out.Value, err = c.open(k, uid, row.Name, ver)
+	return out, err
+}
+
 // newest is the newest version of row, wherever that lies.
-func (c *class) newest(tx *store.Tx, uid string, row nameRow) (Object, error) {
+func (c *class) newest(tx *store.Tx, uid string, row nameRow) (versionRow, error) {
 	ver, ok, err := store.GetJSON[versionRow](tx, c.versions, versionKey(uid, row.Name, row.Current))
 	if err == nil && !ok {
 		err = fmt.Errorf("vault: the %s %s of vault %s has no version", c.noun, row.Name, uid)
 	}
-	return ver.object(row), err
+	return ver, err
 }
 
 // Page is part of a list; After is where the next part begins, or "".
@@ -218,14 +280,14 @@ func (s *Service) all(ctx context.Context, g gate.Grant, c *class, bin bool, aft
 			rows, out.After = rows[:limit], strings.ToLower(rows[limit-1].Name)
 		}
 		for _, r := range rows {
-			if s.over(r) {
+			if s.over(r) || r.Current == "" {
 				continue
 			}
-			x, err := c.newest(tx, v.UID, r)
+			ver, err := c.newest(tx, v.UID, r)
 			if err != nil {
 				return err
 			}
-			out.Items = append(out.Items, x)
+			out.Items = append(out.Items, ver.object(r))
 		}
 		return nil
 	})
