@@ -267,4 +267,5 @@ func (r *run) vault() {
 	}
 	r.ok("azsecrets: restore", err)
 	r.keys(url)
+	r.certificates(url)
 }
