@@ -87,6 +87,51 @@ def tags(rm):
     wrong("tags.begin_update_at_scope with no such operation", lambda: c.begin_update_at_scope(group, {"operation": "Burn", "properties": {"tags": {}}}), 400, "NotSupported")
     wrong("a Reader's tags.begin_create_or_update_at_scope", lambda: rm.reader.tags.begin_create_or_update_at_scope(group, {"properties": {"tags": {}}}), 403, "AuthorizationFailed")
     ok("tags.begin_delete_at_scope", lambda: c.begin_delete_at_scope(group).result())
+    ok("tags.create_or_update", lambda: equal(c.create_or_update("py-cost").tag_name, "py-cost"))
+    ok("tags.create_or_update_value", lambda: equal(c.create_or_update_value("py-cost", "high").tag_value, "high"))
+    listed = lambda: {t.tag_name: [v.tag_value for v in t.values_property or []] for t in c.list()}
+    ok("tags.list", lambda: equal(listed()["py-cost"], ["high"]))
+    wrong("tags.delete of a name with values", lambda: c.delete("py-cost"), 409, "Conflict", "TagNameHasValues", "InvalidTagName")
+    for verb, args in (("create_or_update", ("py-theirs",)), ("create_or_update_value", ("py-cost", "low")), ("delete_value", ("py-cost", "high")), ("delete", ("py-cost",))):
+        wrong(f"a Reader's tags.{verb}", lambda verb=verb, args=args: getattr(rm.reader.tags, verb)(*args), 403, "AuthorizationFailed")
+    ok("what a Reader was refused did nothing", lambda: equal((listed()["py-cost"], "py-theirs" in listed()), (["high"], False)))
+    ok("tags.delete_value", lambda: c.delete_value("py-cost", "high"))
+    ok("tags.delete", lambda: c.delete("py-cost"))
+
+
+def moves(rm):
+    """A component of Application Insights, there and back."""
+    c, there, at, api = rm.admin.resources, name + "-there", "Microsoft.Insights/components/moves", "2020-02-02"
+    rm.admin.resource_groups.create_or_update(there, {"location": location})
+    c.begin_create_or_update_by_id(f"{group}/providers/{at}", {"location": location, "kind": "web", "properties": {"Application_Type": "web"}}, api_version=api).result()
+    move = {"resources": [f"{group}/providers/{at}"], "targetResourceGroup": group + "-there"}
+    where = lambda: (c.check_existence_by_id(f"{group}/providers/{at}", api_version=api), c.check_existence_by_id(f"{group}-there/providers/{at}", api_version=api))
+    ok("resources.begin_validate_move_resources", lambda: c.begin_validate_move_resources(name, move).result())
+    wrong("a Reader's resources.begin_validate_move_resources", lambda: rm.reader.resources.begin_validate_move_resources(name, move), 403, "AuthorizationFailed")
+    wrong("a Reader's resources.begin_move_resources", lambda: rm.reader.resources.begin_move_resources(name, move), 403, "AuthorizationFailed")
+    wrong("resources.begin_move_resources to its own group", lambda: c.begin_move_resources(name, {**move, "targetResourceGroup": group}), 400, "SourceAndTargetGroupAreSame")
+    ok("it is where it was", lambda: equal(where(), (True, False)))
+    ok("resources.begin_move_resources", lambda: c.begin_move_resources(name, move).result())
+    ok("it is there", lambda: equal(where(), (False, True)))
+    ok("resource_groups.begin_export_template", lambda: equal([r["type"] for r in rm.admin.resource_groups.begin_export_template(there, {"resources": ["*"], "options": "IncludeParameterDefaultValue"}).result().template["resources"]], ["Microsoft.Insights/components"]))
+    ok("resource_groups.begin_delete with what moved there", lambda: rm.admin.resource_groups.begin_delete(there).result())
+
+
+def denials(az, rm):
+    """The client reads what Resource Manager's generic one puts."""
+    c, guid = az.admin.deny_assignments, str(uuid.uuid4())
+    path, api = f"{group}/providers/Microsoft.Authorization/denyAssignments/{guid}", "2024-07-01-preview"
+    body = {"properties": {"denyAssignmentName": "by management", "principals": [{"id": reader, "type": "ServicePrincipal"}], "excludePrincipals": [], "permissions": [{"actions": ["Microsoft.Resources/subscriptions/resourceGroups/resources/read"], "notActions": [], "dataActions": [], "notDataActions": []}]}}
+    rm.admin.resources.begin_create_or_update_by_id(f"{group}/providers/Microsoft.ManagedIdentity/userAssignedIdentities/denied", {"location": location}, api_version="2023-01-31").result()
+    wrong("a Reader's deny assignment", lambda: rm.reader.resources.begin_create_or_update_by_id(path, body, api_version=api), 403, "AuthorizationFailed")
+    rm.admin.resources.begin_create_or_update_by_id(path, body, api_version=api).result()
+    ok("deny_assignments.get", lambda: equal(c.get(group, guid).deny_assignment_name, "by management"))
+    ok("deny_assignments.get_by_id", lambda: equal(c.get_by_id(path.lstrip("/")).name, guid))
+    for verb, args in (("list", ()), ("list_for_scope", (group,)), ("list_for_resource_group", (name,)), ("list_for_resource", (name, "Microsoft.ManagedIdentity", "", "userAssignedIdentities", "denied"))):
+        ok(f"deny_assignments.{verb}", lambda verb=verb, args=args: holds(guid, getattr(c, verb)(*args)))
+    wrong("a stranger's deny_assignments.list_for_scope", lambda: list(az.stranger.deny_assignments.list_for_scope(group)), 403, "AuthorizationFailed")
+    wrong("deny_assignments.get of none", lambda: c.get(group, str(uuid.uuid4())), 404, "DenyAssignmentNotFound")
+    rm.admin.resources.begin_delete_by_id(path, api_version=api).result()
 
 
 def providers(rm):
@@ -96,6 +141,11 @@ def providers(rm):
     ok("providers.register", lambda: equal(c.register("Microsoft.Storage").registration_state, "Registered"))
     ok("providers.list_at_tenant_scope", lambda: must(list(c.list_at_tenant_scope()), "none"))
     ok("providers.get_at_tenant_scope", lambda: equal(c.get_at_tenant_scope("Microsoft.KeyVault").namespace, "Microsoft.KeyVault"))
+    ok("providers.unregister", lambda: equal(c.unregister("Microsoft.OperationalInsights").registration_state, "Unregistered"))
+    wrong("a stranger's providers.register of what is not registered", lambda: rm.stranger.providers.register("Microsoft.OperationalInsights"), 403, "AuthorizationFailed")
+    ok("it stays unregistered", lambda: equal(c.get("Microsoft.OperationalInsights").registration_state, "Unregistered"))
+    ok("providers.register of what is not registered", lambda: equal(c.register("Microsoft.OperationalInsights").registration_state, "Registered"))
+    ok("providers.provider_permissions", lambda: c.provider_permissions("Microsoft.Storage"))
     wrong("providers.get of none", lambda: c.get("Microsoft.None"), 404, "InvalidResourceNamespace")
     wrong("a Reader's providers.register", lambda: rm.stranger.providers.register("Microsoft.Storage"), 403, "AuthorizationFailed")
     ok("operations.list", lambda: list(rm.admin.operations.list()))
@@ -271,7 +321,7 @@ def activity(mon):
 
 
 az, rm, lock, msi, sub, mon = (Sdk(suite, kind, kind is not SubscriptionClient) for kind in (AuthorizationManagementClient, ResourceManagementClient, ManagementLockClient, ManagedServiceIdentityClient, SubscriptionClient, MonitorManagementClient))
-parts = [lambda: groups(rm), lambda: tags(rm), lambda: providers(rm), lambda: definitions(az), lambda: assignments(az), lambda: catalog(az), lambda: schedules(az, "assignment", reader), lambda: schedules(az, "eligibility", world["behalf"]["person"]), lambda: management_policies(az), lambda: identities(msi), lambda: locks(lock, msi), lambda: resources(rm), lambda: subscriptions(sub), lambda: activity(mon)]
+parts = [lambda: groups(rm), lambda: tags(rm), lambda: moves(rm), lambda: denials(az, rm), lambda: providers(rm), lambda: definitions(az), lambda: assignments(az), lambda: catalog(az), lambda: schedules(az, "assignment", reader), lambda: schedules(az, "eligibility", world["behalf"]["person"]), lambda: management_policies(az), lambda: identities(msi), lambda: locks(lock, msi), lambda: resources(rm), lambda: subscriptions(sub), lambda: activity(mon)]
 for n, part in enumerate(parts):
     try:
         part()
@@ -279,8 +329,8 @@ for n, part in enumerate(parts):
         suite.fail(f"part {n}", e)
 ok("resource_groups.begin_delete", lambda: rm.admin.resource_groups.begin_delete(name).result())
 # What the clients offer and is not there; docs/limitations.md says so.
-az.settle("*access_review*", "*_approval*", "classic_administrators.*", "deny_assignments.*", "global_administrator.*", "operations.*", "role_assignment_metrics.*", "role_management_policies.delete", "role_management_policy_assignments.create", "role_management_policy_assignments.delete")
-rm.settle("provider_resource_types.*", "providers.provider_permissions", "providers.register_at_management_group_scope", "providers.unregister", "resource_groups.begin_export_template", "resources.begin_*move_resources", "tags.create_or_update", "tags.create_or_update_value", "tags.delete", "tags.delete_value", "tags.list")
+az.settle("*access_review*", "*_approval*", "classic_administrators.*", "global_administrator.*", "operations.*", "role_assignment_metrics.*", "role_management_policies.delete", "role_management_policy_assignments.create", "role_management_policy_assignments.delete")
+rm.settle("provider_resource_types.*", "providers.register_at_management_group_scope")
 lock.settle("authorization_operations.*", "management_locks.*_by_scope")
 msi.settle()
 sub.settle("subscriptions.check_zone_peers")
