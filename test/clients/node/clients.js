@@ -6,6 +6,7 @@ const { ClientAssertionCredential, ClientSecretCredential, ClientCertificateCred
 const { CryptographyClient, KeyClient } = require("@azure/keyvault-keys");
 const { AzureMachineLearningWorkspaces } = require("@azure/arm-machinelearning");
 const { Client, PageIterator } = require("@microsoft/microsoft-graph-client");
+const management = require("./management.js");
 const { EnvHttpProxyAgent, setGlobalDispatcher } = require("undici");
 
 setGlobalDispatcher(new EnvHttpProxyAgent()); // Node's own fetch minds HTTPS_PROXY only from version 24 on
