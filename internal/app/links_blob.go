@@ -37,6 +37,9 @@ func mlDo[T any](ctx context.Context, l mlBlobs, by ml.Access, account arm.ID, i
 	if err != nil {
 		return out, err
 	}
+	if err := l.blob.Trusts(as, account); err != nil {
+		return out, err
+	}
 	return admit(ctx, l.gate, as, act, gate.Target{ID: id, Item: name}, do)
 }
 
@@ -127,6 +130,9 @@ func trackingDo[T any](ctx context.Context, l trackingBlobs, w tracking.Workspac
 	if err != nil {
 		return out, err
 	}
+	if err := l.blob.Trusts(as, w.Account); err != nil {
+		return out, err
+	}
 	return admit(ctx, l.gate, as, act, gate.Target{ID: id, Item: name}, do)
 }
 
@@ -187,6 +193,9 @@ func (l diagnosticBlobs) Append(ctx context.Context, account arm.ID, in, name st
 		return err
 	}
 	as := l.system(l.Site.TenantOf(account), monitor.WorkerName, &arm.Lease{Scope: account, Actions: []arm.Action{blob.BlobAdd, blob.ContainerWrite}, Why: "diagnostic settings"})
+	if err := l.blob.Trusts(as, account); err != nil {
+		return err
+	}
 	add := func() error {
 		_, err := admit(ctx, l.gate, as, blob.BlobAdd, gate.Target{ID: id, Item: name}, func(g gate.Grant) (blob.Info, error) {
 			return l.blob.Append(ctx, g, bytes.NewReader(data), int64(len(data)), true)

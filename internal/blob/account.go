@@ -45,6 +45,7 @@ type account struct {
 	plain     seal.Key // of its bytes; zero if a customer's key guards it
 	sharedKey bool     // whether the account's keys open anything
 	rules     rules
+	net       networks
 }
 
 func nameKey(name string) string { return strings.ToLower(name) }
@@ -59,6 +60,9 @@ func (s *Service) open(tx *store.Tx, r accountRow, d *resource.Doc) (*account, e
 		if a.plain, err = s.unwrap(context.Background(), r); err != nil {
 			return nil, err
 		}
+	}
+	if a.net, err = networksOf(p, s.Site.TenantOf(r.ID)); err != nil {
+		return nil, err
 	}
 	service, err := resource.Load(tx, a.service())
 	if err != nil || service == nil {

@@ -4,51 +4,82 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"strconv"
+	"strings"
 
 	"castellan/internal/arm"
 	"castellan/internal/gate"
 )
 
-// copyBlob is Copy Blob, and Put Blob From URL of a blob that is kept here. It
-// is done when it is answered. The source is read as who calls, or as the
-// signature in its URL allows.
-func (s *Service) copyBlob(x exchange, d draft) error {
+// source is what a request copies from: a blob of this installation, never
+// another address. It is read as who calls, or as the signature in its URL or the
+// token beside it allows. url has no signature any more.
+type source struct {
+	body io.ReadCloser
+	info Info
+	url  string
+	size int64 // of what span chose
+}
+
+func (s *Service) source(x exchange, span func(size int64) (from, to int64, err error)) (src source, err error) {
 	ctx := x.r.Context()
-	raw := x.r.Header.Get("x-ms-copy-source")
-	u, err := url.Parse(raw)
+	u, err := url.Parse(x.r.Header.Get("x-ms-copy-source"))
 	if err != nil {
-		return badHeader("x-ms-copy-source", "…", "the URL of a blob")
+		return src, badHeader("x-ms-copy-source", "…", "the URL of a blob")
 	}
 	from, err := s.Locate((&url.URL{Scheme: u.Scheme, Host: u.Host, Path: u.Path, RawPath: u.RawPath, User: u.User}).String())
 	if err != nil || from.Item == "" {
-		return fail(http.StatusBadRequest, "CannotVerifyCopySource", "The source of a copy must be the https URL of a blob in a storage account of this installation.")
-	}
-	as, err := s.sourceCaller(x, u, from)
-	if err != nil {
-		return err
-	}
-	g, err := s.Gate.Admit(ctx, as, BlobRead, from)
-	if err != nil {
-		return fail(http.StatusForbidden, "CannotVerifyCopySource", "The source of the copy can't be read with what the request shows.")
-	}
-	when, err := conditions(x.r.Header, "x-ms-source-")
-	if err != nil {
-		return g.Close(ctx, err)
+		return src, fail(http.StatusBadRequest, "CannotVerifyCopySource", "The source of a copy must be the https URL of a blob in a storage account of this installation.")
 	}
 	at, err := sourceMoment(u)
 	if err != nil {
-		return g.Close(ctx, err)
+		return src, err
 	}
-	body, src, err := s.read(ctx, g, at, when, func(size int64) (int64, int64, error) { return 0, size, nil })
-	if err = g.Close(ctx, err); err != nil {
-		if arm.CodeOf(err) == "ConditionNotMet" {
-			return fail(http.StatusPreconditionFailed, "SourceConditionNotMet", "The source condition specified using HTTP conditional header(s) is not met.")
-		}
+	when, err := conditions(x.r.Header, "x-ms-source-")
+	if err != nil {
+		return src, err
+	}
+	as, err := s.sourceCaller(x, u, from)
+	if err != nil {
+		return src, err
+	}
+	if err := s.reach(s.byID(from.ID.Parent().Parent()), as, peerOf(x.r)); err != nil {
+		return src, err
+	}
+	g, err := s.Gate.Admit(ctx, as, BlobRead, from)
+	if err != nil {
+		return src, fail(http.StatusForbidden, "CannotVerifyCopySource", "The source of the copy can't be read with what the request shows.")
+	}
+	src.body, src.info, err = s.read(ctx, g, at, when, func(size int64) (a, b int64, err error) {
+		a, b, err = span(size)
+		src.size = b - a
+		return a, b, err
+	})
+	if err = g.Close(ctx, err); arm.CodeOf(err) == "ConditionNotMet" {
+		err = fail(http.StatusPreconditionFailed, "SourceConditionNotMet", "The source condition specified using HTTP conditional header(s) is not met.")
+	}
+	if err != nil && src.body != nil {
+		_ = src.body.Close() // it was only read
+	}
+	u.RawQuery = ""
+	src.url = u.String()
+	return src, err
+}
+
+func whole(size int64) (from, to int64, err error) { return 0, size, nil }
+
+// copyBlob is Copy Blob, and Put Blob From URL. It is done when it is answered.
+func (s *Service) copyBlob(x exchange, d draft) error {
+	src, err := s.source(x, whole)
+	if err != nil {
 		return err
 	}
-	defer body.Close()
-	u.RawQuery = ""
-	info, err := s.put(ctx, x.g, x.copyDraft(d, src, body, u.String()))
+	defer src.body.Close()
+	made := x.copyDraft(d, src.info, src.body, src.url)
+	if made.content.md5, made.content.crc, err = x.sourceSums(); err != nil {
+		return err
+	}
+	info, err := s.put(x.r.Context(), x.g, made)
 	if err == nil {
 		x.w.Header().Set("x-ms-copy-id", info.Copy.ID)
 		x.w.Header().Set("x-ms-copy-status", "success")
@@ -60,13 +91,67 @@ func (s *Service) copyBlob(x exchange, d draft) error {
 	return x.written(status, info, err)
 }
 
+// sourceSums are what the bytes of a source must add up to.
+func (x exchange) sourceSums() (md5 []byte, crc *uint64, err error) {
+	if md5, err = md5Of(x.r, "x-ms-source-content-md5"); err != nil {
+		return nil, nil, err
+	}
+	crc, err = crc64Of(x.r, "x-ms-source-content-crc64")
+	return md5, crc, err
+}
+
+// contentFrom is what Put Block and Append Block add: what the request brings, or
+// bytes of another blob. done must be called.
+func (x exchange) contentFrom() (c content, done func(), err error) {
+	if x.r.Header.Get("x-ms-copy-source") == "" {
+		c, err = x.content()
+		return c, func() {}, err
+	}
+	if x.r.ContentLength != 0 {
+		return c, nil, badHeader("Content-Length", strconv.FormatInt(x.r.ContentLength, 10), "0 where x-ms-copy-source says where the bytes are")
+	}
+	span := whole
+	if v := x.r.Header.Get("x-ms-source-range"); v != "" {
+		b, err := parseRange(v)
+		if err != nil {
+			return c, nil, badHeader("x-ms-source-range", v, "bytes=FROM-TO")
+		}
+		span = b.span
+	}
+	if c.md5, c.crc, err = x.sourceSums(); err != nil {
+		return c, nil, err
+	}
+	src, err := x.s.source(x, span)
+	if err != nil {
+		return c, nil, err
+	}
+	c.body, c.size = src.body, src.size
+	return c, func() { _ = src.body.Close() }, nil
+}
+
+// abortCopy is Abort Copy Blob: no copy is pending once it was answered.
+func (s *Service) abortCopy(x exchange) error {
+	if _, err := s.blobTarget(x.g, BlobWrite); err != nil {
+		return err
+	}
+	return fail(http.StatusConflict, "NoPendingCopyOperation", "There is currently no pending copy operation.")
+}
+
 // sourceCaller is as whom the source of a copy is read.
 func (s *Service) sourceCaller(x exchange, u *url.URL, from gate.Target) (arm.Caller, error) {
 	q, err := parseQuery(u.RawQuery)
 	if err != nil {
 		return arm.Caller{}, err
 	}
-	if q["sig"] == "" {
+	token := x.r.Header.Get("x-ms-copy-source-authorization")
+	switch {
+	case token != "" && (q["sig"] != "" || !strings.HasPrefix(token, "Bearer ") || s.Who == nil):
+		return arm.Caller{}, fail(http.StatusBadRequest, "InvalidHeaderValue", "The header x-ms-copy-source-authorization must be a bearer token, and the source's URL without a signature.")
+	case token != "":
+		r := x.r.Clone(x.r.Context())
+		r.Header = http.Header{"Authorization": {token}}
+		return s.Who(r)
+	case q["sig"] == "":
 		return x.g.Caller(), nil
 	}
 	rq := request{account: s.byID(from.ID.Parent().Parent()), container: from.ID.Name(), blob: from.Item, action: BlobRead, secure: true, peer: peerOf(x.r), at: moment{q["snapshot"], q["versionid"]}}

@@ -65,15 +65,21 @@ func (x exchange) content() (c content, err error) {
 	if c.md5, err = md5Of(x.r, "Content-MD5"); err != nil {
 		return c, err
 	}
-	if v := x.r.Header.Get("x-ms-content-crc64"); v != "" {
-		b, err := base64.StdEncoding.DecodeString(v)
-		sum, ok := crcOf(b)
-		if err != nil || !ok {
-			return c, badHeader("x-ms-content-crc64", v, "8 bytes in base64")
-		}
-		c.crc = &sum
+	c.crc, err = crc64Of(x.r, "x-ms-content-crc64")
+	return c, err
+}
+
+func crc64Of(r *http.Request, name string) (*uint64, error) {
+	v := r.Header.Get(name)
+	if v == "" {
+		return nil, nil
 	}
-	return c, nil
+	b, err := base64.StdEncoding.DecodeString(v)
+	sum, ok := crcOf(b)
+	if err != nil || !ok {
+		return nil, badHeader(name, v, "8 bytes in base64")
+	}
+	return &sum, nil
 }
 
 func md5Of(r *http.Request, name string) ([]byte, error) {
@@ -162,7 +168,7 @@ func (s *Service) putBlob(x exchange) error {
 	}
 	info, err := s.put(x.r.Context(), x.g, d)
 	if err == nil && d.content.crc != nil {
-		x.w.Header().Set("x-ms-content-crc64", x.r.Header.Get("x-ms-content-crc64"))
+		x.w.Header().Set("x-ms-content-crc64", text(x.r.Header.Get("x-ms-content-crc64"), x.r.Header.Get("x-ms-source-content-crc64")))
 	}
 	if err == nil && d.typ == blockBlob {
 		x.w.Header().Set("Content-MD5", base64.StdEncoding.EncodeToString(info.MD5))
@@ -190,13 +196,11 @@ func (x exchange) written(status int, info Info, err error) error {
 
 // putBlockOf is Put Block.
 func (s *Service) putBlockOf(x exchange) error {
-	if x.r.Header.Get("x-ms-copy-source") != "" {
-		return unsupportedHeader("x-ms-copy-source")
-	}
-	c, err := x.content()
+	c, done, err := x.contentFrom()
 	if err != nil {
 		return err
 	}
+	defer done()
 	when, err := conditions(x.r.Header, "")
 	if err != nil {
 		return err
@@ -209,7 +213,7 @@ func (s *Service) putBlockOf(x exchange) error {
 	h := x.w.Header()
 	h.Set("Content-MD5", base64.StdEncoding.EncodeToString(t.md5))
 	if c.crc != nil {
-		h.Set("x-ms-content-crc64", x.r.Header.Get("x-ms-content-crc64"))
+		h.Set("x-ms-content-crc64", text(x.r.Header.Get("x-ms-content-crc64"), x.r.Header.Get("x-ms-source-content-crc64")))
 	}
 	h.Set("x-ms-request-server-encrypted", "true")
 	h.Set("Content-Length", "0")
@@ -284,14 +288,13 @@ func (s *Service) getBlockList(x exchange) error {
 
 // appendBlock is Append Block.
 func (s *Service) appendBlock(x exchange) error {
-	if x.r.Header.Get("x-ms-copy-source") != "" {
-		return unsupportedHeader("x-ms-copy-source")
-	}
 	a := addition{}
+	var done func()
 	var err error
-	if a.content, err = x.content(); err != nil {
+	if a.content, done, err = x.contentFrom(); err != nil {
 		return err
 	}
+	defer done()
 	if a.when, err = conditions(x.r.Header, ""); err != nil {
 		return err
 	}
@@ -309,7 +312,7 @@ func (s *Service) appendBlock(x exchange) error {
 	if err == nil {
 		h := x.w.Header()
 		if a.content.crc != nil {
-			h.Set("x-ms-content-crc64", x.r.Header.Get("x-ms-content-crc64"))
+			h.Set("x-ms-content-crc64", text(x.r.Header.Get("x-ms-content-crc64"), x.r.Header.Get("x-ms-source-content-crc64")))
 		}
 		h.Set("x-ms-blob-append-offset", strconv.FormatInt(offset, 10))
 		h.Set("x-ms-blob-committed-block-count", strconv.Itoa(info.Appends))

@@ -71,8 +71,8 @@ func TestAccountsThatCanNotBe(t *testing.T) {
 		put(name, "Standard_LRS", "StorageV2", "", 400)
 	}
 	for _, p := range []string{
-		`"allowBlobPublicAccess":true`, `"supportsHttpsTrafficOnly":false`, `"minimumTlsVersion":"TLS1_0"`, `"publicNetworkAccess":"Disabled"`, `"isHnsEnabled":true`, `"isSftpEnabled":true`, `"isNfsV3Enabled":true`,
-		`"networkAcls":{"defaultAction":"Deny"}`, `"networkAcls":{"defaultAction":"Allow","ipRules":[{"value":"1.2.3.4"}]}`, `"networkAcls":{"virtualNetworkRules":[{}]}`, `"encryption":{"keySource":"Microsoft.Keyvault"}`,
+		`"allowBlobPublicAccess":true`, `"supportsHttpsTrafficOnly":false`, `"minimumTlsVersion":"TLS1_0"`, `"publicNetworkAccess":"SecuredByPerimeter"`, `"isHnsEnabled":true`, `"isSftpEnabled":true`, `"isNfsV3Enabled":true`,
+		`"networkAcls":{"defaultAction":"Reject"}`, `"networkAcls":{"ipRules":[{"value":"1.2.3.4/24"}]}`, `"networkAcls":{"ipRules":[{"value":"::1"}]}`, `"networkAcls":{"ipRules":[{"value":"1.2.3.4","action":"Deny"}]}`, `"networkAcls":{"bypass":"All"}`, `"networkAcls":{"resourceAccessRules":[{"tenantId":"` + sub + `","resourceId":"` + accounts + `acct1"}]}`, `"networkAcls":{"virtualNetworkRules":[{}]}`, `"encryption":{"keySource":"Microsoft.Keyvault"}`,
 		`"unknown":1`, `"allowSharedKeyAccess":false,"AllowSharedKeyAccess":true`, `"accessTier":"Cold"`, `"immutableStorageWithVersioning":{"enabled":true}`,
 	} {
 		put("newaccount", "Standard_LRS", "StorageV2", p, 400)

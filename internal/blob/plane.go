@@ -23,6 +23,7 @@ func (s *Service) Plane() *gate.Plane {
 		Unlocked: func(arm.Action) bool { return true },
 		Refuse:   s.refuse,
 	}
+	p.Pass = s.pass
 	p.Who = func(r *http.Request) (arm.Caller, error) { return s.who(p, r) }
 	const container, blob = "/{container}", "/{container}/{blob...}"
 	p.Routes = []gate.Route{
@@ -56,16 +57,17 @@ func (s *Service) Plane() *gate.Plane {
 		gate.On(BlobDeleteVersion, "DELETE "+blob+"?versionid", s.atBlob, s.serve(s.deleteBlob, "versionid", ifTags)),
 		gate.On(BlobWrite, "PUT "+blob+"?comp=snapshot", s.atBlob, s.serve(s.snapshotBlob, ifTags)),
 		gate.On(BlobWrite, "PUT "+blob+"?comp=undelete", s.atBlob, s.serve(s.undeleteBlob)),
-		gate.Stream(BlobWrite, "PUT "+blob+"?comp=block", s.atBlob, s.serve(s.putBlockOf)),
-		gate.On(BlobWrite, "PUT "+blob+"?comp=blocklist", s.atBlob, s.serve(s.putBlockList, making...)),
+		gate.Stream(BlobWrite, "PUT "+blob+"?comp=block", s.atBlob, s.serve(s.putBlockOf, from...)),
+		gate.On(BlobWrite, "PUT "+blob+"?comp=blocklist", s.atBlob, s.serve(s.putBlockList, ifTags, "x-ms-tags", "x-ms-access-tier")),
 		gate.On(BlobRead, "GET "+blob+"?comp=blocklist", s.atBlob, s.serve(s.getBlockList)),
-		gate.Stream(BlobAdd, "PUT "+blob+"?comp=appendblock", s.atBlob, s.serve(s.appendBlock, ifTags)),
+		gate.Stream(BlobAdd, "PUT "+blob+"?comp=appendblock", s.atBlob, s.serve(s.appendBlock, append(from, ifTags)...)),
 		gate.On(BlobRead, "GET "+blob+"?comp=metadata", s.atBlob, s.serve(s.getBlobMeta, reading...)),
 		gate.On(BlobRead, "HEAD "+blob+"?comp=metadata", s.atBlob, s.serve(s.getBlobMeta, reading...)),
 		gate.On(BlobWrite, "PUT "+blob+"?comp=metadata", s.atBlob, s.serve(s.setBlobMeta, ifTags)),
 		gate.On(BlobWrite, "PUT "+blob+"?comp=lease", s.atBlob, s.serve(s.leaseOfBlob, ifTags)),
 		gate.On(BlobWrite, "PUT "+blob+"?comp=properties", s.atBlob, s.serve(s.setBlobHeaders, ifTags)),
 		gate.On(BlobWrite, "PUT "+blob+"?comp=tier", s.atBlob, s.serve(s.setBlobTier, "snapshot", "versionid", ifTags, "x-ms-access-tier", "x-ms-rehydrate-priority")),
+		gate.On(BlobWrite, "PUT "+blob+"?comp=copy", s.atBlob, s.serve(s.abortCopy, "copyid")),
 		gate.On(BlobTagsRead, "GET "+blob+"?comp=tags", s.atBlob, s.serve(s.getTags, reading...)),
 		gate.On(BlobTagsWrite, "PUT "+blob+"?comp=tags", s.atBlob, s.serve(s.putTags, "versionid", ifTags)),
 	}
@@ -191,14 +193,15 @@ const ifTags = "x-ms-if-tags"
 // What doors take besides: those that read a blob, and those that make one.
 var (
 	reading = []string{"snapshot", "versionid", ifTags}
-	making  = []string{ifTags, "x-ms-tags", "x-ms-access-tier"}
+	making  = []string{ifTags, "x-ms-tags", "x-ms-access-tier", "x-ms-copy-source", "x-ms-copy-source-authorization", "x-ms-source-content-md5", "x-ms-source-content-crc64"}
+	from    = []string{"x-ms-copy-source", "x-ms-copy-source-authorization", "x-ms-source-content-md5", "x-ms-source-content-crc64", "x-ms-source-range"}
 )
 
 // rareQuery and rareHeaders are what only some doors take. What a door does not
 // name is refused there, for it would change what is done.
 var (
 	rareQuery   = []string{"snapshot", "versionid", "showonly", "where", "startfrom", "endbefore", "deletetype", "copyid", "tier", "qt"}
-	rareHeaders = []string{ifTags, "x-ms-tags", "x-ms-access-tier", "x-ms-rehydrate-priority"}
+	rareHeaders = append([]string{ifTags, "x-ms-tags", "x-ms-access-tier", "x-ms-rehydrate-priority"}, from...)
 )
 
 // serve reads what all requests have in common. takes are the rare parameters and
@@ -246,8 +249,8 @@ func versionOf(r *http.Request) string {
 // refusedHeaders ask for what the platform does not do.
 var refusedHeaders = []string{
 	"x-ms-encryption-key", "x-ms-encryption-scope", "x-ms-source-if-tags", "x-ms-structured-body", "x-ms-legal-hold",
-	"x-ms-immutability-policy-until-date", "x-ms-immutability-policy-mode", "x-ms-seal-blob", "x-ms-copy-source-authorization",
-	"x-ms-default-encryption-scope", "x-ms-copy-source-tag-option", "x-ms-source-range", "x-ms-source-content-md5", "x-ms-source-content-crc64",
+	"x-ms-immutability-policy-until-date", "x-ms-immutability-policy-mode", "x-ms-seal-blob",
+	"x-ms-default-encryption-scope", "x-ms-copy-source-tag-option",
 }
 
 // rights asks for those to tags, if the request speaks of any.

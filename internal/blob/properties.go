@@ -15,7 +15,7 @@ type Properties struct {
 	PublicBlobs   bool        `json:"allowBlobPublicAccess" arm:"only=false"`
 	MinimumTLS    string      `json:"minimumTlsVersion" arm:"only=TLS1_2|TLS1_3"`
 	HTTPSOnly     *bool       `json:"supportsHttpsTrafficOnly" arm:"only=true"`
-	PublicNetwork string      `json:"publicNetworkAccess" arm:"only=Enabled"`
+	PublicNetwork string      `json:"publicNetworkAccess" arm:"only=Enabled|Disabled"`
 	Network       *Network    `json:"networkAcls"`
 	Tier          string      `json:"accessTier" arm:"only=Hot"`
 	CrossTenant   bool        `json:"allowCrossTenantReplication" arm:"only=false"`
@@ -39,16 +39,6 @@ type Properties struct {
 	KeyCreation     any    `json:"keyCreationTime,omitempty" arm:"readonly"`
 	Connections     any    `json:"privateEndpointConnections,omitempty" arm:"readonly"`
 	SKUConversion   any    `json:"storageAccountSkuConversionStatus,omitempty" arm:"readonly"`
-}
-
-// Network says from where an account is reached: everywhere, until there are networks.
-type Network struct {
-	Bypass    string `json:"bypass,omitempty" arm:"only=AzureServices|None|Logging|Metrics|Logging, Metrics"`
-	Default   string `json:"defaultAction,omitempty" arm:"only=Allow"`
-	IPs       []any  `json:"ipRules"`
-	IPv6      []any  `json:"ipv6Rules,omitempty"`
-	Subnets   []any  `json:"virtualNetworkRules"`
-	Resources []any  `json:"resourceAccessRules"`
 }
 
 func (p Properties) sharedKey() bool { return p.SharedKey == nil || *p.SharedKey }
@@ -75,11 +65,11 @@ func (s *Service) checkAccount(c resource.Change) error {
 	p.HTTPSOnly = or(p.HTTPSOnly, nil, true)
 	p.OAuthDefault = or(p.OAuthDefault, old.OAuthDefault, false)
 	p.MinimumTLS = text(p.MinimumTLS, text(old.MinimumTLS, "TLS1_2"))
-	p.PublicNetwork, p.Tier, p.Endpoint = "Enabled", "Hot", "Standard"
+	p.Tier, p.Endpoint = "Hot", "Standard"
 	if err := s.checkEncryption(c.Doc, &p, old); err != nil {
 		return err
 	}
-	if err := checkNetwork(&p, old); err != nil {
+	if err := s.checkNetwork(&p, old, c.Doc.ID); err != nil {
 		return err
 	}
 	if err := checkSKU(c); err != nil {
@@ -87,21 +77,6 @@ func (s *Service) checkAccount(c resource.Change) error {
 	}
 	c.Doc.Properties, err = json.Marshal(p)
 	return err
-}
-
-func checkNetwork(p *Properties, old Properties) error {
-	if p.Network == nil {
-		p.Network = old.Network
-	}
-	if p.Network == nil {
-		p.Network = &Network{}
-	}
-	n := p.Network
-	if len(n.IPs)+len(n.IPv6)+len(n.Subnets)+len(n.Resources) > 0 {
-		return arm.Errorf(arm.Unsupported, "properties.networkAcls has rules; storage accounts have no firewall yet, so ipRules, virtualNetworkRules and resourceAccessRules must be empty and defaultAction Allow")
-	}
-	*n = Network{Bypass: text(n.Bypass, "AzureServices"), Default: "Allow", IPs: []any{}, Subnets: []any{}, Resources: []any{}}
-	return nil
 }
 
 // checkSKU takes the one redundancy there is, and the one kind.
