@@ -533,6 +533,54 @@ func TestPolicyRepairs(t *testing.T) {
 	}
 }
 
+// What a policy deploys to the subscription needs the assignment's identity to
+// hold a role there: one at the resource's group is not enough.
+func TestPolicyRepairsTheSubscription(t *testing.T) {
+	p := newPoliced(t, newApp(t))
+	rule := func(deployment string) any {
+		return tree(t, `{"if":{"field":"type","equals":"Microsoft.Storage/storageAccounts"},"then":{"effect":"deployIfNotExists","details":{
+			"type":"Microsoft.Resources/subscriptions/resourceGroups","name":"[concat('of-', field('name'))]","existenceScope":"subscription","roleDefinitionIds":["`+contributor+`"],
+			"deployment":{`+deployment+`"properties":{"mode":"incremental","parameters":{"of":{"value":"[field('name')]"}},"template":{"$schema":"https://schema.management.azure.com/schemas/2018-05-01/subscriptionDeploymentTemplate.json#","contentVersion":"1.0.0.0","parameters":{"of":{"type":"string"}},
+			"resources":[{"type":"Microsoft.Resources/resourceGroups","apiVersion":"2021-04-01","name":"[concat('of-', parameters('of'))]","location":"[deployment().location]"}]}}}}}}`)
+	}
+	bad := p.sub + "/providers/Microsoft.Authorization/policyDefinitions/bad" + version
+	for name, x := range map[string]struct{ scope, deployment string }{"no location": {"subscription", ""}, "no such scope": {"managementGroup", `"location":"local",`}} {
+		r := rule(x.deployment).(map[string]any)
+		r["then"].(map[string]any)["details"].(map[string]any)["deploymentScope"] = x.scope
+		if w := call(p.a, p.token, http.MethodPut, bad, map[string]any{"properties": map[string]any{"mode": "Indexed", "policyRule": r}}); w.Code != http.StatusBadRequest {
+			t.Errorf("%s: %d %s", name, w.Code, w.Body)
+		}
+	}
+	r := rule(`"location":"local",`).(map[string]any)
+	r["then"].(map[string]any)["details"].(map[string]any)["deploymentScope"] = "subscription"
+	dine := p.define("group-of-account", "Indexed", nil, r)
+	before, body := p.account("beforehand", nil)
+	p.fine(before, body)
+	made := p.put(http.StatusCreated, p.sub+"/providers/Microsoft.Authorization/policyAssignments/groups", map[string]any{"location": "local", "identity": map[string]any{"type": "SystemAssigned"}, "properties": map[string]any{"policyDefinitionId": dine}})
+	who := fmt.Sprint(made["identity"].(map[string]any)["principalId"])
+	remedy := func(name string) (state, repairs string) {
+		t.Helper()
+		u := p.sub + "/providers/Microsoft.PolicyInsights/remediations/" + name
+		p.put(http.StatusCreated, u, map[string]any{"properties": map[string]any{"policyAssignmentId": p.path(p.sub) + "/providers/Microsoft.Authorization/policyAssignments/groups"}})
+		p.await("the remediation "+name+" ends", func() bool {
+			state = fmt.Sprint(must(t, p.a, http.StatusOK, p.token, http.MethodGet, u+version, nil)["properties"].(map[string]any)["provisioningState"])
+			return state != "Accepted" && state != "InProgress"
+		})
+		return state, fmt.Sprint(must(t, p.a, http.StatusOK, p.token, http.MethodPost, u+"/listDeployments"+version, nil)["value"])
+	}
+	p.a.giveRole(t, p.token, p.path(p.group), who, "Contributor")
+	if state, repairs := remedy("low"); state != "Failed" || !strings.Contains(repairs, "AuthorizationFailed") || p.there(p.sub+"/resourceGroups/of-beforehand") {
+		t.Errorf("with a role at the group alone the remediation is %s: %s", state, repairs)
+	}
+	p.a.giveRole(t, p.token, p.path(p.sub), who, "Contributor")
+	if state, repairs := remedy("high"); state != "Succeeded" || !strings.Contains(repairs, p.path(p.sub)+"/providers/Microsoft.Resources/deployments/PolicyDeployment_") || !p.there(p.sub+"/resourceGroups/of-beforehand") {
+		t.Errorf("the remediation is %s: %s", state, repairs)
+	}
+	after, body := p.account("afterwards", nil)
+	p.fine(after, body)
+	p.await("the new account has its group", func() bool { return p.there(p.sub + "/resourceGroups/of-afterwards") })
+}
+
 // The aliases that a provider lists are those by which policies find properties.
 func TestPolicyAliases(t *testing.T) {
 	p := newPoliced(t, newApp(t))

@@ -665,35 +665,51 @@ func said(status int, answer []byte, err error) string {
 	return fmt.Sprintf("%d %s: %s", status, e.Error.Code, e.Error.Message)
 }
 
-// deploy deploys a rule's template to the resource's group and waits until that
-// is over.
-func (s *Service) deploy(ctx context.Context, b *bound, r *one, in *policy.Input, p *repair) (string, error) {
-	if r.rule.Details.DeploymentScope != "resourceGroup" {
-		return "", arm.Errorf(arm.Unsupported, "deployments at the scope of a subscription are not supported")
+// destination is what a rule's template is deployed to, for a resource: its group,
+// the one that the rule names, or its subscription, with the location of the record.
+func destination(r *one, in *policy.Input, on arm.ID) (to arm.ID, location string, err error) {
+	subscription := "/subscriptions/" + on.Subscription()
+	if r.rule.Details.DeploymentScope == "subscription" {
+		if location, err = r.rule.DeploymentLocation(in); err != nil {
+			return arm.ID{}, "", err
+		}
+		to, err = arm.ParseID(subscription)
+		return to, location, err
 	}
 	want, err := r.rule.Related(in)
 	if err != nil {
-		return "", err
+		return arm.ID{}, "", err
 	}
-	group := p.Resource.Group()
+	to = on.Group()
 	if want.Group != "" {
-		if group, err = arm.ParseID("/subscriptions/" + p.Resource.Subscription() + "/resourceGroups/" + want.Group); err != nil {
-			return "", err
-		}
+		to, err = arm.ParseID(subscription + "/resourceGroups/" + want.Group)
 	}
-	if group.IsZero() {
-		return "", arm.Errorf(arm.Unsupported, "the resource lies in no group, and the policy names none to deploy to")
+	if err == nil && to.IsZero() {
+		err = arm.Errorf(arm.Unsupported, "the resource lies in no group, and the policy names none to deploy to")
+	}
+	return to, "", err
+}
+
+// deploy deploys a rule's template and waits until that is over.
+func (s *Service) deploy(ctx context.Context, b *bound, r *one, in *policy.Input, p *repair) (string, error) {
+	to, location, err := destination(r, in, p.Resource)
+	if err != nil {
+		return "", err
 	}
 	params, err := r.rule.DeploymentParameters(in)
 	if err != nil {
 		return "", err
 	}
 	template := r.rule.Details.Template()
-	body, err := json.Marshal(map[string]any{"properties": map[string]any{"mode": "Incremental", "template": template, "parameters": params}})
+	sent := map[string]any{"properties": map[string]any{"mode": "Incremental", "template": template, "parameters": params}}
+	if location != "" {
+		sent["location"] = location
+	}
+	body, err := json.Marshal(sent)
 	if err != nil {
 		return "", err
 	}
-	id := group.Child("Microsoft.Resources/deployments", "PolicyDeployment_"+arm.NewHex()[:16])
+	id := to.Child("Microsoft.Resources/deployments", "PolicyDeployment_"+arm.NewHex()[:16])
 	do := func(method string, body []byte) (int, []byte, error) {
 		return s.Doors.Do(ctx, b.Tenant, b.principal(), method, id, "2021-04-01", body)
 	}

@@ -37,7 +37,7 @@ type Details struct {
 	typ, name, group             operand
 	exists                       condition
 	setting, deploymentParameter operand
-	delay                        operand
+	delay, location              operand
 }
 
 // operation is one change of modify or append.
@@ -266,11 +266,23 @@ func (d *Details) readExists(e Effect, m map[string]any) (err error) {
 		return invalid("deployIfNotExists needs roleDefinitionIds, for whoever deploys")
 	}
 	d.DeploymentScope = "resourceGroup"
-	if v, ok := lookup(m, "deploymentScope"); ok && sameFold(v, "subscription") {
-		d.DeploymentScope = "subscription"
-	}
 	v, _ := lookup(m, "deployment")
 	dep, _ := v.(map[string]any)
+	at, there := lookup(dep, "location")
+	if v, ok := lookup(m, "deploymentScope"); ok {
+		switch {
+		case sameFold(v, "subscription"):
+			d.DeploymentScope = "subscription"
+		case !sameFold(v, "resourceGroup"):
+			return invalid("deploymentScope must be resourceGroup or subscription")
+		}
+	}
+	if d.DeploymentScope == "subscription" && !there {
+		return invalid("a deployment at the scope of a subscription needs a location beside its properties")
+	}
+	if d.location, err = readOperand(at); err != nil {
+		return err
+	}
 	p, _ := lookup(dep, "properties")
 	if d.Deployment, _ = p.(map[string]any); d.Deployment == nil {
 		return invalid("deployIfNotExists needs a deployment with properties")
@@ -296,7 +308,7 @@ func (d *Details) bind(params map[string]any) (err error) {
 			return err
 		}
 	}
-	for _, o := range []*operand{&d.typ, &d.name, &d.group, &d.setting, &d.delay} {
+	for _, o := range []*operand{&d.typ, &d.name, &d.group, &d.setting, &d.delay, &d.location} {
 		if *o, err = o.bind(params); err != nil {
 			return err
 		}
@@ -386,6 +398,13 @@ func (r *Rule) DeploymentParameters(in *Input) (map[string]any, error) {
 	v, err := r.Details.deploymentParameter.eval(&run{in: in, params: r.params})
 	m, _ := v.(map[string]any)
 	return m, err
+}
+
+// DeploymentLocation is where the record of a deployment to a subscription is to lie.
+func (r *Rule) DeploymentLocation(in *Input) (string, error) {
+	v, err := r.Details.location.eval(&run{in: in, params: r.params})
+	s, _ := v.(string)
+	return s, err
 }
 
 // Template is the template of deployIfNotExists, as the rule has it: its

@@ -99,7 +99,7 @@ suite world 120 "$python" "$here/python/world.py"
 for s in $suites; do
 	case $s in
 	go) suite go 240 "$work/go-clients" ;;
-	policy) suite policy 240 "$python" "$here/python/policy.py" ;;
+	policy) suite policy 300 "$python" "$here/python/policy.py" ;;
 	deployments) suite deployments 240 "$python" "$here/python/deployments.py" ;;
 	resources) suite resources 300 "$python" "$here/python/resources.py" ;;
 	credentials) suite credentials 120 "$python" "$here/python/credentials.py" ;;

@@ -104,6 +104,20 @@ suite.ok("it succeeds", lambda: within(30, lambda: az("policy", "remediation", "
 suite.ok("remediation deployment list", lambda: must(az("policy", "remediation", "deployment", "list", "--name", "repair", "--resource-group", "by-policy"), "nothing was repaired"))
 suite.ok("the resource is repaired", lambda: equal(az("identity", "show", "--resource-group", "by-policy", "--name", "without")["tags"].get("owner"), "green"))
 suite.ok("remediation list", lambda: must("repair" in [r["name"] for r in az("policy", "remediation", "list", "--resource-group", "by-policy")], "not listed"))
+
+# What it lacks may be of the subscription.
+subscription = f"/subscriptions/{world['subscriptionId']}"
+resource_group = {"type": "Microsoft.Resources/resourceGroups", "apiVersion": "2021-04-01", "name": "by-repair", "location": "[deployment().location]"}
+deploys = {"location": location, "properties": {"mode": "incremental", "template": {"$schema": "https://schema.management.azure.com/schemas/2018-05-01/subscriptionDeploymentTemplate.json#", "contentVersion": "1.0.0.0", "resources": [resource_group]}}}
+lacks = {"if": {"allOf": [{"field": "type", "equals": "Microsoft.ManagedIdentity/userAssignedIdentities"}, {"field": "name", "equals": "without"}]}, "then": {"effect": "deployIfNotExists", "details": {"type": "Microsoft.Resources/subscriptions/resourceGroups", "name": "by-repair", "existenceScope": "subscription", "deploymentScope": "subscription", "roleDefinitionIds": [contributor], "deployment": deploys}}}
+az("policy", "definition", "create", "--name", "lacks", "--mode", "Indexed", "--rules", written(lacks))
+az("policy", "assignment", "create", "--name", "lacks", "--policy", "lacks", "--scope", subscription, "--mi-system-assigned", "--location", location, "--role", "Contributor", "--identity-scope", subscription)
+suite.ok("remediation create at the subscription", lambda: az("policy", "remediation", "create", "--name", "lacks", "--policy-assignment", "lacks"))
+suite.ok("its group is made", lambda: within(30, lambda: az("group", "exists", "--name", "by-repair")))
+suite.ok("by a deployment to the subscription", lambda: must(any(d["name"].startswith("PolicyDeployment_") for d in az("deployment", "sub", "list")), "no deployment is listed"))
+az("policy", "assignment", "delete", "--name", "lacks", "--scope", subscription)
+az("group", "delete", "--name", "by-repair", "--yes", "--no-wait")
+
 suite.ok("remediation delete", lambda: az("policy", "remediation", "delete", "--name", "repair", "--resource-group", "by-policy"))
 
 # Definitions in use stay; then everything goes.
