@@ -11,18 +11,18 @@ import (
 func (s *Service) keyRoutes() (out []gate.Route) {
 	at, create, get, update := s.at(keys), s.answer(keys, s.createKey), s.answer(keys, s.getKey), s.answer(keys, s.updateKey)
 	out = []gate.Route{
-		gate.On(KeyCreate, "POST /keys/{name}/create", at, create),
-		gate.On(KeyImport, "PUT /keys/{name}", at, s.answer(keys, s.importKey)),
-		gate.On(KeyRead, "GET /keys/{name}", at, get),
-		gate.On(KeyRead, "GET /keys/{name}/", at, get),
-		gate.On(KeyRead, "GET /keys/{name}/{version}", at, get),
-		gate.On(KeyUpdate, "PATCH /keys/{name}", at, update),
-		gate.On(KeyUpdate, "PATCH /keys/{name}/", at, update),
-		gate.On(KeyUpdate, "PATCH /keys/{name}/{version}", at, update),
-		gate.On(KeyRotate, "POST /keys/{name}/rotate", at, s.answer(keys, s.rotateKey)),
-		gate.On(RotationRead, "GET /keys/{name}/rotationpolicy", at, s.getRotation),
-		gate.On(RotationWrite, "PUT /keys/{name}/rotationpolicy", at, s.putRotation),
-		gate.On(KeyRelease, "POST /keys/{name}/{version}/release", at, noRelease),
+		s.on(KeyCreate, "POST /keys/{name}/create", at, create),
+		s.on(KeyImport, "PUT /keys/{name}", at, s.answer(keys, s.importKey)),
+		s.on(KeyRead, "GET /keys/{name}", at, get),
+		s.on(KeyRead, "GET /keys/{name}/", at, get),
+		s.on(KeyRead, "GET /keys/{name}/{version}", at, get),
+		s.on(KeyUpdate, "PATCH /keys/{name}", at, update),
+		s.on(KeyUpdate, "PATCH /keys/{name}/", at, update),
+		s.on(KeyUpdate, "PATCH /keys/{name}/{version}", at, update),
+		s.on(KeyRotate, "POST /keys/{name}/rotate", at, s.answer(keys, s.rotateKey)),
+		s.on(RotationRead, "GET /keys/{name}/rotationpolicy", at, s.getRotation),
+		s.on(RotationWrite, "PUT /keys/{name}/rotationpolicy", at, s.putRotation),
+		s.on(KeyRelease, "POST /keys/{name}/{version}/release", at, noRelease),
 	}
 	for _, x := range []struct {
 		action arm.Action
@@ -34,9 +34,9 @@ func (s *Service) keyRoutes() (out []gate.Route) {
 	} {
 		// clients name no version by an empty segment
 		out = append(out,
-			gate.On(x.action, "POST /keys/{name}/{version}/"+x.verb, at, x.do),
-			gate.On(x.action, "POST /keys/{name}//"+x.verb, at, x.do),
-			gate.On(x.action, "POST /keys/{name}/"+x.verb, at, x.do))
+			s.on(x.action, "POST /keys/{name}/{version}/"+x.verb, at, x.do),
+			s.on(x.action, "POST /keys/{name}//"+x.verb, at, x.do),
+			s.on(x.action, "POST /keys/{name}/"+x.verb, at, x.do))
 	}
 	return out
 }

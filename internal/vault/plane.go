@@ -30,36 +30,36 @@ func (s *Service) Plane() *gate.Plane {
 func (s *Service) classRoutes(c *class) []gate.Route {
 	at, live, bin := s.at(c), "/"+c.path, "/deleted"+c.path
 	return []gate.Route{
-		gate.On(c.see, "GET "+live, s.atVault, s.list(c, s.listAll(c, false))),
-		gate.On(c.see, "GET "+live+"/", s.atVault, s.list(c, s.listAll(c, false))),
-		gate.On(c.see, "GET "+live+"/{name}/versions", at, s.list(c, s.listVersions(c))),
-		gate.On(c.del, "DELETE "+live+"/{name}", at, s.answer(c, func(r *http.Request, g gate.Grant) (Object, error) { return s.bury(r.Context(), g, c) })),
-		gate.On(c.see, "GET "+bin, s.atVault, s.list(c, s.listAll(c, true))),
-		gate.On(c.see, "GET "+bin+"/{name}", at, s.answer(c, func(r *http.Request, g gate.Grant) (Object, error) { return s.binnedOne(r.Context(), g, c) })),
-		gate.On(c.restore, "POST "+bin+"/{name}/recover", at, s.answer(c, func(r *http.Request, g gate.Grant) (Object, error) { return s.exhume(r.Context(), g, c) })),
-		gate.On(c.purge, "DELETE "+bin+"/{name}", at, func(w http.ResponseWriter, r *http.Request, g gate.Grant) error {
+		s.on(c.see, "GET "+live, s.atVault, s.list(c, s.listAll(c, false))),
+		s.on(c.see, "GET "+live+"/", s.atVault, s.list(c, s.listAll(c, false))),
+		s.on(c.see, "GET "+live+"/{name}/versions", at, s.list(c, s.listVersions(c))),
+		s.on(c.del, "DELETE "+live+"/{name}", at, s.answer(c, func(r *http.Request, g gate.Grant) (Object, error) { return s.bury(r.Context(), g, c) })),
+		s.on(c.see, "GET "+bin, s.atVault, s.list(c, s.listAll(c, true))),
+		s.on(c.see, "GET "+bin+"/{name}", at, s.answer(c, func(r *http.Request, g gate.Grant) (Object, error) { return s.binnedOne(r.Context(), g, c) })),
+		s.on(c.restore, "POST "+bin+"/{name}/recover", at, s.answer(c, func(r *http.Request, g gate.Grant) (Object, error) { return s.exhume(r.Context(), g, c) })),
+		s.on(c.purge, "DELETE "+bin+"/{name}", at, func(w http.ResponseWriter, r *http.Request, g gate.Grant) error {
 			if err := s.purgeOne(r.Context(), g, c); err != nil {
 				return err
 			}
 			w.WriteHeader(http.StatusNoContent)
 			return nil
 		}),
-		gate.On(c.backup, "POST "+live+"/{name}/backup", at, s.backupOne(c)),
-		gate.On(c.unpack, "POST "+live+"/restore", s.atVault, s.restoreOne(c)),
+		s.on(c.backup, "POST "+live+"/{name}/backup", at, s.backupOne(c)),
+		s.on(c.unpack, "POST "+live+"/restore", s.atVault, s.restoreOne(c)),
 	}
 }
 
 func (s *Service) secretRoutes() []gate.Route {
 	at, set, get, update := s.at(secrets), s.answer(secrets, s.setSecret), s.answer(secrets, s.getSecret), s.answer(secrets, s.updateSecret)
 	return []gate.Route{
-		gate.On(SecretSet, "PUT /secrets/{name}", at, set),
-		gate.On(SecretSet, "PUT /secrets/{name}/", at, set),
-		gate.On(SecretGet, "GET /secrets/{name}", at, get),
-		gate.On(SecretGet, "GET /secrets/{name}/", at, get),
-		gate.On(SecretGet, "GET /secrets/{name}/{version}", at, get),
-		gate.On(SecretUpdate, "PATCH /secrets/{name}", at, update),
-		gate.On(SecretUpdate, "PATCH /secrets/{name}/", at, update),
-		gate.On(SecretUpdate, "PATCH /secrets/{name}/{version}", at, update),
+		s.on(SecretSet, "PUT /secrets/{name}", at, set),
+		s.on(SecretSet, "PUT /secrets/{name}/", at, set),
+		s.on(SecretGet, "GET /secrets/{name}", at, get),
+		s.on(SecretGet, "GET /secrets/{name}/", at, get),
+		s.on(SecretGet, "GET /secrets/{name}/{version}", at, get),
+		s.on(SecretUpdate, "PATCH /secrets/{name}", at, update),
+		s.on(SecretUpdate, "PATCH /secrets/{name}/", at, update),
+		s.on(SecretUpdate, "PATCH /secrets/{name}/{version}", at, update),
 	}
 }
 

@@ -26,7 +26,7 @@ type Properties struct {
 	PurgeProtection       *bool          `json:"enablePurgeProtection,omitempty"`
 	CreateMode            string         `json:"createMode,omitempty" arm:"only=default|recover"`
 	Network               *Network       `json:"networkAcls,omitempty"`
-	PublicAccess          string         `json:"publicNetworkAccess" arm:"only=Enabled"`
+	PublicAccess          string         `json:"publicNetworkAccess" arm:"only=Enabled|Disabled"`
 	State                 string         `json:"provisioningState,omitempty" arm:"readonly"`
 	HSMPool               string         `json:"hsmPoolResourceId,omitempty" arm:"readonly"`
 	Endpoints             []any          `json:"privateEndpointConnections,omitempty" arm:"readonly"`
@@ -36,15 +36,6 @@ type Properties struct {
 type SKU struct {
 	Family string `json:"family" arm:"only=A"`
 	Name   string `json:"name" arm:"only=standard"`
-}
-
-// Network says from where a vault is reached. Only what the platform keeps is
-// taken: everywhere.
-type Network struct {
-	Bypass  string `json:"bypass,omitempty" arm:"only=AzureServices|None"`
-	Default string `json:"defaultAction,omitempty" arm:"only=Allow"`
-	IPs     []any  `json:"ipRules"`
-	Subnets []any  `json:"virtualNetworkRules"`
 }
 
 // AccessPolicy says what one principal may do where roles do not decide.
@@ -182,11 +173,8 @@ func (s *Service) validate(tenant string, p *Properties) error {
 		return arm.Errorf(arm.BadRequest, `properties.sku is missing; it must be {"family":"A","name":"standard"}`)
 	}
 	p.SKU = &SKU{"A", "standard"}
-	if p.PublicAccess == "" {
-		p.PublicAccess = "Enabled"
-	}
-	if n := p.Network; n != nil && len(n.IPs)+len(n.Subnets) > 0 {
-		return arm.Errorf(arm.Unsupported, "properties.networkAcls has rules; vaults have no firewall yet, so ipRules and virtualNetworkRules must be empty")
+	if err := p.settleNetwork(); err != nil {
+		return err
 	}
 	if p.Policies == nil {
 		p.Policies = []AccessPolicy{}

@@ -124,7 +124,9 @@ func TestNames(t *testing.T) {
 func TestPromisesThatCannotBeKept(t *testing.T) {
 	w := newWorld(t)
 	for _, props := range []string{
-		`"publicNetworkAccess":"Disabled"`, `"networkAcls":{"defaultAction":"Deny"}`, `"networkAcls":{"ipRules":[{"value":"1.2.3.4"}]}`,
+		`"publicNetworkAccess":"SecuredByPerimeter"`, `"networkAcls":{"ipRules":[{"value":"1.2.3.4"}]}`, `"networkAcls":{"defaultAction":"Deny","ipRules":[{"value":"1.2.3.4/8"}]}`,
+		`"networkAcls":{"defaultAction":"Deny","ipRules":[{"value":"::ffff:1.2.3.0/120"}]}`, `"networkAcls":{"defaultAction":"Deny","virtualNetworkRules":[{"id":"x"}]}`,
+		`"networkAcls":{"defaultAction":"Deny","bypass":"None"}`, `"publicNetworkAccess":"Disabled","networkAcls":{"defaultAction":"Allow","bypass":"None"}`,
 		`"sku":{"family":"A","name":"premium"}`, `"tenantId":"33333333-3333-3333-3333-333333333333"`, `"unheard":1`, `"createMode":"fresh"`,
 		policy("not-a-guid", `"get"`), policy(user, `"fly"`), policy(user, `"get"`)[:0] + `"accessPolicies":[{"tenantId":"33333333-3333-3333-3333-333333333333","objectId":"` + user + `","permissions":{}}]`,
 	} {

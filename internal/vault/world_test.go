@@ -1,10 +1,12 @@
 package vault
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -132,7 +134,7 @@ func (w *world) start() {
 		armPlane.Routes = append(armPlane.Routes, rs.Routes(k)...)
 	}
 	plane := w.v.Plane()
-	w.srv = httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+	w.srv = httptest.NewUnstartedServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 		p := armPlane
 		if plane.Host(r.Host) {
 			p = plane
@@ -147,6 +149,8 @@ func (w *world) start() {
 		}
 		w.gate.Serve(p, rt, v, rw, r)
 	}))
+	w.srv.Config.ConnContext = func(ctx context.Context, c net.Conn) context.Context { return gate.FromPeer(ctx, c.RemoteAddr()) }
+	w.srv.Start()
 }
 
 func (w *world) stop() {
