@@ -140,22 +140,28 @@ func (h *Handler) route(r *http.Request) (*gate.Plane, gate.Route, gate.Vars, er
 	if first == nil {
 		return nil, gate.Route{}, nil, errors.New("no plane")
 	}
-	if first.Fold && r.Method == http.MethodGet && unslash(r.URL) {
+	if first.Fold && unslash(r) {
 		return h.route(r)
 	}
 	return first, gate.Route{}, nil, h.nothing(first, r, other)
 }
 
-// unslash takes the slash from the end of a path, where the Go SDK lists deployments:
-// to Resource Manager it means nothing. ok is false for a path that has none.
-func unslash(u *url.URL) (ok bool) {
-	path, ok := strings.CutSuffix(u.Path, "/")
-	raw, literal := strings.CutSuffix(u.RawPath, "/")
-	if !ok || path == "" || strings.HasSuffix(path, "/") || u.RawPath != "" && !literal {
+// unslash takes the slash from the end of what a GET asks for, where the Go SDK lists
+// deployments, or one of the two that a path begins with where clients put an id with
+// its own behind one: to Resource Manager they mean nothing. ok is false where none is.
+func unslash(r *http.Request) (ok bool) {
+	path := r.URL.EscapedPath()
+	switch {
+	case strings.HasPrefix(path, "//") && !strings.HasPrefix(path, "///"):
+		path = path[1:]
+	case r.Method == http.MethodGet && len(path) > 1 && strings.HasSuffix(path, "/") && !strings.HasSuffix(path, "//"):
+		path = path[:len(path)-1]
+	default:
 		return false
 	}
-	u.Path, u.RawPath = path, raw
-	return true
+	plain, err := url.PathUnescape(path)
+	r.URL.Path, r.URL.RawPath = plain, path
+	return err == nil
 }
 
 // nothing is the error for a path that no door has. Nobody who is not signed in

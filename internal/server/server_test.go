@@ -96,6 +96,7 @@ func TestPlanesByHostAndPath(t *testing.T) {
 		"https://castellan.localhost/a/1":          "plane a",
 		"https://castellan.localhost/A/1":          "plane a",
 		"https://castellan.localhost/a/1/":         "plane a",
+		"https://castellan.localhost//a/1":         "plane a",
 		"https://castellan.localhost/b/1":          "plane b",
 		"https://kv.vault.castellan.localhost/a/1": "plane v",
 	} {
@@ -106,9 +107,9 @@ func TestPlanesByHostAndPath(t *testing.T) {
 	if code, body := get(t, c, "https://castellan.localhost/b/1/2"); code != 404 || !strings.Contains(body, "b refuses") {
 		t.Errorf("an unknown path below /b = %d %s, want b's 404", code, body)
 	}
-	for _, u := range []string{"https://castellan.localhost/a/1//", "https://castellan.localhost/a/1/2%2f", "https://castellan.localhost/b/1/"} {
+	for _, u := range []string{"https://castellan.localhost/a/1//", "https://castellan.localhost///a/1", "https://castellan.localhost/a/1/2%2f", "https://castellan.localhost/b/1/"} {
 		if code, body := get(t, c, u); code != 404 {
-			t.Errorf("%s = %d %s, want 404: one slash at the end of Resource Manager's paths alone means nothing", u, code, body)
+			t.Errorf("%s = %d %s, want 404: one slash more at an end, where Resource Manager is, means nothing", u, code, body)
 		}
 	}
 	if code, _ := get(t, c, "https://other.castellan.localhost/a/1"); code != http.StatusMisdirectedRequest {

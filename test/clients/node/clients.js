@@ -125,6 +125,7 @@ async function main() {
   await ok("workspace delete", () => ml.workspaces.beginDeleteAndWait(group, "by-node", fast));
   await refused("get of the deleted workspace", () => ml.workspaces.get(group, "by-node"), "ResourceNotFound");
   await directory();
+  await management({ ok, refused, equal, all, credential, scope, world });
   await keys();
   console.log("done node");
   process.exitCode = failed ? 1 : 0;
