@@ -62,8 +62,11 @@ type Log struct {
 	stop  chan struct{}
 	done  chan struct{}
 
+	unwritten []Entry // taken from the queue; the flusher's own
+
 	mu        sync.Mutex // guards what follows
-	broken    error      // why the log can't be written; nothing is let through while it stands
+	broken    error      // why the log can't be written, for good; nothing is let through
+	stuck     error      // why the last flush failed; nothing is let through until one succeeds
 	published []byte     // the last checkpoint that was made for everybody
 	at        time.Time  // and when
 }
@@ -100,11 +103,11 @@ func (l *Log) Close() error {
 	return l.Err()
 }
 
-// Err is why the log can't be written, or nil.
+// Err is why the log can't be written now, or nil.
 func (l *Log) Err() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.broken
+	return errors.Join(l.broken, l.stuck)
 }
 
 func key(seq uint64) string { return fmt.Sprintf("%016x", seq) }
@@ -154,6 +157,14 @@ func (l *Log) Record(ctx context.Context, e Entry) error {
 	}
 }
 
+// Write is Record that returns when e is durable.
+func (l *Log) Write(ctx context.Context, e Entry) error {
+	if err := l.Err(); err != nil {
+		return err
+	}
+	return l.db.Do(ctx, func(tx *store.Tx) error { return l.Append(tx, e) })
+}
+
 // Sync returns when all that was recorded before is durable.
 func (l *Log) Sync(ctx context.Context) error {
 	ack := make(chan error, 1)
@@ -188,20 +199,23 @@ func (l *Log) flusher() {
 // between when there are more.
 const flushSize = 256
 
-// flush writes what is queued by now.
+// flush writes what is queued by now. What can't be written is kept for the next
+// flush, and nothing is let through until then.
 func (l *Log) flush() error {
-	for n := len(l.queue); n > 0; n -= flushSize {
-		batch := make([]Entry, min(n, flushSize))
-		for i := range batch {
-			batch[i] = <-l.queue
+	var err error
+	for n := len(l.queue) + len(l.unwritten); n > 0 && err == nil; n -= flushSize {
+		for len(l.unwritten) < min(n, flushSize) {
+			l.unwritten = append(l.unwritten, <-l.queue)
 		}
-		if err := l.db.Do(context.Background(), func(tx *store.Tx) error { return l.appendAll(tx, batch) }); err != nil {
-			l.mu.Lock()
-			l.broken = fmt.Errorf("the audit log can't be written: %w", err)
-			l.mu.Unlock()
-			break
+		if err = l.db.Do(context.Background(), func(tx *store.Tx) error { return l.appendAll(tx, l.unwritten) }); err == nil {
+			l.unwritten = l.unwritten[:0]
+		} else {
+			err = fmt.Errorf("the audit log can't be written: %w", err)
 		}
 	}
+	l.mu.Lock()
+	l.stuck = err
+	l.mu.Unlock()
 	return l.Err()
 }
 

@@ -155,7 +155,7 @@ func (g *Gate) weigh(ctx context.Context, plane string, c arm.Caller, a arm.Acti
 }
 
 func unrecorded(err error) error {
-	return &arm.Error{Code: arm.Internal, Message: "the request can't be recorded, so it is not carried out", Err: err}
+	return &arm.Error{Code: "ServiceUnavailable", Status: http.StatusServiceUnavailable, Message: "The request can't be recorded, so it is not carried out.", Err: err}
 }
 
 // Sees reports whether the holder of the Grant may do a on id, a row of the
@@ -373,8 +373,12 @@ func (g Grant) Close(ctx context.Context, err error) error {
 	if err != nil {
 		outcome = string(arm.CodeOf(err))
 	}
-	if rec := g.s.gate.log.Record(context.WithoutCancel(ctx), g.s.entry("allowed", outcome)); rec != nil {
-		return &arm.Error{Code: arm.Internal, Message: "the request can't be recorded", Err: rec}
+	record := g.s.gate.log.Record
+	if err == nil && !strings.HasSuffix(g.s.action.Key(), "/read") {
+		record = g.s.gate.log.Write // a secret, perhaps, which must not be out before its entry is there
+	}
+	if rec := record(context.WithoutCancel(ctx), g.s.entry("allowed", outcome)); rec != nil {
+		return unrecorded(rec)
 	}
 	return err
 }
