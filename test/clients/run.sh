@@ -1,7 +1,7 @@
 #!/bin/bash
 # run.sh starts a Castellan of its own and drives unmodified Azure clients against it.
 #
-#   run.sh [SUITE...]     suites: go az policy resources credentials aml jobs mlflow node browser pim access federation ad scim why management providers deployments encryption (default: all)
+#   run.sh [SUITE...]     LANES of them at once (default: 2); suites: go az policy resources credentials aml jobs mlflow node browser pim access federation ad scim why management providers deployments encryption (default: all)
 #
 # Nothing but the environment that `castellan setup clients --env` prints tells the
 # clients where the cloud is. Every check is a line, `ok ...` or `FAIL ...`; the last
@@ -73,17 +73,36 @@ eval "$("$work/castellan" setup clients --data "$work/data" --env)" || exit 1
 export CASTELLAN_READY=$work/ready CASTELLAN_WORLD=$work/world.json CASTELLAN_AZ=$cache/az/bin/az CASTELLAN_PROGRAM=$work/castellan CASTELLAN_DATA=$work/data CASTELLAN_FEDERATION=$work/federation.json
 export MLFLOW_DISABLE_TELEMETRY=true PYTHONDONTWRITEBYTECODE=1 TMPDIR=$work
 
-# suite NAME SECONDS COMMAND... runs a suite; one that is cut short has failed.
-suite() {
+# run NAME SECONDS COMMAND... runs a suite; one that is cut short has failed.
+run() {
 	local name=$1 limit=$2 start=$SECONDS
 	shift 2
 	timeout --kill-after=10 "$limit" "$@" >"$work/$name.out" 2>"$work/$name.err"
 	local code=$?
-	grep -E '^(ok|FAIL|SKIP) ' "$work/$name.out" | tee -a "$work/results"
-	if ! grep -q '^done ' "$work/$name.out"; then
-		echo "FAIL $name: the suite was cut short (exit status $code): $(tail -n 3 "$work/$name.err" | tr '\n' ' ')" | tee -a "$work/results"
-	fi
+	{
+		flock 9 # its lines stay together
+		grep -E '^(ok|FAIL|SKIP) ' "$work/$name.out" | tee -a "$work/results"
+		if ! grep -q '^done ' "$work/$name.out"; then
+			echo "FAIL $name: the suite was cut short (exit status $code): $(tail -n 3 "$work/$name.err" | tr '\n' ' ')" | tee -a "$work/results"
+		fi
+	} 9>>"$work/lock"
 	say "$name took $((SECONDS - start)) s"
+}
+
+# suite is run beside others: most of a suite's time is that of one client's start
+# after another, which keeps one core busy.
+lanes=${LANES:-2}
+running=()
+suite() {
+	if [ "${#running[@]}" -ge "$lanes" ]; then
+		local ended
+		wait -n -p ended "${running[@]}"
+		local left=() id
+		for id in "${running[@]}"; do [ "$id" = "$ended" ] || left+=("$id"); done
+		running=("${left[@]}")
+	fi
+	run "$@" &
+	running+=("$!")
 }
 
 # The product says itself whether clients are set up; what it says must be so.
@@ -95,7 +114,7 @@ else
 fi
 
 python=$cache/aml/bin/python
-suite world 120 "$python" "$here/python/world.py"
+run world 120 "$python" "$here/python/world.py"
 for s in $suites; do
 	case $s in
 	go) suite go 240 "$work/go-clients" ;;
@@ -126,6 +145,7 @@ for s in $suites; do
 	esac
 done
 
+[ "${#running[@]}" = 0 ] || wait "${running[@]}"
 if ! kill -0 "$server" 2>/dev/null; then
 	echo "FAIL server: it died: $(tail -n 3 "$work/server.log" | tr '\n' ' ')" | tee -a "$work/results"
 	server=
