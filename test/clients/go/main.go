@@ -40,7 +40,7 @@ type world struct {
 	Suffixes       map[string]string `json:"suffixes"`
 	Group          string            `json:"group"`
 
-	Admin, Reader, Stranger, Robot, Federated, Behalf principal
+	Admin, Reader, Scientist, Stranger, Robot, Federated, Behalf principal
 }
 
 // run is one run of this suite.

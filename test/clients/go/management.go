@@ -489,7 +489,7 @@ func (r *run) groups() {
 	s.changes("BeginDelete", by(of, func(c client) error { return ended(c.NewClient().BeginDelete(r.ctx, "by-go", nil)) }))
 }
 
-// aliases make subscriptions.
+// aliases make subscriptions. What is made is somebody else's.
 func (r *run) aliases() {
 	type client = *armsubscription.ClientFactory
 	of := func(who azcore.TokenCredential) (client, error) {
@@ -507,7 +507,8 @@ func (r *run) aliases() {
 		list, err := all(c.NewSubscriptionsClient().NewListPager(nil))
 		return string(b) + list, err
 	})
-	body := armsubscription.PutAliasRequest{Properties: &armsubscription.PutAliasRequestProperties{DisplayName: to.Ptr("By Go"), Workload: to.Ptr(armsubscription.WorkloadProduction), BillingScope: to.Ptr("/billingAccounts/1/enrollmentAccounts/1")}}
+	body := armsubscription.PutAliasRequest{Properties: &armsubscription.PutAliasRequestProperties{DisplayName: to.Ptr("By Go"), Workload: to.Ptr(armsubscription.WorkloadProduction), BillingScope: to.Ptr("/billingAccounts/1/enrollmentAccounts/1"),
+		AdditionalProperties: &armsubscription.PutAliasRequestAdditionalProperties{SubscriptionOwnerID: &r.Scientist.ObjectID}}}
 	s.changes("Alias.BeginCreate", by(of, func(c client) error { return ended(c.NewAliasClient().BeginCreate(r.ctx, "by-go", body, nil)) }))
 	made := ""
 	s.reads("Alias.Get", by(of, func(c client) error {
