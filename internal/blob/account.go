@@ -282,13 +282,13 @@ func (s *Service) revoke(ctx context.Context, g gate.Grant, _ *resource.Doc, _ [
 
 // Routes are the doors of Resource Manager beside those of the kinds.
 func (s *Service) Routes() []gate.Route {
-	return []gate.Route{gate.On(NameCheck, "POST /subscriptions/{sub}/providers/Microsoft.Storage/checkNameAvailability", func(r *http.Request, v gate.Vars) (gate.Target, error) {
+	return append(s.policyRoutes(), gate.On(NameCheck, "POST /subscriptions/{sub}/providers/Microsoft.Storage/checkNameAvailability", func(r *http.Request, v gate.Vars) (gate.Target, error) {
 		if err := resource.Version(r); err != nil {
 			return gate.Target{}, err
 		}
 		id, err := arm.ParseID("/subscriptions/" + v["sub"])
 		return gate.Target{ID: id}, err
-	}, s.checkName)}
+	}, s.checkName))
 }
 
 // checkName says whether an account name is free, in the whole installation.

@@ -26,6 +26,17 @@ var (
 	PolicyWrite     = arm.NewAction("Microsoft.Storage/storageAccounts/blobServices/containers/setAcl/action", "change a container's stored access policies")
 )
 
+// What one can do with what keeps a container from being changed.
+var (
+	HoldSet     = arm.NewAction("Microsoft.Storage/storageAccounts/blobServices/containers/setLegalHold/action", "put a legal hold on a container")
+	HoldClear   = arm.NewAction("Microsoft.Storage/storageAccounts/blobServices/containers/clearLegalHold/action", "take a legal hold from a container")
+	GuardRead   = arm.NewAction("Microsoft.Storage/storageAccounts/blobServices/containers/immutabilityPolicies/read", "see a container's immutability policy")
+	GuardWrite  = arm.NewAction("Microsoft.Storage/storageAccounts/blobServices/containers/immutabilityPolicies/write", "set a container's immutability policy")
+	GuardDelete = arm.NewAction("Microsoft.Storage/storageAccounts/blobServices/containers/immutabilityPolicies/delete", "delete a container's unlocked immutability policy")
+	GuardLock   = arm.NewAction("Microsoft.Storage/storageAccounts/blobServices/containers/immutabilityPolicies/lock/action", "lock a container's immutability policy for good")
+	GuardExtend = arm.NewAction("Microsoft.Storage/storageAccounts/blobServices/containers/immutabilityPolicies/extend/action", "make a container's locked immutability policy longer")
+)
+
 // What one can do with an account beside reading, writing and deleting it.
 var (
 	ServiceRead      = arm.NewAction("Microsoft.Storage/storageAccounts/blobServices/read", "see the settings of an account's blobs")

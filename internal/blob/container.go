@@ -28,6 +28,8 @@ type ContainerProperties struct {
 	LeaseFor any               `json:"leaseDuration,omitempty" arm:"readonly"`
 	Hold     any               `json:"hasLegalHold,omitempty" arm:"readonly"`
 	Policy   any               `json:"hasImmutabilityPolicy,omitempty" arm:"readonly"`
+	Holds    any               `json:"legalHold,omitempty" arm:"readonly"`
+	Guard    any               `json:"immutabilityPolicy,omitempty" arm:"readonly"`
 	Deleted  any               `json:"deleted,omitempty" arm:"readonly"`
 	Days     any               `json:"remainingRetentionDays,omitempty" arm:"readonly"`
 	Root     any               `json:"enableNfsV3RootSquash,omitempty" arm:"readonly"`
@@ -79,9 +81,13 @@ func (s *Service) containers(parent *resource.Kind) *resource.Kind {
 			return newContainer(tx, key)
 		},
 		Remove: s.removeContainer,
+		Posts: []resource.Post{
+			{Name: "setLegalHold", Action: HoldSet, Do: s.holds(HoldSet, addHolds)},
+			{Name: "clearLegalHold", Action: HoldClear, Do: s.holds(HoldClear, dropHolds)},
+		},
 		Show: func(d *resource.Doc, props map[string]any) {
-			s.showLeaseOf(d, props)
-			props["hasLegalHold"], props["hasImmutabilityPolicy"], props["deleted"] = false, false, false
+			s.showInner(d, props)
+			props["deleted"] = false
 			props["defaultEncryptionScope"], props["denyEncryptionScopeOverride"] = "$account-encryption-key", false
 			if d.System != nil {
 				props["lastModifiedTime"] = d.System.ModifiedAt
@@ -90,11 +96,21 @@ func (s *Service) containers(parent *resource.Kind) *resource.Kind {
 	}
 }
 
-// showLeaseOf shows a container's lease as Resource Manager does, in capitals.
-func (s *Service) showLeaseOf(d *resource.Doc, props map[string]any) {
+// showInner shows a container's lease and guard as Resource Manager does.
+func (s *Service) showInner(d *resource.Doc, props map[string]any) {
 	in, err := innerOf(d)
 	if err != nil {
 		return // what can't be read is shown nowhere
+	}
+	if in.Guard == nil {
+		in.Guard = &guard{}
+	}
+	props["hasLegalHold"], props["hasImmutabilityPolicy"] = len(in.Guard.Holds) > 0, in.Guard.Days > 0
+	if in.Guard.Days > 0 {
+		props["immutabilityPolicy"] = map[string]any{"etag": in.Guard.Etag, "properties": in.Guard.properties()}
+	}
+	if len(in.Guard.Holds) > 0 {
+		props["legalHold"] = map[string]any{"hasLegalHold": true, "tags": in.Guard.Holds}
 	}
 	now := s.Now()
 	state := in.Lease.state(now)
@@ -132,6 +148,9 @@ func (s *Service) removeContainer(tx *store.Tx, d *resource.Doc) error {
 	if err != nil || !ok {
 		return err
 	}
+	if err := c.mayGo(tx, d.Name); err != nil {
+		return err
+	}
 	if a := s.byID(d.ID.Parent().Parent()); a != nil && a.rules.keepContainers > 0 {
 		err = s.lose(tx, key, c, d, a.rules.keepContainers)
 	} else {
@@ -151,6 +170,7 @@ type ContainerInfo struct {
 	Modified time.Time
 	Meta     map[string]string
 	lease    *lease
+	guard    *guard
 	// Of one that is deleted: under which version it is brought back, and until when.
 	version        string
 	deleted, until time.Time
@@ -165,7 +185,7 @@ func containerInfo(d *resource.Doc) (ContainerInfo, error) {
 	if err != nil {
 		return ContainerInfo{}, err
 	}
-	out := ContainerInfo{Name: d.Name, ETag: d.Etag, Meta: p.Meta, lease: in.Lease}
+	out := ContainerInfo{Name: d.Name, ETag: d.Etag, Meta: p.Meta, lease: in.Lease, guard: in.Guard}
 	if d.System != nil {
 		out.Modified = d.System.ModifiedAt
 	}

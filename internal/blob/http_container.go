@@ -4,6 +4,7 @@ import (
 	"encoding/base64"
 	"encoding/xml"
 	"net/http"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -95,6 +96,7 @@ func (s *Service) listContainers(x exchange) error {
 		if p.State == leased {
 			p.Duration = c.lease.duration()
 		}
+		p.Policy, p.Hold = c.guard.policy(), c.guard.held()
 		if c.version != "" {
 			days := daysLeft(c.until, s.Now())
 			i.Deleted, i.Version, p.Gone, p.Days = true, c.version, httpTime(c.deleted), &days
@@ -234,8 +236,8 @@ func (s *Service) getContainer(x exchange) error {
 	}
 	h := x.w.Header()
 	x.showLease(info.lease)
-	h.Set("x-ms-has-immutability-policy", "false")
-	h.Set("x-ms-has-legal-hold", "false")
+	h.Set("x-ms-has-immutability-policy", strconv.FormatBool(info.guard.policy()))
+	h.Set("x-ms-has-legal-hold", strconv.FormatBool(info.guard.held()))
 	h.Set("x-ms-default-encryption-scope", "$account-encryption-key")
 	h.Set("x-ms-deny-encryption-scope-override", "false")
 	setMeta(h, info.Meta)

@@ -262,6 +262,7 @@ func (s *Service) leaseContainer(ctx context.Context, g gate.Grant, w wish, when
 // containerInner is what a container's resource keeps beside its properties.
 type containerInner struct {
 	Lease *lease `json:"lease,omitempty"`
+	Guard *guard `json:"guard,omitempty"` // as in the container's row
 }
 
 func innerOf(d *resource.Doc) (in containerInner, err error) {

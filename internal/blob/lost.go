@@ -117,6 +117,9 @@ func (s *Service) undeleteContainer(ctx context.Context, g gate.Grant, version s
 		if d.Properties = r.Properties; r.System != nil {
 			d.System = r.System
 		}
+		if d.Inner, err = json.Marshal(containerInner{Guard: r.Container.Guard}); err != nil {
+			return err
+		}
 		s.touch(d)
 		return resource.Save(tx, d)
 	})

@@ -180,6 +180,9 @@ func dropPast(tx *store.Tx, key string, b *row) ([]piece, error) {
 // erase deletes a snapshot or version: for a while if the account keeps what is
 // deleted, else for good.
 func (s *Service) erase(tx *store.Tx, p place, c containerRow, r pastRow) ([]piece, error) {
+	if err := c.Guard.deletes(&r.row, s.Now()); err != nil {
+		return nil, err
+	}
 	key := pastPrefix(c, p.blob) + r.stamp
 	if p.rules.keep <= 0 {
 		return dropPast(tx, key, &r.row)

@@ -46,6 +46,7 @@ const (
 type containerRow struct {
 	UID      string   `json:"uid"`
 	Policies []policy `json:"policies,omitempty"`
+	Guard    *guard   `json:"guard,omitempty"`
 }
 
 // The types of blobs.

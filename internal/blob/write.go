@@ -72,7 +72,10 @@ func (s *Service) precheck(ctx context.Context, p place, when Conditions) error 
 		if err != nil {
 			return err
 		}
-		return s.allows(when, old, false)
+		if err := s.allows(when, old, false); err != nil {
+			return err
+		}
+		return c.Guard.changes(old, replaces)
 	})
 }
 
@@ -138,6 +141,14 @@ func (s *Service) change(ctx context.Context, g gate.Grant, p place, as how, fn 
 			return err
 		}
 		next, ps, err := fn(tx, c, old)
+		if err != nil {
+			return err
+		}
+		if next == nil {
+			err = c.Guard.deletes(old, s.Now())
+		} else {
+			err = c.Guard.changes(old, as)
+		}
 		if err != nil {
 			return err
 		}
@@ -261,6 +272,9 @@ func (s *Service) revise(ctx context.Context, g gate.Grant, when Conditions, ver
 			return err
 		}
 		if err := b.online(); err != nil {
+			return err
+		}
+		if err := c.Guard.changes(b, replaces); err != nil {
 			return err
 		}
 		if version && p.rules.versioning {
