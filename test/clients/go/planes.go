@@ -175,6 +175,7 @@ func (r *run) sharedKey(url, key string) {
 		err = equal(strings.Join(found, " "), "odd name/")
 	}
 	r.ok("azblob, key: list by folders", err)
+	r.depth(c)
 	bad, err := azblob.NewSharedKeyCredential(account, "AAAA"+key[4:])
 	if err == nil {
 		c, e := azblob.NewClientWithSharedKeyCredential(url, bad, &azblob.ClientOptions{ClientOptions: r.opts})

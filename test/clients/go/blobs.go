@@ -1,0 +1,178 @@
+package main
+
+import (
+	"bytes"
+	"strings"
+	"time"
+
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore/streaming"
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore/to"
+	"github.com/Azure/azure-sdk-for-go/sdk/resourcemanager/storage/armstorage/v2"
+	"github.com/Azure/azure-sdk-for-go/sdk/storage/azblob"
+	"github.com/Azure/azure-sdk-for-go/sdk/storage/azblob/blob"
+	"github.com/Azure/azure-sdk-for-go/sdk/storage/azblob/bloberror"
+	"github.com/Azure/azure-sdk-for-go/sdk/storage/azblob/blockblob"
+	"github.com/Azure/azure-sdk-for-go/sdk/storage/azblob/container"
+	"github.com/Azure/azure-sdk-for-go/sdk/storage/azblob/lease"
+	"github.com/Azure/azure-sdk-for-go/sdk/storage/azblob/sas"
+)
+
+// depth drives what blobs can do beside being read and written.
+func (r *run) depth(c *azblob.Client) {
+	box := c.ServiceClient().NewContainerClient("depth")
+	if _, err := box.Create(r.ctx, nil); !r.ok("azblob: a container for what follows", err) {
+		return
+	}
+	r.leases(c, box)
+	r.history(c, box)
+	r.tagged(c, box)
+	r.guarded(c, box)
+	r.firewall(c)
+}
+
+func (r *run) leases(c *azblob.Client, box *container.Client) {
+	_, err := c.UploadBuffer(r.ctx, "depth", "leased", []byte("one"), nil)
+	l, e := lease.NewBlobClient(box.NewBlobClient("leased"), nil)
+	if err == nil && e == nil {
+		_, err = l.AcquireLease(r.ctx, 15, nil)
+	}
+	if !r.ok("azblob lease: acquire", err) || e != nil {
+		return
+	}
+	_, err = c.UploadBuffer(r.ctx, "depth", "leased", []byte("two"), nil)
+	r.refused("a write without the lease", err, string(bloberror.LeaseIDMissing))
+	_, err = c.UploadBuffer(r.ctx, "depth", "leased", []byte("two"), &azblob.UploadBufferOptions{AccessConditions: &blob.AccessConditions{LeaseAccessConditions: &blob.LeaseAccessConditions{LeaseID: l.LeaseID()}}})
+	r.ok("azblob lease: write with it", err)
+	_, err = l.RenewLease(r.ctx, nil)
+	r.ok("azblob lease: renew", err)
+	_, err = l.ReleaseLease(r.ctx, nil)
+	r.ok("azblob lease: release", err)
+}
+
+// history has the account keep versions and what is deleted.
+func (r *run) history(c *azblob.Client, box *container.Client) {
+	services, err := armstorage.NewBlobServicesClient(r.SubscriptionID, r.admin, r.arm())
+	week := &armstorage.DeleteRetentionPolicy{Enabled: to.Ptr(true), Days: to.Ptr(int32(7))}
+	if err == nil {
+		_, err = services.SetServiceProperties(r.ctx, group, account, armstorage.BlobServiceProperties{BlobServiceProperties: &armstorage.BlobServicePropertiesProperties{DeleteRetentionPolicy: week}}, nil)
+	}
+	r.ok("armstorage: keep what is deleted", err)
+	b := box.NewBlockBlobClient("past")
+	_, err = c.UploadBuffer(r.ctx, "depth", "past", []byte("first"), nil)
+	var snap blob.CreateSnapshotResponse
+	if err == nil {
+		snap, err = b.CreateSnapshot(r.ctx, nil)
+	}
+	r.ok("azblob snapshot: create", err)
+	_, err = b.Delete(r.ctx, nil)
+	r.refused("a delete of a blob with snapshots", err, string(bloberror.SnapshotsPresent))
+	_, err = b.Delete(r.ctx, &blob.DeleteOptions{DeleteSnapshots: to.Ptr(blob.DeleteSnapshotsOptionTypeInclude)})
+	r.ok("azblob: delete with snapshots", err)
+	deleted := 0
+	for pages := box.NewListBlobsFlatPager(&container.ListBlobsFlatOptions{Include: container.ListBlobsInclude{Deleted: true, Snapshots: true}}); err == nil && pages.More(); {
+		page, e := pages.NextPage(r.ctx)
+		if err = e; err != nil {
+			break
+		}
+		for _, i := range page.Segment.BlobItems {
+			if value(i.Deleted) {
+				deleted++
+			}
+		}
+	}
+	if err == nil && deleted < 2 {
+		err = equal(deleted, 2)
+	}
+	r.ok("azblob list: what is deleted", err)
+	_, err = b.Undelete(r.ctx, nil)
+	r.ok("azblob: undelete", err)
+	if value(snap.Snapshot) == "" {
+		return
+	}
+	old, err := b.WithSnapshot(value(snap.Snapshot))
+	if err == nil {
+		got := make([]byte, 5)
+		if _, err = old.DownloadBuffer(r.ctx, got, nil); err == nil {
+			err = equal(string(got), "first")
+		}
+	}
+	r.ok("azblob snapshot: read what came back", err)
+}
+
+func (r *run) tagged(c *azblob.Client, box *container.Client) {
+	_, err := c.UploadBuffer(r.ctx, "depth", "tagged", []byte("x"), &azblob.UploadBufferOptions{Tags: map[string]string{"Project": "Cascade"}})
+	r.ok("azblob tags: upload with tags", err)
+	b := box.NewBlockBlobClient("tagged")
+	got, err := b.GetTags(r.ctx, nil)
+	if err == nil {
+		err = equal(len(got.BlobTagSet), 1)
+	}
+	r.ok("azblob tags: get", err)
+	found, err := c.ServiceClient().FilterBlobs(r.ctx, `@container = 'depth' AND "Project" = 'Cascade'`, nil)
+	if err == nil {
+		err = equal(len(found.Blobs), 1)
+	}
+	r.ok("azblob tags: find", err)
+	_, err = b.Delete(r.ctx, &blob.DeleteOptions{AccessConditions: &blob.AccessConditions{ModifiedAccessConditions: &blob.ModifiedAccessConditions{IfTags: to.Ptr(`"Project" = 'Other'`)}}})
+	r.refused("a delete of other tags", err, string(bloberror.ConditionNotMet))
+	_, err = b.SetTier(r.ctx, blob.AccessTierArchive, nil)
+	r.ok("azblob: archive", err)
+	_, err = b.DownloadStream(r.ctx, nil)
+	r.refused("a read of what is archived", err, string(bloberror.BlobArchived))
+	_, err = b.SetTier(r.ctx, blob.AccessTierHot, nil)
+	r.ok("azblob: take out of the archive", err)
+	source, err := b.GetSASURL(sas.BlobPermissions{Read: true}, time.Now().Add(time.Hour), nil)
+	to1 := box.NewBlockBlobClient("from-url")
+	if err == nil {
+		_, err = to1.StageBlockFromURL(r.ctx, "QQ==", source, nil)
+	}
+	r.ok("azblob: stage a block from a URL", err)
+	_, err = to1.StageBlockFromURL(r.ctx, "QQ==", "https://example.com/"+strings.TrimPrefix(source, "https://"), nil)
+	r.refused("a block from elsewhere", err, string(bloberror.CannotVerifyCopySource))
+	_, err = to1.StageBlock(r.ctx, "Qg==", streaming.NopCloser(bytes.NewReader([]byte("checked"))), &blockblob.StageBlockOptions{TransactionalValidation: blob.TransferValidationTypeComputeCRC64()})
+	r.ok("azblob: stage a block with its CRC64", err)
+	_, err = to1.StageBlock(r.ctx, "Qg==", streaming.NopCloser(bytes.NewReader([]byte("checked"))), &blockblob.StageBlockOptions{TransactionalValidation: blob.TransferValidationTypeCRC64(1)})
+	r.refused("a block with another CRC64", err, "Crc64Mismatch")
+}
+
+func (r *run) guarded(c *azblob.Client, box *container.Client) {
+	boxes, err := armstorage.NewBlobContainersClient(r.SubscriptionID, r.admin, r.arm())
+	if err == nil {
+		_, err = boxes.SetLegalHold(r.ctx, group, account, "depth", armstorage.LegalHold{Tags: []*string{to.Ptr("case1")}}, nil)
+	}
+	if !r.ok("armstorage: a legal hold", err) {
+		return
+	}
+	_, err = box.NewBlobClient("leased").Delete(r.ctx, nil)
+	r.refused("a delete under a legal hold", err, "BlobImmutableDueToLegalHold")
+	_, err = boxes.Delete(r.ctx, group, account, "depth", nil)
+	r.refused("a delete of its container", err, "ContainerImmutableDueToLegalHold")
+	_, err = boxes.ClearLegalHold(r.ctx, group, account, "depth", armstorage.LegalHold{Tags: []*string{to.Ptr("case1")}}, nil)
+	r.ok("armstorage: clear the legal hold", err)
+	p, err := boxes.CreateOrUpdateImmutabilityPolicy(r.ctx, group, account, "depth", &armstorage.BlobContainersClientCreateOrUpdateImmutabilityPolicyOptions{Parameters: &armstorage.ImmutabilityPolicy{Properties: &armstorage.ImmutabilityPolicyProperty{ImmutabilityPeriodSinceCreationInDays: to.Ptr(int32(1))}}})
+	r.ok("armstorage: an immutability policy", err)
+	_, err = c.UploadBuffer(r.ctx, "depth", "leased", []byte("over"), nil)
+	r.refused("a write over what is immutable", err, "BlobImmutableDueToPolicy")
+	if p.ETag != nil {
+		_, err = boxes.DeleteImmutabilityPolicy(r.ctx, group, account, "depth", *p.ETag, nil)
+		r.ok("armstorage: delete the unlocked policy", err)
+	}
+}
+
+func (r *run) firewall(c *azblob.Client) {
+	accounts, err := armstorage.NewAccountsClient(r.SubscriptionID, r.admin, r.arm())
+	set := func(action armstorage.DefaultAction, rules ...*armstorage.IPRule) {
+		if err == nil {
+			_, err = accounts.Update(r.ctx, group, account, armstorage.AccountUpdateParameters{Properties: &armstorage.AccountPropertiesUpdateParameters{NetworkRuleSet: &armstorage.NetworkRuleSet{DefaultAction: &action, IPRules: rules}}}, nil)
+		}
+	}
+	read := func() error { _, err := c.DownloadStream(r.ctx, "depth", "past", nil); return err }
+	set(armstorage.DefaultActionDeny)
+	r.ok("armstorage: shut the account", err)
+	r.refused("a read of an account that is shut", read(), "AuthorizationFailure")
+	set(armstorage.DefaultActionDeny, &armstorage.IPRule{IPAddressOrRange: to.Ptr("127.0.0.0/8")})
+	r.ok("armstorage: let in addresses", err)
+	r.ok("azblob: read from an address that is let in", read())
+	set(armstorage.DefaultActionAllow)
+	r.ok("armstorage: open the account", err)
+}
