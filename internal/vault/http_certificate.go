@@ -102,6 +102,7 @@ func (s *Service) createCertificate(w http.ResponseWriter, r *http.Request, g ga
 		return err
 	}
 	w.Header().Set("Location", s.base(r)+"certificates/"+op.Name+"/pending?api-version="+r.URL.Query().Get("api-version")+"&request_id="+op.Request)
+	op.Status = inProgress // clients wait for an end, and have no result of what had ended before they asked
 	gate.WriteJSON(w, http.StatusAccepted, s.showOperation(r, op))
 	return nil
 }
@@ -207,8 +208,8 @@ func (s *Service) showOperation(r *http.Request, op Operation) map[string]any {
 	switch {
 	case op.Status == completed:
 		out["target"] = id
-	case op.Status == inProgress:
-		out["status_details"] = "Pending certificate created. Please Perform Merge to complete the request."
+	case op.Status == inProgress && op.Issuer.Name == issuerUnknown:
+		out["status_details"] = "The request is to be signed elsewhere and the certificate merged."
 	}
 	return out
 }
