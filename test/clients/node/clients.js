@@ -3,6 +3,7 @@
 const crypto = require("crypto");
 const fs = require("fs");
 const { ClientAssertionCredential, ClientSecretCredential, ClientCertificateCredential, OnBehalfOfCredential, WorkloadIdentityCredential } = require("@azure/identity");
+const { CertificateClient } = require("@azure/keyvault-certificates");
 const { CryptographyClient, KeyClient } = require("@azure/keyvault-keys");
 const { AzureMachineLearningWorkspaces } = require("@azure/arm-machinelearning");
 const { Client, PageIterator } = require("@microsoft/microsoft-graph-client");
@@ -180,9 +181,26 @@ async function keys() {
     await (await c.beginRecoverDeletedKey("by-node", { intervalInMs: 200 })).pollUntilDone();
     equal((await c.getKey("by-node")).name, "by-node");
   });
+  await certificates(url);
   await refused("a reader's key", () => client("reader").createKey("mine", "RSA"), "403");
   await refused("a robot's signature", () => blind.sign("PS256", sha256), "403");
   await refused("a stranger's keys", () => all(client("stranger").listPropertiesOfKeys()), "403");
+}
+
+// certificates is a vault's certificates.
+async function certificates(url) {
+  const c = new CertificateClient(url, credential("admin"), { retryOptions: { maxRetries: 1 } });
+  await ok("certificate create", async () => {
+    const poller = await c.beginCreateCertificate("node-cert", { issuerName: "Self", subject: "CN=node.example", keyType: "EC", keyCurveName: "P-256" }, { intervalInMs: 200 });
+    const made = await poller.pollUntilDone();
+    equal(new crypto.X509Certificate(Buffer.from(made.cer)).subject, "CN=node.example");
+  });
+  await ok("certificate list", async () => equal((await all(c.listPropertiesOfCertificates())).filter((p) => p.name === "node-cert").length, 1));
+  await ok("certificate delete and recover", async () => {
+    await (await c.beginDeleteCertificate("node-cert", { intervalInMs: 200 })).pollUntilDone();
+    equal((await (await c.beginRecoverDeletedCertificate("node-cert", { intervalInMs: 200 })).pollUntilDone()).name, "node-cert");
+  });
+  await refused("a reader's certificate", () => new CertificateClient(url, credential("reader")).getCertificate("node-cert"), "403");
 }
 
 // directory is Graph's own client: people, a group, pages, a batch, and what must be refused.

@@ -8,6 +8,7 @@ import subprocess
 
 from azcli import az, environment, here, login, program
 from checks import Suite, equal, load, must, within
+from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from signin import Person
@@ -90,6 +91,17 @@ suite.ok("keyvault key import", lambda: equal(az("keyvault", "key", "import", *k
 suite.ok("keyvault key download", lambda: az("keyvault", "key", "download", *kv, "--name", "az-brought", "--file", str(here / "public.pem")))
 suite.ok("what was downloaded is the public part", lambda: equal(serialization.load_pem_public_key((here / "public.pem").read_bytes()), serialization.load_pem_private_key(pem, None).public_key()))
 
+# Its certificates.
+suite.ok("keyvault certificate create", lambda: equal(az("keyvault", "certificate", "create", *one[:2], "--name", "az-cert", "--policy", json.dumps(az("keyvault", "certificate", "get-default-policy")))["status"], "completed"))
+suite.ok("keyvault certificate show", lambda: equal(az("keyvault", "certificate", "show", *kv, "--name", "az-cert")["policy"]["issuerParameters"]["name"], "Self"))
+suite.ok("keyvault certificate list", lambda: must("az-cert" in [c["name"] for c in az("keyvault", "certificate", "list", *kv)], "not listed"))
+suite.ok("keyvault certificate download", lambda: az("keyvault", "certificate", "download", *kv, "--name", "az-cert", "--file", str(here / "cert.pem")))
+suite.ok("what was downloaded is the certificate", lambda: equal(x509.load_pem_x509_certificate((here / "cert.pem").read_bytes()).subject.rfc4514_string(), "CN=CLIGetDefaultPolicy"))
+suite.ok("keyvault secret download of its PFX", lambda: az("keyvault", "secret", "download", *kv, "--name", "az-cert", "--encoding", "base64", "--file", str(here / "cert.pfx")))
+suite.ok("keyvault certificate import", lambda: must(az("keyvault", "certificate", "import", *kv, "--name", "az-cert2", "--file", str(here / "cert.pfx"))["x509ThumbprintHex"], "no thumbprint"))
+suite.ok("keyvault certificate delete", lambda: az("keyvault", "certificate", "delete", *kv, "--name", "az-cert"))
+suite.ok("keyvault certificate purge", lambda: az("keyvault", "certificate", "purge", *kv, "--name", "az-cert"))
+
 # A storage account and its blobs.
 text = here / "blob.txt"
 text.write_text("from az\n")
@@ -149,6 +161,7 @@ suite.refused("a reader's group update", lambda: az("group", "update", "--name",
 suite.refused("a reader's role for themselves", lambda: az("role", "assignment", "create", "--assignee-object-id", world["reader"]["objectId"], "--assignee-principal-type", "ServicePrincipal", "--role", "Owner", "--scope", group, who="reader"), "AuthorizationFailed")
 suite.refused("a reader's secret", lambda: az("keyvault", "secret", "set", "--vault-name", "clients-kv", "--name", "mine", "--value", "x", who="reader"), "Forbidden")
 suite.refused("a reader's key", lambda: az("keyvault", "key", "create", "--vault-name", "clients-kv", "--name", "mine", who="reader"), "Forbidden")
+suite.refused("a reader's certificate", lambda: az("keyvault", "certificate", "show", *kv, "--name", "az-cert2", who="reader"), "Forbidden")
 suite.refused("a reader's signature", lambda: az("keyvault", "key", "sign", *one, *rs, who="reader"), "Forbidden")
 suite.refused("a reader's blob", lambda: az("storage", "blob", "upload", "--container-name", "by-az", "--name", "mine", "--file", str(text), *blob, who="reader"), "permission", "assigned one of the following roles", "Authorization")
 suite.refused("a reader's look at the account's keys", lambda: az("storage", "account", "keys", "list", "--account-name", "clientsacct", "--resource-group", "clients", who="reader"), "AuthorizationFailed")

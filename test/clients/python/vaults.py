@@ -1,13 +1,19 @@
 """What vaults keep, by the Azure SDK's clients for Python: keys, of which the client does half the work itself, and secrets; a vault that access policies decide for."""
 
+import base64
+import datetime
 import hashlib
 
 from azure.identity import ClientSecretCredential
+from azure.keyvault.certificates import CertificateClient, CertificateContact, CertificatePolicy
 from azure.keyvault.keys import JsonWebKey, KeyClient, KeyCurveName, KeyRotationLifetimeAction, KeyRotationPolicy, KeyRotationPolicyAction
 from azure.keyvault.keys.crypto import CryptographyClient, EncryptionAlgorithm, KeyWrapAlgorithm, SignatureAlgorithm
 from azure.keyvault.secrets import SecretClient
 from checks import equal, must
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import pkcs12
 from sdk import typed, world
 
 WORDS = b"words of thirty-two bytes, a key"
@@ -26,6 +32,8 @@ def drive(suite, management, group, location):
     url = made.properties.vault_uri
     keys(suite, url)
     secrets(suite, url)
+    certificates(suite, url)
+    firewall(suite, management, group, url)
 
 
 def keys(suite, url):
@@ -85,3 +93,55 @@ def secrets(suite, url):
     typed(suite, "secrets: get_secret of a disabled one", lambda: c.get_secret("py"), 403, "Forbidden")
     typed(suite, "secrets: get_secret by who has permissions on keys alone", lambda: theirs.get_secret("py"), 403, "Forbidden")
     typed(suite, "secrets: get_secret of none", lambda: c.get_secret("none-such"), 404, "SecretNotFound")
+
+
+def certificates(suite, url):
+    def ok(what, do):
+        return suite.ok("certificates: " + what, do)
+
+    c, theirs = CertificateClient(url, credential("admin"), retry_total=1), CertificateClient(url, credential("reader"), retry_total=1)
+    value = SecretClient(url, credential("admin"), retry_total=1)
+    policy = CertificatePolicy(issuer_name="Self", subject="CN=py.example", san_dns_names=["py.example"], san_ip_addresses=["10.0.0.1"], san_uris=["spiffe://py.example/a"], key_type="EC", key_curve_name="P-256", exportable=True, validity_in_months=3)
+    made = ok("begin_create_certificate", lambda: c.begin_create_certificate("py-self", policy, tags={"a": "b"}).result())
+    leaf = x509.load_der_x509_certificate(bytes(made.cer))
+    ok("it signs itself", lambda: leaf.verify_directly_issued_by(leaf))
+    ok("its other names", lambda: equal([str(n.value) for n in leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value], ["py.example", "spiffe://py.example/a", "10.0.0.1"]))
+    ok("its thumbprint", lambda: equal(bytes(made.properties.x509_thumbprint), leaf.fingerprint(hashes.SHA1())))
+    loaded = ok("its secret is a PFX", lambda: pkcs12.load_pkcs12(base64.b64decode(value.get_secret("py-self").value), None))
+    ok("which has certificate and key", lambda: must(loaded.cert.certificate == leaf and loaded.key.public_key() == leaf.public_key(), "another one"))
+    ok("get_certificate_operation", lambda: equal(c.get_certificate_operation("py-self").status, "completed"))
+    ok("get_certificate_policy", lambda: equal(c.get_certificate_policy("py-self").san_dns_names, ["py.example"]))
+    ok("update_certificate_policy", lambda: equal(c.update_certificate_policy("py-self", CertificatePolicy(issuer_name="Self", subject="CN=py2.example", validity_in_months=6)).subject, "CN=py2.example"))
+    ok("update_certificate_properties", lambda: equal(c.update_certificate_properties("py-self", enabled=True, tags={"c": "d"}).properties.tags, {"c": "d"}))
+    key = ec.generate_private_key(ec.SECP384R1())
+    now = datetime.datetime.now(datetime.timezone.utc)
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "brought")])
+    own = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key()).serial_number(7).not_valid_before(now).not_valid_after(now + datetime.timedelta(days=90)).sign(key, hashes.SHA384())
+    pfx = pkcs12.serialize_key_and_certificates(b"brought", key, own, None, serialization.BestAvailableEncryption(b"words"))
+    ok("import_certificate, PFX", lambda: equal(bytes(c.import_certificate("py-brought", pfx, password="words").cer), own.public_bytes(serialization.Encoding.DER)))
+    typed(suite, "certificates: import_certificate with a wrong password", lambda: c.import_certificate("py-brought", pfx, password="other"), 400, "BadParameter")
+    typed(suite, "certificates: create by an issuer that there is not", lambda: c.begin_create_certificate("py-none", CertificatePolicy(issuer_name="nobody", subject="CN=a")), 400, "BadParameter")
+    typed(suite, "certificates: delete of a certificate's secret", lambda: value.begin_delete_secret("py-self"), 403, "Forbidden")
+    typed(suite, "certificates: a certificate by who has permissions on keys alone", lambda: theirs.get_certificate("py-self"), 403, "Forbidden")
+    ok("list_properties_of_certificates", lambda: equal(sorted(p.name for p in c.list_properties_of_certificates()), ["py-brought", "py-self"]))
+    ok("create_issuer", lambda: equal(c.create_issuer("digi", "DigiCert", account_id="me").provider, "DigiCert"))
+    ok("list_properties_of_issuers", lambda: equal([i.name for i in c.list_properties_of_issuers()], ["digi"]))
+    ok("delete_issuer", lambda: c.delete_issuer("digi"))
+    ok("set_contacts", lambda: equal(c.set_contacts([CertificateContact(email="a@example")])[0].email, "a@example"))
+    ok("delete_contacts", lambda: c.delete_contacts())
+    ok("begin_delete_certificate", lambda: c.begin_delete_certificate("py-self", _polling_interval=0.2).result())
+    ok("begin_recover_deleted_certificate", lambda: equal(c.begin_recover_deleted_certificate("py-self", _polling_interval=0.2).result().name, "py-self"))
+
+
+def firewall(suite, management, group, url):
+    """Shuts the vault to all but an address that is not this machine's, and lets this machine in again."""
+    c = SecretClient(url, credential("admin"), retry_total=1)
+
+    def shut(address):
+        acls = {"defaultAction": "Deny", "bypass": "AzureServices", "ipRules": [{"value": address}], "virtualNetworkRules": []}
+        return management.admin.vaults.update(group, "py-policies", {"properties": {"networkAcls": acls}}).properties.network_acls.ip_rules[0].value
+
+    suite.ok("firewall: a rule of another address", lambda: equal(shut("192.0.2.1"), "192.0.2.1/32"))
+    typed(suite, "firewall: set_secret from here", lambda: c.set_secret("py-shut", "x"), 403, "Forbidden")
+    suite.ok("firewall: a rule of this machine's addresses", lambda: equal(shut("127.0.0.0/8"), "127.0.0.0/8"))
+    suite.ok("firewall: set_secret from there", lambda: equal(c.set_secret("py-shut", "x").value, "x"))
