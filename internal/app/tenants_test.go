@@ -282,12 +282,14 @@ func TestNothingIsGivenAcrossTenants(t *testing.T) {
 	}
 }
 
-func tail(t *testing.T, a *App) []audit.Entry {
+func tail(t *testing.T, a *App) []audit.Entry { return tailOf(t, a, 2000) }
+
+func tailOf(t *testing.T, a *App, n int) []audit.Entry {
 	t.Helper()
 	if err := a.Audit.Sync(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	entries, err := a.Audit.Tail(t.Context(), 2000)
+	entries, err := a.Audit.Tail(t.Context(), n)
 	if err != nil {
 		t.Fatal(err)
 	}

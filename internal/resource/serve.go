@@ -187,11 +187,19 @@ func version(r *http.Request) error {
 	if strings.Contains(r.URL.RawQuery, ";") {
 		return arm.Errorf(arm.InvalidAPIVersion, "the query has a semicolon")
 	}
+	n := 0
+	for name, values := range r.URL.Query() {
+		if strings.EqualFold(name, "api-version") {
+			n += len(values)
+		}
+	}
 	switch v := r.URL.Query()["api-version"]; {
+	case n > 1:
+		return arm.Errorf(arm.InvalidAPIVersion, "the query has %d api-versions, in any letter case; it must have one", n)
 	case len(v) == 0:
 		return arm.Errorf(arm.MissingAPIVersion, "the api-version query parameter (?api-version=) is required for all requests")
-	case len(v) > 1 || !versionForm.MatchString(v[0]):
-		return arm.Errorf(arm.InvalidAPIVersion, "the api-version %q is invalid; it must be one date such as 2024-04-01, perhaps with -preview", strings.Join(v, ", "))
+	case !versionForm.MatchString(v[0]):
+		return arm.Errorf(arm.InvalidAPIVersion, "the api-version %q is invalid; it must be one date such as 2024-04-01, perhaps with -preview", v[0])
 	}
 	return nil
 }
