@@ -1,6 +1,7 @@
 package deploy
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/binary"
@@ -236,6 +237,13 @@ func (s *Service) judge(ctx context.Context, as arm.Caller, d *template.Deployme
 		}
 		body, err := r.Body()
 		f.planned = append(f.planned, planned{r, body})
+		if template.Later(err) && !r.Maybe && r.IsDeployment() {
+			for _, typ := range r.Types() {
+				if !s.exists(as, typ, r.ID) {
+					f.miss(typ)
+				}
+			}
+		}
 		if template.Later(err) || r.Maybe && err != nil {
 			continue
 		}
@@ -275,6 +283,23 @@ func (s *Service) judgeNested(ctx context.Context, as arm.Caller, id arm.ID, bod
 		d.At(f.reference)
 	}
 	return s.judge(ctx, as, d, f, deep+1)
+}
+
+// exists reports whether there are resources of the type, at whatever scope of
+// those that the deployment could go to.
+func (s *Service) exists(as arm.Caller, typ string, near arm.ID) bool {
+	ns, names, ok := strings.Cut(typ, "/")
+	if !ok || strings.EqualFold(ns, "Microsoft.Resources") {
+		return true // groups and deployments; what has no form is refused when it is known
+	}
+	sub := "/subscriptions/" + cmp.Or(near.Subscription(), "x")
+	for _, scope := range []string{sub + "/resourceGroups/x", sub, ""} {
+		id, err := arm.ParseID(scope + "/providers/" + ns + "/" + strings.ReplaceAll(names, "/", "/x/") + "/x")
+		if known, _, _ := s.Doors.May(as, http.MethodPut, id); err == nil && known {
+			return true
+		}
+	}
+	return false
 }
 
 func (f *findings) miss(typ string) {

@@ -156,6 +156,18 @@ func (f *forecast) one(ctx context.Context, x planned) (change, error) {
 		return unsupported("It depends on what is known only at deployment.")
 	case err != nil:
 		return change{}, err
+	case p == nil && now == nil && !f.isFresh(x.ID):
+		// Nobody else sees that what is to hold it is not there.
+		if up := x.ID.Parent(); strings.Count(up.Type(), "/") > 0 {
+			_, status, err := f.now(ctx, up, x.APIVersion)
+			if err == nil && status == http.StatusNotFound {
+				err = arm.Errorf(arm.NotFound, "The resource %s, in which %s is to lie, was not found.", up, x.ID.Name())
+			}
+			if err != nil {
+				return change{}, err
+			}
+		}
+		p = &resource.Forecast{After: body}
 	case p == nil:
 		p = &resource.Forecast{Before: now, After: body}
 		if now != nil {

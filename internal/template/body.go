@@ -56,6 +56,29 @@ func (r *Resource) Known() (map[string]any, error) {
 	return known.Body()
 }
 
+// Types are the types of the resources in a deployment within the template that is
+// not known yet: those that are written out and that no condition leaves out.
+func (r *Resource) Types() []string {
+	props, _ := get(r.tree, "properties").(map[string]any)
+	return typesIn(get(props, "template"), "", nil)
+}
+
+func typesIn(tree any, parent string, out []string) []string {
+	t, _ := tree.(map[string]any)
+	list, _ := get(t, "resources").([]any)
+	for _, x := range list {
+		m, _ := x.(map[string]any)
+		typ, ok := get(m, "type").(string)
+		if !ok || strings.HasPrefix(typ, "[") || get(m, "condition") != nil || get(m, "copy") != nil {
+			continue
+		}
+		out = typesIn(m, parent+typ+"/", append(out, parent+typ))
+		props, _ := get(m, "properties").(map[string]any)
+		out = typesIn(get(props, "template"), "", out)
+	}
+	return out
+}
+
 // nested is the properties of a deployment within the template. Its template is
 // its own matter if its scope is inner; else the expressions in it are ours, and
 // it gets a template without any.
