@@ -24,16 +24,29 @@ type signInDetail struct {
 const mostScanned = 20_000
 
 func (s *Service) signInDoors() []gate.Route {
-	return []gate.Route{s.door(readSignIns, "GET auditlogs/signins", (*visit).listSignIns)}
+	return []gate.Route{
+		s.door(readSignIns, "GET auditlogs/signins", (*visit).listSignIns),
+		s.door(readAudits, "GET auditlogs/directoryaudits", (*visit).listAudits),
+		s.door(readAudits, "GET auditlogs/directoryaudits/{id}", (*visit).getAudit),
+	}
 }
 
-// listSignIns is the tenant's part of the audit log that tells of sign-ins, the
-// newest first, in the form of Microsoft Graph's signIn.
 func (v *visit) listSignIns() (answer, error) {
+	return v.listEntries("signIns", func(e audit.Entry) map[string]any {
+		if e.Action != signInAction {
+			return nil
+		}
+		return v.s.showSignIn(e)
+	})
+}
+
+// listEntries is the tenant's part of the audit log, the newest first, as far as show
+// makes something of it.
+func (v *visit) listEntries(set string, show func(audit.Entry) map[string]any) (answer, error) {
 	q, match, size := v.q.raw, v.q.match, v.q.size
 	for _, o := range []string{"$count", "$expand", "$orderby", "$search"} {
 		if q.Has(o) {
-			return answer{}, unsupported("%s is not supported here: sign-ins are listed from the latest on.", o)
+			return answer{}, unsupported("%s is not supported here: auditLogs are listed from the latest on.", o)
 		}
 	}
 	var err error
@@ -53,15 +66,19 @@ func (v *visit) listSignIns() (answer, error) {
 			return answer{}, err
 		}
 		for _, e := range list {
-			if before = e.Seq; e.Action != signInAction || e.Tenant != v.tenant {
+			if before = e.Seq; e.Tenant != v.tenant {
 				continue
 			}
-			m := v.s.showSignIn(e)
+			m := show(e)
+			if m == nil {
+				continue
+			}
 			ok, err := match(m)
 			if err != nil {
 				return answer{}, err
 			}
 			if ok {
+				initiator(m)
 				rows = append(rows, pick(m, v.q.fields))
 			}
 			if len(rows) == size {
@@ -73,7 +90,7 @@ func (v *visit) listSignIns() (answer, error) {
 			break
 		}
 	}
-	out := map[string]any{"@odata.context": v.context("auditLogs/signIns"), "value": rows}
+	out := map[string]any{"@odata.context": v.context("auditLogs/" + set), "value": rows}
 	if more {
 		q.Set("$skiptoken", strconv.FormatUint(before, 10))
 		out["@odata.nextLink"] = "https://" + v.r.Host + v.r.URL.EscapedPath() + "?" + q.Encode()

@@ -247,6 +247,14 @@ async function directory() {
     equal(responses.map((r) => r.status).join(), "403,403");
   });
   await refused("an option that is none", () => admin.api("/users").orderby("accountEnabled").get(), "Request_UnsupportedQuery");
+  await ok("the directory's audits, by pages", async () => {
+    const first = await admin.api("/auditLogs/directoryAudits").filter("category eq 'UserManagement' and operationType eq 'Add'").top(1).get();
+    const found = [];
+    await new PageIterator(admin, first, (e) => found.push(e) && found.length < 3).iterate();
+    equal(found.map((e) => `${e.activityDisplayName} ${e.result} ${e.initiatedBy.app.servicePrincipalId}`).join(), Array(3).fill(`microsoft.directory/users/create success ${world.admin.objectId}`).join());
+    equal((await admin.api("/auditLogs/directoryAudits/" + found[0].id).get()).id, found[0].id);
+  });
+  await refused("a stranger's directory audits", () => graph("stranger").api("/auditLogs/directoryAudits").get(), "Authorization_RequestDenied");
   await refused("a stranger's users", () => graph("stranger").api("/users").get(), "Authorization_RequestDenied");
   await ok("Graph's objects, deleted", async () => {
     for (const id of made) await admin.api("/users/" + id).delete();

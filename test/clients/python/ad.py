@@ -120,4 +120,6 @@ suite.ok("user delete", lambda: ad("user", "delete", "--id", name))
 suite.refused("the person after", lambda: ad("user", "show", "--id", name), "does not exist")
 suite.ok("group delete", lambda: ad("group", "delete", "--group", group))
 suite.refused("the group after", lambda: ad("group", "show", "--group", group), "does not exist", "No group")
+audits = f"{graph}/v1.0/auditLogs/directoryAudits?$filter=category eq 'GroupManagement' and result eq 'success'"
+suite.ok("rest lists the directory's audits", lambda: equal({(a["initiatedBy"]["app"] or {}).get("servicePrincipalId") for a in az("rest", "--method", "get", "--url", audits)["value"] if a["operationType"] == "Add"}, {world["admin"]["objectId"]}))
 suite.finish()
