@@ -41,6 +41,7 @@ type pending struct {
 	Tags      map[string]string `json:"tags,omitempty"`
 	Disabled  bool              `json:"disabled,omitempty"`
 	Cancelled bool              `json:"cancelled,omitempty"`
+	Kept      bool              `json:"kept,omitempty"` // the key may not leave, whatever the policy says by then
 	Request   string            `json:"request"`
 }
 
@@ -80,6 +81,7 @@ type CertificateDraft struct {
 	Policy   *Policy
 	Tags     map[string]string
 	Disabled bool
+	kept     bool // the key may not leave
 }
 
 // CreateCertificate makes a certificate that signs itself as the newest version
@@ -94,6 +96,7 @@ func (s *Service) CreateCertificate(ctx context.Context, g gate.Grant, d Certifi
 	if err != nil {
 		return out, err
 	}
+	d.kept = !*policy.Key.Exportable
 	k, csr, made, err := s.draw(policy, reused)
 	if err != nil {
 		return out, said400(err)
@@ -108,7 +111,7 @@ func (s *Service) CreateCertificate(ctx context.Context, g gate.Grant, d Certifi
 		}
 		policy.stamp(have.Policy, s.Now())
 		have.Policy = &policy
-		have.Pending = &pending{Version: arm.NewHex(), Status: inProgress, Issuer: policy.Issuer, CSR: csr, Tags: d.Tags, Disabled: d.Disabled, Request: arm.NewHex()}
+		have.Pending = &pending{Version: arm.NewHex(), Status: inProgress, Issuer: policy.Issuer, CSR: csr, Tags: d.Tags, Disabled: d.Disabled, Kept: d.kept, Request: arm.NewHex()}
 		out = have.Pending.operation(name)
 		if policy.Issuer.Name == issuerSelf {
 			have.Pending.Status, out.Status = completed, completed
@@ -149,6 +152,9 @@ func (s *Service) plan(ctx context.Context, v *live, name string, said *Policy) 
 		_, ver, err := keys.current(tx, v.UID, name, row.Current)
 		if err != nil || !policy.Key.fits(ver.Key.Public) {
 			return err
+		}
+		if ver.Kept && *policy.Key.Exportable {
+			return bad("key_props has exportable and reuse_key, but the key that certificate %s has may not leave the vault; one of them must be false", name)
 		}
 		k, err := s.dataKey(tx, v.UID)
 		if err != nil {
@@ -244,7 +250,7 @@ func (s *Service) addCertificate(tx *store.Tx, v *live, have nameRow, b cert.Bun
 	if err != nil {
 		return err
 	}
-	secret, err := have.Policy.secret(b)
+	secret, err := have.Policy.secret(b, !d.kept)
 	if err != nil {
 		return err
 	}
@@ -253,6 +259,7 @@ func (s *Service) addCertificate(tx *store.Tx, v *live, have nameRow, b cert.Bun
 	}
 	print := sha1.Sum(leaf.Raw)
 	c, k, x := base, base, base
+	k.Kept = d.kept
 	c.Thumbprint, k.Key, x.ContentType = print[:], shown, have.Policy.Secret.ContentType
 	for _, part := range []struct {
 		class *class
@@ -290,6 +297,7 @@ func (s *Service) ImportCertificate(ctx context.Context, g gate.Grant, b cert.Bu
 	if err := p.describe(b, format); err != nil {
 		return Object{}, err
 	}
+	d.kept = !*p.Key.Exportable
 	version := arm.NewHex()
 	err = g.Change(ctx, s.DB, func(tx *store.Tx) error {
 		have, err := s.roomForCertificate(tx, v, name)
@@ -494,7 +502,7 @@ func (s *Service) MergeCertificate(ctx context.Context, g gate.Grant, ders [][]b
 		if d.Tags == nil {
 			d.Tags = p.Tags
 		}
-		d.Disabled = d.Disabled || p.Disabled
+		d.Disabled, d.kept = d.Disabled || p.Disabled, p.Kept || !*have.Policy.Key.Exportable
 		p.Status, p.Sealed, version = completed, nil, p.Version
 		return s.addCertificate(tx, v, have, b, version, d)
 	})

@@ -328,6 +328,41 @@ func TestImportedCertificates(t *testing.T) {
 	w.start()
 }
 
+// KV-04: a key that may not leave does not, whatever is said of it later: not by
+// having it again in a version that may, not by changing the policy before a merge.
+func TestKeysThatMayNotLeave(t *testing.T) {
+	w := certWorld(t)
+	const bound = `"policy":{"key_props":{"kty":"EC","exportable":false,"reuse_key":true},"secret_props":{"contentType":"application/x-pem-file"},"x509_props":{"subject":"CN=a"},"issuer":{"name":"`
+	w.do(certist, "POST", "vault:kv1/certificates/c/create", `{`+bound+`Self"}}}`, 202)
+	w.do(certist, "PATCH", "vault:kv1/certificates/c/policy", `{"key_props":{"exportable":true}}`, 200)
+	if got := w.do(certist, "POST", "vault:kv1/certificates/c/create", `{}`, 400); !strings.Contains(got.text, "may not leave") {
+		t.Errorf("the key again, exportable: %s", got.text)
+	}
+	w.do(owner, "PUT", vaults+"kv2", vaultBody(""), 201)
+	w.do(certist, "POST", "vault:kv2/certificates/restore", `{"value":"`+w.do(certist, "POST", "vault:kv1/certificates/c/backup", "", 200).str("value")+`"}`, 200)
+	w.do(certist, "POST", "vault:kv2/certificates/c/create", `{}`, 400)
+
+	op := w.do(certist, "POST", "vault:kv1/certificates/d/create", `{`+bound+`Unknown"}}}`, 202)
+	w.do(certist, "PATCH", "vault:kv1/certificates/d/policy", `{"key_props":{"exportable":true}}`, 200)
+	csr, err := x509.ParseCertificateRequest(der(t, op.str("csr")))
+	w.must(err)
+	ca, caKey := authority(t, w.clock())
+	raw, err := x509.CreateCertificate(rand.Reader, &x509.Certificate{SerialNumber: big.NewInt(2), Subject: csr.Subject, NotBefore: w.clock(), NotAfter: w.clock().AddDate(1, 0, 0)}, ca, csr.PublicKey, caKey)
+	w.must(err)
+	w.do(certist, "POST", "vault:kv1/certificates/d/pending/merge", `{"x5c":["`+base64.StdEncoding.EncodeToString(raw)+`"]}`, 201)
+	for _, name := range []string{"c", "d"} {
+		if got := w.do(certer, "GET", "vault:kv1/secrets/"+name, "", 200); strings.Contains(got.text, "PRIVATE KEY") {
+			t.Errorf("the key of %s left", name)
+		}
+	}
+	// With a new key the changed policy holds.
+	w.do(certist, "PATCH", "vault:kv1/certificates/c/policy", `{"key_props":{"reuse_key":false}}`, 200)
+	w.do(certist, "POST", "vault:kv1/certificates/c/create", `{}`, 202)
+	if got := w.do(certer, "GET", "vault:kv1/secrets/c", "", 200); !strings.Contains(got.text, "PRIVATE KEY") {
+		t.Errorf("a key that may leave does not: %s", got.text)
+	}
+}
+
 // What no certificate can be is refused by name, and makes none.
 func TestBadCertificates(t *testing.T) {
 	w := certWorld(t)

@@ -95,6 +95,7 @@ type versionRow struct {
 	Attributes  Attributes        `json:"attributes"`
 	Key         *Key              `json:"key,omitempty"`
 	Thumbprint  key.Bytes         `json:"x5t,omitempty"`
+	Kept        bool              `json:"kept,omitempty"` // a certificate's key that may not leave
 }
 
 func nameKey(uid, name string) string { return uid + "/" + strings.ToLower(name) }

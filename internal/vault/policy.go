@@ -186,11 +186,11 @@ func (k PolicyKey) fits(p key.Public) bool {
 }
 
 // secret is what the certificate's secret has: all, or all but the key.
-func (p *Policy) secret(b cert.Bundle) ([]byte, error) {
+func (p *Policy) secret(b cert.Bundle, withKey bool) ([]byte, error) {
 	if p.Secret.ContentType == typePEM {
-		return b.PEM(*p.Key.Exportable)
+		return b.PEM(withKey)
 	}
-	pfx, err := b.PFX(*p.Key.Exportable)
+	pfx, err := b.PFX(withKey)
 	return []byte(base64.StdEncoding.EncodeToString(pfx)), err
 }
 
