@@ -32,6 +32,8 @@ func (s *Service) Plane() *gate.Plane {
 		gate.On(ServiceRead, "GET /?restype=service&comp=properties", s.atService, s.serve(s.getServiceProperties)),
 		gate.On(ServiceRead, "GET /?restype=account&comp=properties", s.atService, s.serve(s.getAccountInfo)),
 		gate.On(ServiceRead, "HEAD /?restype=account&comp=properties", s.atService, s.serve(s.getAccountInfo)),
+		gate.Public(batchWhy, "POST /?comp=batch", s.batch(p)),
+		gate.Public(batchWhy, "POST "+container+"?restype=container&comp=batch", s.batch(p)),
 		gate.On(DelegationKey, "POST /?restype=service&comp=userdelegationkey", s.atService, s.serve(s.getUserDelegationKey)),
 
 		gate.On(ContainerWrite, "PUT "+container+"?restype=container", s.atContainer, s.serve(s.createContainer)),

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"errors"
 	"strings"
 	"time"
 
@@ -28,6 +29,27 @@ func (r *run) depth(c *azblob.Client) {
 	r.tagged(c, box)
 	r.guarded(c, box)
 	r.firewall(c)
+	r.batch(box)
+}
+
+// batch deletes several blobs by one request, each by its own right.
+func (r *run) batch(box *container.Client) {
+	b, err := box.NewBatchBuilder()
+	if err == nil {
+		err = errors.Join(b.Delete("leased", nil), b.Delete("none", nil))
+	}
+	var got container.SubmitBatchResponse
+	if err == nil {
+		got, err = box.SubmitBatch(r.ctx, b, nil)
+	}
+	if err == nil {
+		err = equal(len(got.Responses), 2)
+	}
+	if !r.ok("azblob: a batch of deletes", err) {
+		return
+	}
+	r.ok("azblob batch: what is there is deleted", got.Responses[0].Error)
+	r.refused("in a batch, a delete of what is not there", got.Responses[1].Error, string(bloberror.BlobNotFound))
 }
 
 func (r *run) leases(c *azblob.Client, box *container.Client) {

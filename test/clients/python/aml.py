@@ -104,6 +104,23 @@ key = arm("POST", fresh.storage_account + "/listKeys?api-version=2024-01-01")["k
 blobs = BlobServiceClient(f"https://{account}.blob.{world['suffixes']['blob'].removeprefix('blob.')}", credential=key)
 blobs.create_container("extra")
 blobs.get_blob_client("extra", "word.txt").upload_blob(b"a word of the datastore")
+
+# What azure-storage-blob does with a blob beside its bytes.
+deep = blobs.get_blob_client("extra", "deep.txt")
+deep.upload_blob(b"one", tags={"Project": "Cascade"})
+lease = deep.acquire_lease(15)
+suite.refused("an upload over a leased blob", lambda: deep.upload_blob(b"two", overwrite=True), "LeaseIdMissing")
+suite.ok("lease a blob", lambda: (deep.upload_blob(b"two", overwrite=True, lease=lease, tags={"Project": "Cascade"}), lease.release()))
+snapshot = deep.create_snapshot()["snapshot"]
+deep.upload_blob(b"three", overwrite=True, tags={"Project": "Cascade"})
+suite.ok("a snapshot keeps what was", lambda: equal(blobs.get_blob_client("extra", "deep.txt", snapshot=snapshot).download_blob().readall(), b"two"))
+suite.refused("a delete of a blob with snapshots", lambda: deep.delete_blob(), "SnapshotsPresent")
+suite.ok("tags and their search", lambda: equal([b.name for b in blobs.find_blobs_by_tags("\"Project\" = 'Cascade'")], ["deep.txt"]))
+suite.refused("a read by other tags", lambda: deep.download_blob(if_tags_match_condition="\"Project\" = 'Other'").readall(), "ConditionNotMet", "condition specified")
+deep.set_standard_blob_tier("Archive")
+suite.refused("a read of what is archived", lambda: deep.download_blob().readall(), "BlobArchived")
+deep.set_standard_blob_tier("Hot")
+deep.delete_blob(delete_snapshots="include")
 suite.ok("datastore create by key", lambda: on_fresh.datastores.create_or_update(AzureBlobDatastore(name="keyed", account_name=account, container_name="extra", credentials=AccountKeyConfiguration(account_key=key))))
 suite.ok("compute create in it", lambda: on_fresh.compute.begin_create_or_update(AmlCompute(name="cpu", size="Standard_DS1_v2", min_instances=0, max_instances=1)).wait())
 

@@ -115,6 +115,11 @@ suite.ok("storage blob download", lambda: az("storage", "blob", "download", "--c
 suite.ok("the bytes are the same", lambda: equal((here / "back.txt").read_text(), "from az\n"))
 suite.refused("an upload over what is there", lambda: az("storage", "blob", "upload", "--container-name", "by-az", "--name", "dir/b.txt", "--file", str(text), *blob), "BlobAlreadyExists", "already exists")
 suite.ok("storage blob upload by the account's key", lambda: az("storage", "blob", "upload", "--account-name", "clientsacct", "--container-name", "by-az", "--name", "k.txt", "--file", str(text)))
+suite.ok("storage blob lease acquire", lambda: az("storage", "blob", "lease", "acquire", "--container-name", "by-az", "--blob-name", "dir/b.txt", "--lease-duration", "60", *blob))
+suite.refused("a delete of a leased blob", lambda: az("storage", "blob", "delete", "--container-name", "by-az", "--name", "dir/b.txt", *blob), "LeaseIdMissing", "no lease ID was specified")
+suite.ok("storage blob lease break", lambda: az("storage", "blob", "lease", "break", "--container-name", "by-az", "--blob-name", "dir/b.txt", "--lease-break-period", "0", *blob))
+suite.ok("storage blob snapshot", lambda: az("storage", "blob", "snapshot", "--container-name", "by-az", "--name", "dir/b.txt", *blob))
+suite.ok("storage blob delete with snapshots", lambda: az("storage", "blob", "delete", "--container-name", "by-az", "--name", "dir/b.txt", "--delete-snapshots", "only", *blob))
 suite.ok("storage blob delete", lambda: az("storage", "blob", "delete", "--container-name", "by-az", "--name", "dir/b.txt", *blob))
 
 # Whatever else, by its URL.
