@@ -24,9 +24,9 @@ func (s *Service) certificateRoutes() []gate.Route {
 		s.on(CertificateUpdate, "PATCH /certificates/{name}/{version}", at, update),
 		s.on(CertificateRead, "GET /certificates/{name}/policy", at, s.getPolicy),
 		s.on(CertificateUpdate, "PATCH /certificates/{name}/policy", at, s.patchPolicy),
-		s.on(CertificateRead, "GET /certificates/{name}/pending", at, s.operation(http.StatusOK, func(r *http.Request, g gate.Grant) (Operation, error) { return s.PendingOf(r.Context(), g) })),
-		s.on(CertificateUpdate, "PATCH /certificates/{name}/pending", at, s.operation(http.StatusOK, s.cancelPending)),
-		s.on(CertificateUpdate, "DELETE /certificates/{name}/pending", at, s.operation(http.StatusOK, func(r *http.Request, g gate.Grant) (Operation, error) { return s.DeletePending(r.Context(), g) })),
+		s.on(CertificateRead, "GET /certificates/{name}/pending", at, s.operation(func(r *http.Request, g gate.Grant) (Operation, error) { return s.PendingOf(r.Context(), g) })),
+		s.on(CertificateUpdate, "PATCH /certificates/{name}/pending", at, s.operation(s.cancelPending)),
+		s.on(CertificateUpdate, "DELETE /certificates/{name}/pending", at, s.operation(func(r *http.Request, g gate.Grant) (Operation, error) { return s.DeletePending(r.Context(), g) })),
 		s.on(CertificateCreate, "POST /certificates/{name}/pending/merge", at, s.mergeCertificate),
 		s.on(ContactsWrite, "GET /certificates/contacts", s.atVault, s.contacts(func(r *http.Request, g gate.Grant) ([]Contact, error) { return s.Contacts(r.Context(), g) })),
 		s.on(ContactsWrite, "PUT /certificates/contacts", s.atVault, s.contacts(s.putContacts)),
@@ -191,13 +191,13 @@ func (s *Service) showPolicy(w http.ResponseWriter, r *http.Request, p Policy, e
 }
 
 // operation answers with how the making of a certificate goes.
-func (s *Service) operation(status int, do func(r *http.Request, g gate.Grant) (Operation, error)) gate.Verb {
+func (s *Service) operation(do func(r *http.Request, g gate.Grant) (Operation, error)) gate.Verb {
 	return func(w http.ResponseWriter, r *http.Request, g gate.Grant) error {
 		op, err := do(r, g)
 		if err != nil {
 			return err
 		}
-		gate.WriteJSON(w, status, s.showOperation(r, op))
+		gate.WriteJSON(w, http.StatusOK, s.showOperation(r, op))
 		return nil
 	}
 }
