@@ -18,6 +18,11 @@ def one_line(error):
     return " ".join(text.split())[:600]
 
 
+def say(line):
+    """Prints a whole line at once: checks may run side by side."""
+    print(line + "\n", end="", flush=True)
+
+
 class Suite:
     """A suite goes on after a failed check; what depends on it fails by itself."""
 
@@ -31,7 +36,7 @@ class Suite:
             result = do()
         except Exception as e:  # a failed check, whatever it is
             return self.fail(name, e)
-        print(f"ok {self.name}: {name}", flush=True)
+        say(f"ok {self.name}: {name}")
         return result
 
     def refused(self, name, do, *wanted):
@@ -41,7 +46,7 @@ class Suite:
         except Exception as e:
             text = f"{e} {getattr(e, 'message', '')} {getattr(e, 'status_code', '')} {getattr(e, 'error_code', '')}"
             if any(w.lower() in text.lower() for w in wanted):
-                print(f"ok {self.name}: refused: {name}", flush=True)
+                say(f"ok {self.name}: refused: {name}")
                 return
             self.fail("refused: " + name, f"refused by {one_line(e)}, wanted one of {wanted}")
             return
@@ -49,11 +54,11 @@ class Suite:
 
     def fail(self, name, why):
         self.failed += 1
-        print(f"FAIL {self.name}: {name}: {one_line(why)}", flush=True)
+        say(f"FAIL {self.name}: {name}: {one_line(why)}")
 
     def finish(self):
         """The last line tells the runner that nothing was cut short."""
-        print(f"done {self.name}", flush=True)
+        say(f"done {self.name}")
         sys.exit(1 if self.failed else 0)
 
 
