@@ -120,8 +120,11 @@ func TestNoSecretWithoutItsEntry(t *testing.T) {
 				}
 			})
 		}
-		after := time.NewTimer(time.Duration(20+rand.IntN(150)) * time.Millisecond)
-		<-after.C
+		l.until(t, time.Minute, "secrets are given", func() bool {
+			mu.Lock()
+			defer mu.Unlock()
+			return len(given) >= 10*(round+1)+rand.IntN(20)
+		})
 		s.kill(t)
 		readers.Wait()
 	}

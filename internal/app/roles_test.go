@@ -231,6 +231,9 @@ func TestDoorsAreAsWrittenByRole(t *testing.T) {
 	}
 	for i, role := range rbac.BuiltIn() {
 		m.learn(role)
+		if raced && i%8 > 0 {
+			continue // all of them are walked without the detector
+		}
 		for k := range ids.names {
 			for j := range 3 {
 				if m.whole || (i+j)%len(ids.names) == k { // each role at each scope, the identities in turn
@@ -239,12 +242,12 @@ func TestDoorsAreAsWrittenByRole(t *testing.T) {
 			}
 		}
 		m.walk(role, 3, ids, i%len(ids.names))
-		if i%5 == 0 {
+		if raced || i%5 == 0 {
 			m.throughTheEdge(x, l, role, ids, i/5)
 		}
 	}
 	t.Logf("%d doors ask %d questions; %d answers, %d of them yes, %d through the edge; %d actions of roles", len(qs), len(m.asked), m.answers, m.yes, m.edge, m.given)
-	if len(qs) < 500 || m.answers < 1_000_000 || m.yes < 40_000 || m.edge < 200 {
+	if !raced && (len(qs) < 500 || m.answers < 1_000_000 || m.yes < 40_000 || m.edge < 200) {
 		t.Error("that is too little to be all")
 	}
 	holdGolden(t, "testdata/roles.txt", rolesText(m.opens))
