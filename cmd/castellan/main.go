@@ -37,7 +37,7 @@ Unmodified Azure clients work against it.
   castellan login     administer a running server`,
 		SilenceUsage: true, SilenceErrors: true,
 	}
-	c.AddCommand(demoCommand(), up(), setup(), auditCommand(), policyCommand(), recoverCommand(),
+	c.AddCommand(demoCommand(), up(), setup(), auditCommand(), policyCommand(), recoverCommand(), backupCommand(), restoreCommand(),
 		loginCommand(), logoutCommand(), userCommand(), groupCommand(), appCommand(), roleCommand(), whyCommand(), whoCanCommand(), pimCommand(), keysCommand(), tenantCommand(), scimCommand(), accessCommand(), signInsCommand())
 	return c
 }

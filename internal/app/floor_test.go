@@ -21,9 +21,9 @@ var floors = map[string]int{
 	"resource": 4,
 	"ops":      5,
 	"identity": 6, "governance": 6, "compliance": 6, "vault": 6, "blob": 6, "compute": 6, "ml": 6, "tracking": 6, "deploy": 6, "monitor": 6,
-	"server": 7,
-	"app":    8,
-	"demo":   9,
+	"server": 7, "backup": 7,
+	"app":  8,
+	"demo": 9,
 }
 
 // muxes are what only the edge may use of net/http.

@@ -7,6 +7,8 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+
+	"castellan/internal/store"
 )
 
 // files is a folder of files by id, in 256 folders.
@@ -31,7 +33,19 @@ func openFiles(dir string) (*files, error) {
 	return &files{dir: dir, fresh: map[string]bool{}, held: map[string]int{}, doomed: map[string]bool{}}, nil
 }
 
-func (f *files) path(id string) string { return filepath.Join(f.dir, id[:2], id) }
+func (f *files) path(id string) string { return FilePath(f.dir, id) }
+
+// FilePath is where a file lies in the folder of files.
+func FilePath(dir, id string) string { return filepath.Join(dir, id[:2], id) }
+
+// Files are the ids of all files that rows name.
+func Files(tx *store.Tx) (ids []string, err error) {
+	rows, err := tx.Scan(fileTable, "", "", 0)
+	for _, r := range rows {
+		ids = append(ids, r.Key)
+	}
+	return ids, err
+}
 
 // create makes a file that the sweep leaves alone until settled is called.
 func (f *files) create(id string) (*os.File, error) {

@@ -9,7 +9,6 @@ package store
 import (
 	"context"
 	"database/sql"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -56,14 +55,14 @@ func Open(dir string, key seal.Key) (*DB, error) {
 		return nil, fmt.Errorf("making the data folder: %w", err)
 	}
 	// Made by hand, for its owner alone.
-	f, err := os.OpenFile(filepath.Join(dir, "castellan.db"), os.O_RDWR|os.O_CREATE, 0o600)
+	f, err := os.OpenFile(filepath.Join(dir, fileName), os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("opening the store: %w", err)
 	}
 	if err := f.Close(); err != nil {
 		return nil, fmt.Errorf("opening the store: %w", err)
 	}
-	uri := "file:" + filepath.Join(dir, "castellan.db") + "?vfs=adiantum&hexkey=" + hex.EncodeToString(key.Derive("pages").Bytes())
+	uri := uri(dir, key)
 	setup := func(c *sqlite3.Conn) error {
 		return c.Exec(`PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA temp_store=memory; PRAGMA busy_timeout=10000; PRAGMA cache_size=-8000`)
 	}
