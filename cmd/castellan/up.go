@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 
 	"castellan/internal/app"
+	"castellan/internal/server"
 
 	"github.com/spf13/cobra"
 )
@@ -20,6 +21,7 @@ import (
 type upFlags struct {
 	cfg           app.Config
 	listen, proxy string
+	cert, key     string // of the brought certificate
 	json          bool
 }
 
@@ -42,6 +44,8 @@ from the folder's backups, and keep it, for without it the folder is noise.`,
 	fl.StringVar(&f.cfg.Data, "data", "", "data folder (default $XDG_DATA_HOME/castellan)")
 	fl.StringVar(&f.listen, "listen", "127.0.0.1:8443", "address to serve TLS on")
 	fl.StringVar(&f.proxy, "proxy", "", "address of the CONNECT proxy for clients (default: the host of --listen, port 8444, or a free port if --listen has port 0)")
+	fl.StringVar(&f.cert, "tls-cert", "", "PEM file of a certificate of your own authority, with those that lead to it, for the names that it has; read again when it changes (default: the installation's own authority for all names)")
+	fl.StringVar(&f.key, "tls-key", "", "PEM file of the key of --tls-cert, which only its owner may read")
 	fl.StringVar(&f.cfg.Suffix, "suffix", "castellan.localhost", "base of all host names; fixed at the first start")
 	fl.StringVar(&f.cfg.Location, "location", "local", "name of the one region; fixed at the first start")
 	fl.StringVar(&f.cfg.RootKeyFile, "root-key", "", "file of the root key, made if it is not there (default: the data folder's path with .root-key added)")
@@ -63,6 +67,12 @@ func (f upFlags) run(ctx context.Context, out io.Writer) (err error) {
 	if f.proxy, err = f.proxyAddress(); err != nil {
 		return err
 	}
+	var brought *server.Brought
+	if f.cert != "" || f.key != "" {
+		if brought, err = server.Bring(f.cert, f.key, f.cfg.Log); err != nil {
+			return err
+		}
+	}
 	a, err := app.New(ctx, f.cfg)
 	if err != nil {
 		return err
@@ -71,6 +81,9 @@ func (f upFlags) run(ctx context.Context, out io.Writer) (err error) {
 	e, err := app.Listen(a, f.listen, f.proxy)
 	if err != nil {
 		return err
+	}
+	if brought != nil {
+		e.Show(brought)
 	}
 	a.Run(ctx)
 	ready, err := e.Ready()

@@ -26,6 +26,7 @@ type Edge struct {
 	Proxy  string // address of the CONNECT proxy
 
 	tls, proxy net.Listener
+	brought    *server.Brought // nil: the authority's own leaves are shown
 	srv        *http.Server
 	failed     chan error
 }
@@ -43,13 +44,20 @@ func Listen(a *App, listen, proxy string) (*Edge, error) {
 	return &Edge{App: a, Listen: tl.Addr().String(), Proxy: pl.Addr().String(), tls: tl, proxy: pl, srv: a.Handler.Server(), failed: make(chan error, 3)}, nil
 }
 
+// Show has clients from outside shown a certificate that was brought. Jobs trust the
+// installation's own authority, so they and the proxy go on with its leaves.
+func (e *Edge) Show(b *server.Brought) { e.brought = b }
+
 // Serve answers until ctx is done; then it lets requests under way end.
 func (e *Edge) Serve(ctx context.Context) error {
 	inner := server.NewHanded(e.proxy.Addr())
 	proxy := &server.Proxy{Site: e.App.Site, Edge: inner.Hand}
-	tlsConfig := e.App.CA.TLS()
-	e.srv.TLSConfig = tlsConfig
-	go func() { e.failed <- e.srv.ServeTLS(e.tls, "", "") }()
+	e.srv.TLSConfig = e.App.CA.TLS()
+	outer := e.srv.TLSConfig
+	if e.brought != nil {
+		outer = e.brought.Over(e.App.CA)
+	}
+	go func() { e.failed <- e.srv.Serve(tls.NewListener(e.tls, outer)) }()
 	go func() { e.failed <- e.srv.ServeTLS(inner, "", "") }()
 	go func() { e.failed <- proxy.Serve(e.proxy) }()
 	var err error

@@ -46,6 +46,7 @@ type account struct {
 	sharedKey bool     // whether the account's keys open anything
 	rules     rules
 	net       networks
+	tls13     bool // connections must have TLS 1.3
 }
 
 func nameKey(name string) string { return strings.ToLower(name) }
@@ -55,7 +56,7 @@ func (s *Service) open(tx *store.Tx, r accountRow, d *resource.Doc) (*account, e
 	if err != nil {
 		return nil, err
 	}
-	a := &account{accountRow: r, sharedKey: p.sharedKey()}
+	a := &account{accountRow: r, sharedKey: p.sharedKey(), tls13: p.MinimumTLS == "TLS1_3"}
 	if r.Customer == nil {
 		if a.plain, err = s.unwrap(context.Background(), r); err != nil {
 			return nil, err

@@ -2,6 +2,7 @@ package blob
 
 import (
 	"context"
+	"crypto/tls"
 	"net/http"
 	"net/netip"
 	"strings"
@@ -187,6 +188,9 @@ func (s *Service) pass(_ http.ResponseWriter, r *http.Request, who arm.Caller) (
 	a := s.byName(s.accountOf(r.Host))
 	if a == nil {
 		return nil, noAccount(s.accountOf(r.Host))
+	}
+	if a.tls13 && (r.TLS == nil || r.TLS.Version < tls.VersionTLS13) {
+		return nil, fail(http.StatusBadRequest, "TlsVersionNotPermitted", "The TLS version of the connection is not permitted on this storage account.")
 	}
 	return func() {}, s.reach(a, who, peerOf(r))
 }
