@@ -30,6 +30,9 @@ func TestAttachingAnIdentityAsksForIt(t *testing.T) {
 		"Microsoft.MachineLearningServices/workspaces": {strings.TrimSuffix(l.workspace, "lab") + "attached", map[string]any{"location": l.location, "properties": map[string]any{
 			"storageAccount": storage, "keyVault": vault, "primaryUserAssignedIdentity": uai,
 		}}},
+		"Microsoft.Storage/storageAccounts": {l.group + "/providers/Microsoft.Storage/storageAccounts/attachedacct", map[string]any{
+			"location": l.location, "kind": "StorageV2", "sku": map[string]any{"name": "Standard_LRS"},
+		}},
 		"Microsoft.MachineLearningServices/workspaces/computes": {l.workspace + "/computes/attached", map[string]any{"location": l.location, "properties": map[string]any{
 			"computeType": "AmlCompute", "properties": map[string]any{"vmSize": "Standard_DS1_v2", "scaleSettings": map[string]any{"maxNodeCount": 1}},
 		}}},
