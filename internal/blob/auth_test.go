@@ -2,6 +2,7 @@ package blob
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
 	"encoding/xml"
@@ -535,6 +536,9 @@ func TestAuditKnowsWhoAndNoSecret(t *testing.T) {
 	seen := map[string]string{}
 	for _, e := range entries {
 		seen[e.Item+" "+e.Decision] = e.Credential + " " + e.Caller
+		if raw, _ := base64.StdEncoding.DecodeString(q.Get("sig")); e.Item == "by-sas" && !strings.Contains(e.Reason, fmt.Sprintf("%x", sha256.Sum256(raw))[:16]+" by key1") {
+			t.Errorf("of which signature it was is not told: %q", e.Reason)
+		}
 	}
 	uid := "storageaccount:" + w.s.byName("acct1").UID
 	for what, who := range map[string]string{"by-sas allowed": "sas " + uid, "by-key allowed": "sharedkey " + uid, "by-role allowed": "access " + contrib, "by-role refused": "access " + nobody} {

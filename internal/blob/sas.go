@@ -2,7 +2,9 @@ package blob
 
 import (
 	"context"
+	"crypto/sha256"
 	"encoding/base64"
+	"encoding/hex"
 	"net/http"
 	"net/netip"
 	"regexp"
@@ -26,6 +28,7 @@ type request struct {
 	secure    bool // came by TLS
 	peer      netip.Addr
 	at        moment // of the blob
+	mark      string // tells its signature from others in logs
 }
 
 // The first versions of signatures that are taken: older ones leave out what
@@ -57,6 +60,7 @@ func (s *Service) bySAS(ctx context.Context, rq request, q query) (arm.Caller, e
 	if err != nil || len(given) == 0 {
 		return arm.Caller{}, unauthentic("the signature (sig) is not base64")
 	}
+	rq.mark = mark(given)
 	switch {
 	case q.only(accountNames):
 		return s.byAccountSAS(rq, q, given)
@@ -291,9 +295,16 @@ func (q query) onlyCreates() bool {
 // if that is permitted, else for none.
 func (s *Service) sasCaller(rq request, scope arm.ID, item string, which int, permitted []arm.Action) arm.Caller {
 	c := s.keyCaller(rq.account, which)
-	c.Token, c.Lease = "sas", leash(scope, item, permitted, "a signature by "+c.Lease.Why)
+	c.Token, c.Lease = "sas", leash(scope, item, permitted, rq.mark+" by "+c.Lease.Why)
 	c.Name = "whoever has " + c.Lease.Why
 	return c
+}
+
+// mark is what logs call a signature: whoever has the signature can work it out, and
+// nobody the signature from it.
+func mark(sig []byte) string {
+	sum := sha256.Sum256(sig)
+	return "the signature with SHA-256 " + hex.EncodeToString(sum[:8])
 }
 
 func leash(scope arm.ID, item string, permitted []arm.Action, why string) *arm.Lease {
@@ -389,7 +400,7 @@ func (s *Service) byDelegation(ctx context.Context, rq request, q query, given [
 	}
 	scope, item := rq.within(q["sr"])
 	permitted := slices.DeleteFunc(rq.opens(q["sp"], false), func(a arm.Action) bool { return !s.May(c, a, scope) })
-	c.Token, c.Lease = "sas", leash(scope, item, permitted, "a signature by "+text(c.Name, c.Object)+", as far as their own roles go,")
+	c.Token, c.Lease = "sas", leash(scope, item, permitted, rq.mark+" by "+text(c.Name, c.Object)+", as far as their own roles go,")
 	return c, nil
 }
 
