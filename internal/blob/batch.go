@@ -55,7 +55,8 @@ func readBatch(contentType string, body io.Reader) (out []batched, err error) {
 		if t := part.Header.Get("Content-Type"); !strings.EqualFold(t, "application/http") {
 			return nil, badBatch("a part is of the type %q; it must be application/http", t)
 		}
-		r, err := http.ReadRequest(bufio.NewReader(part))
+		// The SDK for JavaScript leaves the empty line after the headers to the boundary.
+		r, err := http.ReadRequest(bufio.NewReader(io.MultiReader(part, strings.NewReader("\r\n\r\n"))))
 		if err != nil || r.ContentLength > 0 || len(r.TransferEncoding) > 0 || !strings.HasPrefix(r.RequestURI, "/") {
 			return nil, badBatch("a part must be a request without a body, for a path of this account")
 		}

@@ -153,7 +153,7 @@ func (r *run) tags() {
 
 func (r *run) providers() {
 	type client = *armresources.ProvidersClient
-	const namespace = "Microsoft.OperationalInsights"
+	const namespace = "Microsoft.Subscription"
 	of := func(who azcore.TokenCredential) (client, error) {
 		return armresources.NewProvidersClient(r.SubscriptionID, who, r.arm())
 	}

@@ -5,6 +5,7 @@ const fs = require("fs");
 const { ClientAssertionCredential, ClientSecretCredential, ClientCertificateCredential, OnBehalfOfCredential, WorkloadIdentityCredential } = require("@azure/identity");
 const { CertificateClient } = require("@azure/keyvault-certificates");
 const { CryptographyClient, KeyClient } = require("@azure/keyvault-keys");
+const { BlobServiceClient } = require("@azure/storage-blob");
 const { AzureMachineLearningWorkspaces } = require("@azure/arm-machinelearning");
 const { Client, PageIterator } = require("@microsoft/microsoft-graph-client");
 const management = require("./management.js");
@@ -125,6 +126,7 @@ async function main() {
 
   await ok("workspace delete", () => ml.workspaces.beginDeleteAndWait(group, "by-node", fast));
   await refused("get of the deleted workspace", () => ml.workspaces.get(group, "by-node"), "ResourceNotFound");
+  await blobs();
   await directory();
   await management({ ok, refused, equal, all, credential, scope, world });
   await keys();
@@ -201,6 +203,56 @@ async function certificates(url) {
     equal((await (await c.beginRecoverDeletedCertificate("node-cert", { intervalInMs: 200 })).pollUntilDone()).name, "node-cert");
   });
   await refused("a reader's certificate", () => new CertificateClient(url, credential("reader")).getCertificate("node-cert"), "403");
+}
+
+// blobs is the storage protocol by its own client.
+async function blobs() {
+  const service = (who) => new BlobServiceClient(`https://clientsacct.${world.suffixes.blob}`, credential(who), { retryOptions: { maxTries: 1 } });
+  const container = service("admin").getContainerClient("by-node");
+  const theirs = service("stranger").getContainerClient("by-node");
+  const text = async (b) => (await b.downloadToBuffer()).toString();
+  await ok("container create", () => container.create());
+  const blob = container.getBlockBlobClient("dir/b.txt");
+  await refused("an upload with tags, by who may not set tags", () => blob.upload("first", 5, { tags: { stage: "raw" } }), "AuthorizationPermissionMismatch");
+  await ok("blob upload, with metadata", () => blob.upload("first", 5, { metadata: { by: "node" }, blobHTTPHeaders: { blobContentType: "text/plain" } }));
+  await ok("blob download", async () => equal(await text(blob), "first"));
+  await ok("its properties", async () => {
+    const p = await blob.getProperties();
+    equal(`${p.contentType} ${p.metadata.by}`, "text/plain node");
+  });
+  await ok("folders and blobs", async () => equal((await all(container.listBlobsByHierarchy("/"))).map((b) => b.kind + b.name).join(), "prefixdir/"));
+  const snapshot = await ok("snapshot", () => blob.createSnapshot());
+  const lease = blob.getBlobLeaseClient();
+  await ok("acquire a lease", () => lease.acquireLease(15));
+  await refused("a write without the lease", () => blob.upload("second", 6), "LeaseIdMissing");
+  await ok("a write with it", () => blob.upload("second", 6, { conditions: { leaseId: lease.leaseId } }));
+  await ok("release the lease", () => lease.releaseLease());
+  if (snapshot) await ok("the snapshot has what was", async () => equal(await text(blob.withSnapshot(snapshot.snapshot)), "first"));
+  await ok("blocks from a stream", async () => {
+    const big = container.getBlockBlobClient("big");
+    await big.uploadData(Buffer.alloc(5 << 20, 7), { blockSize: 1 << 20, maxSingleShotSize: 1 << 20, concurrency: 4 });
+    equal((await big.downloadToBuffer(4 << 20, 3)).toString("hex"), "070707");
+  });
+  await ok("append", async () => {
+    const log = container.getAppendBlobClient("log");
+    await log.create();
+    for (const line of ["a", "b"]) await log.appendBlock(line, 1);
+    equal(await text(log), "ab");
+  });
+  await refused("an append where the blob is longer", () => container.getAppendBlobClient("log").appendBlock("c", 1, { conditions: { appendPosition: 0 } }), "AppendPositionConditionNotMet");
+  await ok("copy", async () => {
+    const to = container.getBlobClient("copy");
+    await (await to.beginCopyFromURL(blob.url)).pollUntilDone();
+    equal(await text(to), "second");
+  });
+  await refused("a stranger's download", () => theirs.getBlobClient("dir/b.txt").downloadToBuffer(), "AuthorizationPermissionMismatch", "403");
+  await refused("a stranger's deletion", () => theirs.getBlobClient("dir/b.txt").delete({ deleteSnapshots: "include" }), "AuthorizationPermissionMismatch", "403");
+  await refused("a deletion that forgets the snapshot", () => blob.delete(), "SnapshotsPresent");
+  await ok("a batch of deletions", async () => {
+    const got = await service("admin").getBlobBatchClient().deleteBlobs(["big", "log", "copy"].map((n) => container.getBlobClient(n)));
+    equal(got.subResponsesSucceededCount, 3);
+  });
+  await ok("container delete", () => container.delete());
 }
 
 // directory is Graph's own client: people, a group, pages, a batch, and what must be refused.

@@ -22,7 +22,7 @@ group, lab = world["group"], world["workspace"]
 signed = suite.ok("login by service principal", lambda: login("admin"))
 if not signed:
     suite.finish()
-suite.ok("it sees the subscription", lambda: equal([s["id"] for s in signed], [world["subscriptionId"]]))
+suite.ok("it sees the subscription", lambda: must(world["subscriptionId"] in [s["id"] for s in signed], "not listed"))
 suite.ok("account show", lambda: equal(az("account", "show")["tenantId"], world["tenantId"]))
 suite.ok("login by certificate", lambda: az("login", "--service-principal", "--username", world["robot"]["clientId"], "--certificate", world["robot"]["certificate"], "--tenant", world["tenantId"], who="robot"))
 suite.ok("account get-access-token", lambda: must(az("account", "get-access-token")["accessToken"].count(".") == 2, "no token"))

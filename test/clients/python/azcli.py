@@ -33,7 +33,11 @@ def az(*words, who="admin"):
 
 
 def login(name, secret=None, **more):
-    return az("login", "--service-principal", "--username", world[name]["clientId"], "--password", secret or world[name]["clientSecret"], "--tenant", world["tenantId"], **more)
+    """Signs in; the subscription is ours, whatever others a suite has made meanwhile."""
+    got = az("login", "--service-principal", "--username", world[name]["clientId"], "--password", secret or world[name]["clientSecret"], "--tenant", world["tenantId"], **more)
+    if any(x["isDefault"] and x["id"] != world["subscriptionId"] for x in got or []):
+        az("account", "set", "--subscription", world["subscriptionId"], **more)
+    return got
 
 
 def together(*calls):
