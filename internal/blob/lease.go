@@ -202,21 +202,8 @@ func (s *Service) leaseBlob(ctx context.Context, g gate.Grant, w wish, when Cond
 		return nil, info, err
 	}
 	err = g.Change(ctx, s.DB, func(tx *store.Tx) error {
-		c, err := findContainer(tx, p)
+		c, b, err := s.here(tx, p, when)
 		if err != nil {
-			return err
-		}
-		b, err := findBlob(tx, c, p.blob)
-		if err != nil {
-			return err
-		}
-		if b == nil {
-			return noBlob()
-		}
-		if err := when.tagged(b); err != nil {
-			return err
-		}
-		if err := when.check(true, b.ETag, b.Modified, false); err != nil {
 			return err
 		}
 		if l, err = b.Lease.after(w, s.Now()); err != nil {

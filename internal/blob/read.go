@@ -26,7 +26,7 @@ func (s *Service) stat(ctx context.Context, g gate.Grant, m moment, when Conditi
 		return info, err
 	}
 	err = s.DB.View(ctx, func(tx *store.Tx) error {
-		_, b, err := s.look(tx, p, m, when)
+		_, b, err := s.look(tx, p, m, when, true)
 		if err == nil {
 			info = b.info(p.blob)
 		}
@@ -35,8 +35,9 @@ func (s *Service) stat(ctx context.Context, g gate.Grant, m moment, when Conditi
 	return info, err
 }
 
-// look is the blob as a reader sees it.
-func (s *Service) look(tx *store.Tx, p place, m moment, when Conditions) (containerRow, *row, error) {
+// look is the blob at a moment, which must be there, for who reads or changes it
+// under conditions.
+func (s *Service) look(tx *store.Tx, p place, m moment, when Conditions, reads bool) (containerRow, *row, error) {
 	c, err := findContainer(tx, p)
 	if err != nil {
 		return c, nil, err
@@ -48,7 +49,15 @@ func (s *Service) look(tx *store.Tx, p place, m moment, when Conditions) (contai
 	if b == nil {
 		return c, nil, noBlob()
 	}
-	return c, b, s.allows(when, b, true)
+	return c, b, s.allows(when, b, reads)
+}
+
+// put keeps b, which look found, where it was.
+func put(tx *store.Tx, p place, c containerRow, m moment, b *row) error {
+	if b.Past != "" {
+		return store.PutJSON(tx, pastTable, pastPrefix(c, p.blob)+m.stamp(), b)
+	}
+	return store.PutJSON(tx, blobTable, blobKey(c, p.blob), b)
 }
 
 // Read reads count bytes from offset on of the blob that the Grant, for BlobRead,
@@ -85,7 +94,7 @@ func (s *Service) read(ctx context.Context, g gate.Grant, m moment, when Conditi
 		var r *reader
 		var b *row
 		err = s.DB.View(ctx, func(tx *store.Tx) (err error) {
-			if _, b, err = s.look(tx, p, m, when); err != nil {
+			if _, b, err = s.look(tx, p, m, when, true); err != nil {
 				return err
 			}
 			if err := b.online(); err != nil {

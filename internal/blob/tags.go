@@ -123,7 +123,7 @@ func (s *Service) tags(ctx context.Context, g gate.Grant, m moment, when Conditi
 		return nil, err
 	}
 	err = s.DB.View(ctx, func(tx *store.Tx) error {
-		_, b, err := s.look(tx, p, m, when)
+		_, b, err := s.look(tx, p, m, when, true)
 		if err == nil {
 			out = b.Tags
 		}
@@ -140,25 +140,12 @@ func (s *Service) setTags(ctx context.Context, g gate.Grant, tags map[string]str
 		return err
 	}
 	return g.Change(ctx, s.DB, func(tx *store.Tx) error {
-		c, err := findContainer(tx, p)
+		c, b, err := s.look(tx, p, m, when, false)
 		if err != nil {
-			return err
-		}
-		b, err := findAt(tx, c, p.blob, m)
-		if err != nil {
-			return err
-		}
-		if b == nil {
-			return noBlob()
-		}
-		if err := s.allows(when, b, false); err != nil {
 			return err
 		}
 		b.Tags = maps.Clone(tags)
-		if b.Past != "" {
-			return store.PutJSON(tx, pastTable, pastPrefix(c, p.blob)+m.stamp(), b)
-		}
-		return store.PutJSON(tx, blobTable, blobKey(c, p.blob), b)
+		return put(tx, p, c, m, b)
 	})
 }
 

@@ -46,18 +46,8 @@ func (s *Service) setTier(ctx context.Context, g gate.Grant, tier string, m mome
 		return false, err
 	}
 	err = g.Change(ctx, s.DB, func(tx *store.Tx) error {
-		c, err := findContainer(tx, p)
+		c, b, err := s.look(tx, p, m, when, false)
 		if err != nil {
-			return err
-		}
-		b, err := findAt(tx, c, p.blob, m)
-		if err != nil {
-			return err
-		}
-		if b == nil {
-			return noBlob()
-		}
-		if err := s.allows(when, b, false); err != nil {
 			return err
 		}
 		if b.Type != blockBlob {
@@ -65,10 +55,7 @@ func (s *Service) setTier(ctx context.Context, g gate.Grant, tier string, m mome
 		}
 		thawed = b.Tier == archive && tier != archive
 		b.Tier, b.Tiered = tier, s.Now().UTC()
-		if b.Past != "" {
-			return store.PutJSON(tx, pastTable, pastPrefix(c, p.blob)+m.stamp(), b)
-		}
-		return store.PutJSON(tx, blobTable, blobKey(c, p.blob), b)
+		return put(tx, p, c, m, b)
 	})
 	return thawed, err
 }

@@ -257,18 +257,8 @@ func (s *Service) revise(ctx context.Context, g gate.Grant, when Conditions, ver
 		return info, err
 	}
 	err = g.Change(ctx, s.DB, func(tx *store.Tx) error {
-		c, err := findContainer(tx, p)
+		c, b, err := s.look(tx, p, moment{}, when, false)
 		if err != nil {
-			return err
-		}
-		b, err := findBlob(tx, c, p.blob)
-		if err != nil {
-			return err
-		}
-		if b == nil {
-			return noBlob()
-		}
-		if err := s.allows(when, b, false); err != nil {
 			return err
 		}
 		if err := b.online(); err != nil {
