@@ -109,6 +109,7 @@ def challenge():
 
 
 suite.ok("login", lambda: az("login", "--service-principal", "--username", world["admin"]["clientId"], "--password", world["admin"]["clientSecret"], "--tenant", world["tenantId"]))
+suite.ok("account set, for other suites make subscriptions", lambda: az("account", "set", "--subscription", world["subscriptionId"]))
 suite.ok("group create", lambda: az("group", "create", "--name", "pim", "--location", world.get("location", "local")))
 
 
