@@ -1,7 +1,7 @@
 #!/bin/bash
 # run.sh starts a Castellan of its own and drives unmodified Azure clients against it.
 #
-#   run.sh [SUITE...]     LANES of them at once (default: 2); suites: go az policy resources credentials aml jobs mlflow node browser pim access federation ad scim why management providers deployments encryption (default: all)
+#   run.sh [SUITE...]     LANES of them at once (default: 2); suites: go az policy resources credentials aml jobs mlflow node browser pim access federation ad scim why management providers sinks deployments encryption (default: all)
 #
 # Nothing but the environment that `castellan setup clients --env` prints tells the
 # clients where the cloud is. Every check is a line, `ok ...` or `FAIL ...`; the last
@@ -10,7 +10,7 @@ set -u
 
 here=$(cd "$(dirname "$0")" && pwd)
 cd "$here/../.."
-suites=${*:-go az policy resources credentials aml jobs mlflow node browser pim access federation ad scim why management providers deployments encryption}
+suites=${*:-go az policy resources credentials aml jobs mlflow node browser pim access federation ad scim why management providers sinks deployments encryption}
 cache=$("$here/install.sh") || exit 1
 
 work=$(mktemp -d "${TMPDIR:-/tmp}/castellan-clients.XXXXXX")
@@ -105,6 +105,13 @@ suite() {
 	running+=("$!")
 }
 
+# alone runs what changes the tenant, the root or the subscription for all others.
+alone() {
+	[ "${#running[@]}" = 0 ] || wait "${running[@]}"
+	running=()
+	run "$@"
+}
+
 # The product says itself whether clients are set up; what it says must be so.
 ready() { "$cache/aml/bin/python" -c "import json,sys; print(json.loads(open(sys.argv[1]).readline())['admin'][sys.argv[2]])" "$work/ready" "$1"; }
 if PATH=$cache/az/bin:$PATH CASTELLAN_CLIENT_ID=$(ready clientId) CASTELLAN_CLIENT_SECRET=$(ready clientSecret) "$work/castellan" setup clients --data "$work/data" --check >"$work/check.out" 2>&1; then
@@ -117,10 +124,10 @@ python=$cache/aml/bin/python
 run world 120 "$python" "$here/python/world.py"
 for s in $suites; do
 	case $s in
-	go) run go 240 "$work/go-clients" ;; # alone: it makes a subscription, which clients would take for theirs
-	policy) suite policy 300 "$python" "$here/python/policy.py" ;;
-	deployments) suite deployments 240 "$python" "$here/python/deployments.py" ;;
-	resources) suite resources 300 "$python" "$here/python/resources.py" ;;
+	go) alone go 240 "$work/go-clients" ;;
+	policy) alone policy 300 "$python" "$here/python/policy.py" ;;
+	deployments) alone deployments 240 "$python" "$here/python/deployments.py" ;;
+	resources) alone resources 300 "$python" "$here/python/resources.py" ;;
 	credentials) suite credentials 120 "$python" "$here/python/credentials.py" ;;
 	az) suite az 300 "$python" "$here/python/az.py" ;;
 	aml) suite aml 300 "$python" "$here/python/aml.py" ;;
@@ -128,11 +135,11 @@ for s in $suites; do
 	mlflow) suite mlflow 180 "$cache/mlflow/bin/python" "$here/python/mlflow_client.py" ;;
 	federation) suite federation 120 "$python" "$here/python/elsewhere.py" "$cache/federation/node_modules" ;;
 	pim) suite pim 240 "$python" "$here/python/pim.py" ;;
-	access) suite access 180 "$python" "$here/python/access.py" ;;
+	access) alone access 180 "$python" "$here/python/access.py" ;;
 	scim) suite scim 120 "$cache/scim/bin/python" "$here/python/scim.py" ;;
 	why) suite why 240 "$python" "$here/python/why.py" ;;
 	ad) suite ad 240 "$python" "$here/python/ad.py" ;;
-	management) suite management 120 "$cache/management/bin/python" "$here/python/management.py" ;;
+	management) alone management 120 "$cache/management/bin/python" "$here/python/management.py" ;;
 	providers) suite providers 120 "$cache/management/bin/python" "$here/python/providers.py" ;;
 	encryption) suite encryption 120 "$python" "$here/python/encryption.py" ;;
 	sinks) suite sinks 120 "$python" "$here/python/sinks.py" ;;
