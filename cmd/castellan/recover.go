@@ -44,11 +44,8 @@ goes to a new file for its owner alone, and the audit log tells of it.
 			return err
 		},
 	}
+	rootFlags(c, &cfg)
 	fl := c.Flags()
-	fl.StringVar(&cfg.Data, "data", "", "data folder (default $XDG_DATA_HOME/castellan)")
-	fl.StringVar(&cfg.Suffix, "suffix", "", "base of all host names, if castellan up has one")
-	fl.StringVar(&cfg.RootKeyFile, "root-key", "", "file of the root key (default: the data folder's path with .root-key added)")
-	fl.StringVar(&cfg.PassphraseFile, "passphrase-file", "", "file with the passphrase that the root key is made of")
 	fl.StringVar(&r.UserName, "user", "", "user name of the person, made if they are not there")
 	fl.BoolVar(&r.ResetMFA, "reset-mfa", false, "forget the person's one-time code apps, passkeys and recovery codes")
 	fl.BoolVar(&r.BreakGlass, "break-glass", false, "make it an account for emergencies, which no Conditional Access policy holds: the way back when policies shut everybody out")

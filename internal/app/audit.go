@@ -187,7 +187,7 @@ func (c Config) existing() (Config, error) {
 	if err != nil {
 		return c, err
 	}
-	needed := []string{filepath.Join(c.Data, "castellan.db"), c.keyFile()}
+	needed := []string{filepath.Join(c.Data, store.FileName), c.keyFile()}
 	if c.PassphraseFile != "" {
 		needed[1] = c.PassphraseFile
 	}

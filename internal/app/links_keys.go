@@ -18,12 +18,16 @@ const wrapping = "RSA-OAEP-256"
 // anybody's.
 type customerKeys struct{ *App }
 
-func customerDo[T any](ctx context.Context, l customerKeys, r cmk.Ref, act arm.Action, do func(gate.Grant) (T, error)) (out T, err error) {
-	on, err := l.vault.KeyTarget(r.Vault, r.Key)
-	if err != nil {
-		return out, err
+// of is who asks, and for what.
+func (l customerKeys) of(r cmk.Ref) (as arm.Caller, on gate.Target, err error) {
+	if on, err = l.vault.KeyTarget(r.Vault, r.Key); err == nil {
+		as, err = l.identity.Known(r.Tenant, r.Principal)
 	}
-	as, err := l.identity.Known(r.Tenant, r.Principal)
+	return as, on, err
+}
+
+func customerDo[T any](ctx context.Context, l customerKeys, r cmk.Ref, act arm.Action, do func(gate.Grant) (T, error)) (out T, err error) {
+	as, on, err := l.of(r)
 	if err != nil {
 		return out, err
 	}
@@ -39,15 +43,11 @@ func (l customerKeys) Newest(ctx context.Context, r cmk.Ref) (string, error) {
 
 // Usable asks all that Unwrap would be asked.
 func (l customerKeys) Usable(ctx context.Context, r cmk.Ref, version string) error {
-	on, err := l.vault.KeyTarget(r.Vault, r.Key)
+	as, on, err := l.of(r)
 	if err != nil {
 		return err
 	}
-	as, err := l.identity.Known(r.Tenant, r.Principal)
-	if err != nil {
-		return err
-	}
-	if ok, why := l.decide(as, vault.KeyUnwrap, on); !ok || l.Site.TenantOf(on.ID) != r.Tenant {
+	if ok, why := l.gate.Judge(as, vault.KeyUnwrap, on); !ok {
 		return arm.Errorf(arm.Forbidden, "%s", why)
 	}
 	return l.db.View(ctx, func(tx *store.Tx) error { return l.vault.Unwraps(tx, r.Vault, r.Key, version) })

@@ -122,7 +122,7 @@ func openStore(ctx context.Context, cfg Config, key seal.Key) (db *store.DB, in 
 
 // forget removes the store of a first start that was cut off.
 func forget(dir string) error {
-	for _, f := range []string{"castellan.db", "castellan.db-wal", "castellan.db-shm"} {
+	for _, f := range []string{store.FileName, store.FileName + "-wal", store.FileName + "-shm"} {
 		if err := os.Remove(filepath.Join(dir, f)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return fmt.Errorf("beginning anew: %w", err)
 		}

@@ -32,8 +32,7 @@ const (
 	points   = "points"   // a folder for each point
 	pool     = "blobs"    // files of all points, as the data folder has them
 	manifest = "manifest" // of a point
-	database = "castellan.db"
-	salt     = "salt" // of a data folder whose root key is a passphrase
+	salt     = "salt"     // of a data folder whose root key is a passphrase
 
 	// form is how a point is called: its time, in UTC.
 	form = "20060102T150405.000Z"
@@ -147,7 +146,7 @@ func (f *Folder) try(ctx context.Context, data string, known map[string]sum) (l 
 	if err != nil {
 		return l, 0, err
 	}
-	if l.Store, err = digest(filepath.Join(next, database)); err != nil {
+	if l.Store, err = digest(filepath.Join(next, store.FileName)); err != nil {
 		return l, 0, err
 	}
 	for i, id := range ids {
@@ -201,7 +200,7 @@ func (f *Folder) point(l list, data string) (p Point, err error) {
 		return p, err
 	}
 	if l.Salt != nil { // outside of what its key seals, for whoever has the passphrase alone
-		if err := writeFile(filepath.Join(f.dir, salt), l.Salt); err != nil && !errors.Is(err, fs.ErrExist) {
+		if err := seal.WriteOnce(filepath.Join(f.dir, salt), l.Salt); err != nil && !errors.Is(err, fs.ErrExist) {
 			return p, err
 		}
 	}
@@ -210,16 +209,16 @@ func (f *Folder) point(l list, data string) (p Point, err error) {
 	if err != nil {
 		return p, err
 	}
-	if err := writeFile(filepath.Join(f.next(), manifest), f.seal.Seal(b, "point "+name)); err != nil {
+	if err := seal.WriteOnce(filepath.Join(f.next(), manifest), f.seal.Seal(b, "point "+name)); err != nil {
 		return p, err
 	}
-	if err := errors.Join(syncTree(filepath.Join(f.dir, pool)), syncDir(f.next())); err != nil {
+	if err := errors.Join(syncTree(filepath.Join(f.dir, pool)), seal.SyncDir(f.next())); err != nil {
 		return p, err
 	}
 	if err := os.Rename(f.next(), filepath.Join(f.dir, points, name)); err != nil {
 		return p, err
 	}
-	return l.point(name), syncDir(filepath.Join(f.dir, points))
+	return l.point(name), seal.SyncDir(filepath.Join(f.dir, points))
 }
 
 // names are the points' names, the oldest first.
@@ -282,7 +281,11 @@ func (f *Folder) At(t time.Time) (Point, error) {
 
 // Check reads all of a point and holds it against its manifest.
 func (f *Folder) Check(ctx context.Context, p Point) error {
-	return f.each(ctx, p, func(from, _ string) (sum, error) { return digest(from) })
+	l, err := f.read(p.Name)
+	if err != nil {
+		return err
+	}
+	return f.each(ctx, p, l, func(from, _ string) (sum, error) { return digest(from) })
 }
 
 // Restore makes the data folder of a point. There must be nothing in its place.
@@ -298,7 +301,11 @@ func (f *Folder) Restore(ctx context.Context, p Point, data string) error {
 		return err
 	}
 	defer os.RemoveAll(tmp)
-	if err := f.each(ctx, p, func(from, name string) (sum, error) {
+	l, err := f.read(p.Name)
+	if err != nil {
+		return err
+	}
+	if err := f.each(ctx, p, l, func(from, name string) (sum, error) {
 		to := filepath.Join(tmp, name)
 		if err := os.MkdirAll(filepath.Dir(to), 0o700); err != nil {
 			return sum{}, err
@@ -307,12 +314,8 @@ func (f *Folder) Restore(ctx context.Context, p Point, data string) error {
 	}); err != nil {
 		return err
 	}
-	l, err := f.read(p.Name)
-	if err != nil {
-		return err
-	}
 	if l.Salt != nil {
-		if err := writeFile(filepath.Join(tmp, salt), l.Salt); err != nil {
+		if err := seal.WriteOnce(filepath.Join(tmp, salt), l.Salt); err != nil {
 			return err
 		}
 	}
@@ -322,16 +325,12 @@ func (f *Folder) Restore(ctx context.Context, p Point, data string) error {
 	if err := os.Rename(tmp, data); err != nil {
 		return err
 	}
-	return syncDir(filepath.Dir(data))
+	return seal.SyncDir(filepath.Dir(data))
 }
 
-// each calls do for each file of a point and the name that it has in a data folder;
+// each calls do for each file of a point, which has l, and the name that it has in a data folder;
 // what do finds must be what the manifest says.
-func (f *Folder) each(ctx context.Context, p Point, do func(from, name string) (sum, error)) error {
-	l, err := f.read(p.Name)
-	if err != nil {
-		return err
-	}
+func (f *Folder) each(ctx context.Context, p Point, l list, do func(from, name string) (sum, error)) error {
 	one := func(from, name string, want sum) error {
 		got, err := do(from, name)
 		switch {
@@ -342,7 +341,7 @@ func (f *Folder) each(ctx context.Context, p Point, do func(from, name string) (
 		}
 		return err
 	}
-	if err := one(filepath.Join(f.dir, points, p.Name, database), database, l.Store); err != nil {
+	if err := one(filepath.Join(f.dir, points, p.Name, store.FileName), store.FileName, l.Store); err != nil {
 		return err
 	}
 	done := 0
@@ -428,23 +427,6 @@ func copyFile(from, to string) (s sum, err error) {
 	return s, os.Rename(out.Name(), to)
 }
 
-func writeFile(path string, data []byte) error {
-	out, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = out.Write(data)
-	return errors.Join(err, out.Sync(), out.Close())
-}
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
-}
-
 // syncTree syncs all folders from dir on.
 func syncTree(dir string) error {
 	return filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
@@ -452,7 +434,7 @@ func syncTree(dir string) error {
 		case errors.Is(err, fs.ErrNotExist) && path == dir:
 			return nil
 		case err == nil && d.IsDir():
-			err = syncDir(path)
+			err = seal.SyncDir(path)
 		}
 		return err
 	})

@@ -208,7 +208,7 @@ func (r accountRow) sameKey(o accountRow) bool {
 	if r.UID != o.UID || !bytes.Equal(r.Data, o.Data) || (r.Customer == nil) != (o.Customer == nil) {
 		return false
 	}
-	return r.Customer == nil || r.Customer.Ref == o.Customer.Ref && bytes.Equal(r.Customer.Data, o.Customer.Data)
+	return r.Customer == nil || r.Customer.Same(*o.Customer)
 }
 
 // unwrap is the key of the account's bytes, if it may be used now.

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"sync"
 
+	"castellan/internal/seal"
 	"castellan/internal/store"
 )
 
@@ -27,7 +28,7 @@ func openFiles(dir string) (*files, error) {
 			return nil, fmt.Errorf("making the folder of blobs: %w", err)
 		}
 	}
-	if err := syncDir(dir); err != nil {
+	if err := seal.SyncDir(dir); err != nil {
 		return nil, fmt.Errorf("making the folder of blobs: %w", err)
 	}
 	return &files{dir: dir, fresh: map[string]bool{}, held: map[string]int{}, doomed: map[string]bool{}}, nil
@@ -144,15 +145,7 @@ func (f *files) durable(file *os.File, id string) error {
 	if err := file.Close(); err != nil {
 		return err
 	}
-	return syncDir(filepath.Dir(f.path(id)))
-}
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
+	return seal.SyncDir(filepath.Dir(f.path(id)))
 }
 
 // each calls fn with every file's id. What is not named by an id, or lies in

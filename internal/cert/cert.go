@@ -4,6 +4,7 @@
 package cert
 
 import (
+	"crypto"
 	"crypto/rand"
 	"crypto/x509"
 	"crypto/x509/pkix"
@@ -279,15 +280,24 @@ func (n Names) extension(critical bool) (*pkix.Extension, error) {
 // early is how long before now a certificate begins, for clocks that are late.
 const early = 10 * time.Minute
 
-// SelfSigned is a certificate of the key that it signs itself, from now on.
-func (r Request) SelfSigned(k key.Key, now time.Time) (*x509.Certificate, error) {
+// signing is what the key is to sign, and with what.
+func (r Request) signing(k key.Key) (*x509.Certificate, crypto.Signer, error) {
 	t, err := r.template()
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	signer := k.Signer()
 	if signer == nil {
-		return nil, bad("a key of type %s %s has no certificate; it must be RSA or EC by P-256, P-384 or P-521", k.Type, k.Curve)
+		return nil, nil, bad("a key of type %s %s has no certificate; it must be RSA or EC by P-256, P-384 or P-521", k.Type, k.Curve)
+	}
+	return t, signer, nil
+}
+
+// SelfSigned is a certificate of the key that it signs itself, from now on.
+func (r Request) SelfSigned(k key.Key, now time.Time) (*x509.Certificate, error) {
+	t, signer, err := r.signing(k)
+	if err != nil {
+		return nil, err
 	}
 	t.SerialNumber, err = rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 127))
 	if err != nil {
@@ -305,13 +315,9 @@ func (r Request) SelfSigned(k key.Key, now time.Time) (*x509.Certificate, error)
 
 // CSR is a request of the key's for a certificate (PKCS #10, DER).
 func (r Request) CSR(k key.Key) ([]byte, error) {
-	t, err := r.template()
+	t, signer, err := r.signing(k)
 	if err != nil {
 		return nil, err
-	}
-	signer := k.Signer()
-	if signer == nil {
-		return nil, bad("a key of type %s %s has no certificate; it must be RSA or EC by P-256, P-384 or P-521", k.Type, k.Curve)
 	}
 	exts := t.ExtraExtensions
 	if t.KeyUsage != 0 {

@@ -10,8 +10,8 @@
 package cmk
 
 import (
+	"bytes"
 	"context"
-	"crypto/sha256"
 	"errors"
 	"net/http"
 	"sync"
@@ -74,7 +74,7 @@ type Ring struct {
 // lease is one data key while it may be used.
 type lease struct {
 	mu    sync.Mutex // held while the vault is asked, so that it is asked once
-	of    [sha256.Size]byte
+	of    Wrapped
 	key   seal.Key
 	err   error
 	until time.Time // the answer, key or err, stands so long
@@ -125,15 +125,19 @@ func (r *Ring) Open(ctx context.Context, uid string, w Wrapped) (seal.Key, error
 	r.mu.Unlock()
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	sum := w.sum()
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience) // others wait for the answer too
-	defer cancel()
 	asked := r.Now()
-	if l.of == sum && asked.Before(l.until) && (l.err != nil || r.glance(ctx, l, w, asked)) {
+	stands := l.of.Same(w) && asked.Before(l.until)
+	if stands && (l.err != nil || asked.Sub(l.seen) < Glance) {
 		return l.key, l.err
 	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience) // others wait for the answer too
+	defer cancel()
+	if stands && r.Vaults.Usable(ctx, w.Ref, w.With) == nil { // else asking tells why, and leaves a record
+		l.seen = asked
+		return l.key, nil
+	}
 	l.key, l.err = r.unwrap(ctx, uid, w)
-	l.of, l.until, l.seen = sum, asked.Add(Lease), asked
+	l.of, l.until, l.seen = w, asked.Add(Lease), asked
 	if l.err != nil {
 		l.until = asked.Add(pause)
 	}
@@ -144,26 +148,9 @@ func (r *Ring) Open(ctx context.Context, uid string, w Wrapped) (seal.Key, error
 	return l.key, l.err
 }
 
-// glance reports whether the key of a lease may be used still.
-func (r *Ring) glance(ctx context.Context, l *lease, w Wrapped, now time.Time) bool {
-	if now.Sub(l.seen) < Glance {
-		return true
-	}
-	if r.Vaults.Usable(ctx, w.Ref, w.With) != nil {
-		return false // asking tells why, and leaves a record
-	}
-	l.seen = now
-	return true
-}
-
-// sum tells one wrapping from others.
-func (w Wrapped) sum() [sha256.Size]byte {
-	h := sha256.New()
-	for _, s := range []string{w.Vault, w.Key, w.Tenant, w.Principal, w.With, string(w.Data)} {
-		n := len(s)
-		_, _ = h.Write(append([]byte{byte(n >> 24), byte(n >> 16), byte(n >> 8), byte(n)}, s...)) // hashes never fail
-	}
-	return [sha256.Size]byte(h.Sum(nil))
+// Same reports whether both are one wrapping.
+func (w Wrapped) Same(o Wrapped) bool {
+	return w.Ref == o.Ref && w.With == o.With && bytes.Equal(w.Data, o.Data)
 }
 
 // lapse takes a data key whose time is over out of memory, whether or not anybody

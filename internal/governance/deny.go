@@ -312,8 +312,7 @@ func (s *Service) listDenials(w http.ResponseWriter, r *http.Request, g gate.Gra
 	if err != nil {
 		return err
 	}
-	list := []any{}
-	err = s.DB.View(r.Context(), func(tx *store.Tx) error {
+	return s.answerList(w, r, func(tx *store.Tx, add func(any)) error {
 		if _, err := s.scope(tx, scope); err != nil {
 			return err
 		}
@@ -327,16 +326,11 @@ func (s *Service) listDenials(w http.ResponseWriter, r *http.Request, g gate.Gra
 				return err
 			}
 			if ok {
-				list = append(list, d.show())
+				add(d.show())
 			}
 		}
 		return nil
 	})
-	if err != nil {
-		return err
-	}
-	gate.WriteJSON(w, http.StatusOK, object{"value": list})
-	return nil
 }
 
 // lists reports whether d stands in a list at the scope under all clauses.

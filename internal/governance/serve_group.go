@@ -454,15 +454,14 @@ func (s *Service) listDescendants(w http.ResponseWriter, r *http.Request, g gate
 	if err != nil {
 		return err
 	}
-	list := []any{}
-	err = s.DB.View(r.Context(), func(tx *store.Tx) error {
+	return s.answerList(w, r, func(tx *store.Tx, add func(any)) error {
 		h, _, err := s.groupIn(tx, g.Caller().Tenant, id.Name())
 		if err != nil {
 			return err
 		}
 		all := h.all(key(id.Name()))
 		for _, x := range all[1:] {
-			list = append(list, object{"id": x.id(), "type": groupType, "name": x.Name, "properties": object{"displayName": x.Display, "parent": object{"id": h.groups[x.Parent].id()}}})
+			add(object{"id": x.id(), "type": groupType, "name": x.Name, "properties": object{"displayName": x.Display, "parent": object{"id": h.groups[x.Parent].id()}}})
 		}
 		for _, x := range all {
 			for _, sub := range h.subscriptions(key(x.Name)) {
@@ -470,12 +469,19 @@ func (s *Service) listDescendants(w http.ResponseWriter, r *http.Request, g gate
 				if err != nil {
 					return err
 				}
-				list = append(list, object{"id": "/subscriptions/" + sub, "type": "/subscriptions", "name": sub, "properties": object{"displayName": called, "parent": object{"id": x.id()}}})
+				add(object{"id": "/subscriptions/" + sub, "type": "/subscriptions", "name": sub, "properties": object{"displayName": called, "parent": object{"id": x.id()}}})
 			}
 		}
 		return nil
 	})
-	if err != nil {
+}
+
+// answerList answers with the rows that fn finds, all in one snapshot.
+func (s *Service) answerList(w http.ResponseWriter, r *http.Request, fn func(tx *store.Tx, add func(row any)) error) error {
+	list := []any{}
+	if err := s.DB.View(r.Context(), func(tx *store.Tx) error {
+		return fn(tx, func(row any) { list = append(list, row) })
+	}); err != nil {
 		return err
 	}
 	gate.WriteJSON(w, http.StatusOK, object{"value": list})

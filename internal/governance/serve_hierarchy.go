@@ -32,8 +32,7 @@ func (s *Service) listMembers(w http.ResponseWriter, r *http.Request, g gate.Gra
 	if err != nil {
 		return err
 	}
-	list := []any{}
-	err = s.DB.View(r.Context(), func(tx *store.Tx) error {
+	return s.answerList(w, r, func(tx *store.Tx, add func(any)) error {
 		h, _, err := s.groupIn(tx, g.Caller().Tenant, id.Name())
 		if err != nil {
 			return err
@@ -43,15 +42,10 @@ func (s *Service) listMembers(w http.ResponseWriter, r *http.Request, g gate.Gra
 			if err != nil {
 				return err
 			}
-			list = append(list, row)
+			add(row)
 		}
 		return nil
 	})
-	if err != nil {
-		return err
-	}
-	gate.WriteJSON(w, http.StatusOK, object{"value": list})
-	return nil
 }
 
 func (s *Service) getMember(w http.ResponseWriter, r *http.Request, g gate.Grant) error {
@@ -285,8 +279,7 @@ func (s *Service) listEntities(w http.ResponseWriter, r *http.Request, g gate.Gr
 			return arm.Errorf(arm.BadRequest, "the option %s of getEntities is not supported", name)
 		}
 	}
-	list := []any{}
-	err := s.DB.View(r.Context(), func(tx *store.Tx) error {
+	return s.answerList(w, r, func(tx *store.Tx, add func(any)) error {
 		h, err := s.hierarchy(tx, g.Caller().Tenant)
 		if err != nil {
 			return err
@@ -322,7 +315,7 @@ func (s *Service) listEntities(w http.ResponseWriter, r *http.Request, g gate.Gr
 				for _, y := range h.all(name) {
 					p["numberOfDescendants"] = p["numberOfDescendants"].(int) + 1 + len(h.subscriptions(key(y.Name)))
 				}
-				list = append(list, row)
+				add(row)
 			}
 			for _, sub := range h.subscriptions(name) {
 				called, err := displayName(tx, sub)
@@ -330,15 +323,10 @@ func (s *Service) listEntities(w http.ResponseWriter, r *http.Request, g gate.Gr
 					return err
 				}
 				if row := show(arm.MustID("/subscriptions/"+sub), "/subscriptions", sub, called, h.chain(name), readSubscription); row != nil {
-					list = append(list, row)
+					add(row)
 				}
 			}
 		}
 		return nil
 	})
-	if err != nil {
-		return err
-	}
-	gate.WriteJSON(w, http.StatusOK, object{"value": list})
-	return nil
 }

@@ -102,24 +102,18 @@ func (s *Service) listDefinitions(w http.ResponseWriter, r *http.Request, g gate
 	if err != nil {
 		return err
 	}
-	list := []any{}
-	err = s.DB.View(r.Context(), func(tx *store.Tx) error {
+	return s.answerList(w, r, func(tx *store.Tx, add func(any)) error {
 		if _, err := s.scope(tx, scope); err != nil {
 			return err
 		}
 		all, err := s.allDefinitions(tx)
 		for _, d := range all {
 			if s.sees(g, d, scope) && s.listed(d, scope, clauses) {
-				list = append(list, d.show(scope))
+				add(d.show(scope))
 			}
 		}
 		return err
 	})
-	if err != nil {
-		return err
-	}
-	gate.WriteJSON(w, http.StatusOK, map[string]any{"value": list})
-	return nil
 }
 
 // allDefinitions are all roles, the built-in ones first, by GUID.

@@ -224,21 +224,15 @@ func (s *Service) listAliases(w http.ResponseWriter, r *http.Request, g gate.Gra
 	if _, err := g.On(readAlias); err != nil {
 		return err
 	}
-	list := []any{}
-	err := s.DB.View(r.Context(), func(tx *store.Tx) error {
+	return s.answerList(w, r, func(tx *store.Tx, add func(any)) error {
 		all, err := store.ScanJSON[alias](tx, aliases, g.Caller().Tenant+"|", "", 0)
 		for i := range all {
 			if g.Sees(readAlias, arm.MustID("/providers/"+aliasType+"/"+all[i].Name)) {
-				list = append(list, showAlias(&all[i]))
+				add(showAlias(&all[i]))
 			}
 		}
 		return err
 	})
-	if err != nil {
-		return err
-	}
-	gate.WriteJSON(w, http.StatusOK, object{"value": list})
-	return nil
 }
 
 func (s *Service) deleteAlias(w http.ResponseWriter, r *http.Request, g gate.Grant) error {

@@ -57,16 +57,19 @@ func tree(k *Kind, d *Doc) (map[string]any, error) {
 }
 
 // plain is d as it is kept, as a tree.
-func plain(d *Doc) (map[string]any, error) {
-	b, err := json.Marshal(d)
+func plain(d *Doc) (map[string]any, error) { return parsed(d, d.ID) }
+
+// parsed is v, an object that says what is so of id, as requests are read.
+func parsed(v any, id arm.ID) (map[string]any, error) {
+	b, err := json.Marshal(v)
 	if err != nil {
 		return nil, err
 	}
-	v, err := arm.ParseJSON(b)
+	t, err := arm.ParseJSON(b)
 	if err != nil {
-		return nil, fmt.Errorf("reading %s again: %w", d.ID, err)
+		return nil, fmt.Errorf("reading %s again: %w", id, err)
 	}
-	return v.(map[string]any), nil
+	return t.(map[string]any), nil
 }
 
 // review has policies judge c, and makes c.Doc what they make of it.

@@ -3,7 +3,6 @@ package resource
 import (
 	"context"
 	"encoding/json"
-	"fmt"
 	"strings"
 
 	"castellan/internal/arm"
@@ -75,13 +74,5 @@ func (k *Kind) settable(d *Doc) (map[string]any, error) {
 	for _, name := range []string{"type", "apiVersion", "name", "dependsOn"} {
 		delete(m, name)
 	}
-	b, err := json.Marshal(m)
-	if err != nil {
-		return nil, err
-	}
-	v, err := arm.ParseJSON(b)
-	if err != nil {
-		return nil, fmt.Errorf("reading %s again: %w", d.ID, err)
-	}
-	return v.(map[string]any), nil
+	return parsed(m, d.ID)
 }

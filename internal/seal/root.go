@@ -81,6 +81,11 @@ func WriteOnce(path string, data []byte) error {
 	if err := os.Link(f.Name(), path); err != nil { // a rename would take the place of what is there
 		return err
 	}
+	return SyncDir(dir)
+}
+
+// SyncDir puts on disk which files a folder has.
+func SyncDir(dir string) error {
 	d, err := os.Open(dir)
 	if err != nil {
 		return err

@@ -6,7 +6,6 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
-	"strings"
 	"sync"
 	"time"
 )
@@ -95,10 +94,7 @@ func (b *Brought) current() *tls.Certificate {
 func (b *Brought) Over(a *Authority) *tls.Config {
 	cfg := a.TLS()
 	cfg.GetCertificate = func(h *tls.ClientHelloInfo) (*tls.Certificate, error) {
-		name := strings.ToLower(h.ServerName)
-		if name == "" {
-			name = a.site.Host()
-		}
+		name := a.asked(h)
 		if c := b.current(); a.site.Owns(name) && c.Leaf.VerifyHostname(name) == nil {
 			return c, nil
 		}

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"cmp"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -89,12 +90,14 @@ func (a *Authority) TLS() *tls.Config {
 	return &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: a.leaf, NextProtos: []string{"h2", "http/1.1"}}
 }
 
+// asked is the name that a client says it wants, the site's own if it says none.
+func (a *Authority) asked(h *tls.ClientHelloInfo) string {
+	return cmp.Or(strings.ToLower(h.ServerName), a.site.Host())
+}
+
 // leaf is the certificate for the name that a client says it wants.
 func (a *Authority) leaf(h *tls.ClientHelloInfo) (*tls.Certificate, error) {
-	name := strings.ToLower(h.ServerName)
-	if name == "" {
-		name = a.site.Host()
-	}
+	name := a.asked(h)
 	if !a.site.Owns(name) && name != "localhost" {
 		return nil, fmt.Errorf("%q is not a name of this installation", h.ServerName)
 	}

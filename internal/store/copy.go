@@ -14,22 +14,22 @@ import (
 	"github.com/ncruces/go-sqlite3/driver"
 )
 
-// fileName is the name of a store's file in its folder.
-const fileName = "castellan.db"
+// FileName is the name of a store's file in its folder.
+const FileName = "castellan.db"
 
 // uri is how SQLite is told of a store's file.
 func uri(dir string, key seal.Key) string {
-	return "file:" + (&url.URL{Path: filepath.Join(dir, fileName)}).EscapedPath() + "?vfs=adiantum&hexkey=" + hex.EncodeToString(key.Derive("pages").Bytes())
+	return "file:" + (&url.URL{Path: filepath.Join(dir, FileName)}).EscapedPath() + "?vfs=adiantum&hexkey=" + hex.EncodeToString(key.Derive("pages").Bytes())
 }
 
 // Copy makes, in the folder to, a copy of the store in dir as it is at one moment,
 // sealed under the same key. Other processes may use the store meanwhile.
 func Copy(dir string, key seal.Key, to string) error {
-	if _, err := os.Stat(filepath.Join(dir, fileName)); err != nil {
+	if _, err := os.Stat(filepath.Join(dir, FileName)); err != nil {
 		return fmt.Errorf("copying the store: %w", err)
 	}
 	// Made by hand, for its owner alone.
-	f, err := os.OpenFile(filepath.Join(to, fileName), os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+	f, err := os.OpenFile(filepath.Join(to, FileName), os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return fmt.Errorf("copying the store: %w", err)
 	}

@@ -55,7 +55,7 @@ func Open(dir string, key seal.Key) (*DB, error) {
 		return nil, fmt.Errorf("making the data folder: %w", err)
 	}
 	// Made by hand, for its owner alone.
-	f, err := os.OpenFile(filepath.Join(dir, fileName), os.O_RDWR|os.O_CREATE, 0o600)
+	f, err := os.OpenFile(filepath.Join(dir, FileName), os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("opening the store: %w", err)
 	}

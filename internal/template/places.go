@@ -148,21 +148,34 @@ func resourceID(e env, a []any) (any, error) {
 }
 
 func subscriptionResourceID(e env, a []any) (any, error) {
-	args, err := texts(a)
+	sub, p, err := below(e.d.scope.Subscription, a, "the subscription id is not one segment of a resource id")
 	if err != nil {
 		return nil, err
 	}
-	sub, i := e.d.scope.Subscription, typeAt(args, 0)
-	if i == 1 {
-		sub = args[0]
-	} else if i != 0 {
-		return nil, invalid("there is no resource type among the first arguments")
+	return inSubscription(sub, p), nil
+}
+
+// below reads [scope,] type, names: the scope, own if none is given, and the path of
+// the rest. bad is the error about a scope that is none.
+func below(own string, a []any, bad string) (scope, path string, err error) {
+	args, err := texts(a)
+	if err != nil {
+		return "", "", err
 	}
-	if arm.CheckSegment(sub) != nil {
-		return nil, invalid("the subscription id is not one segment of a resource id")
+	i := typeAt(args, 0)
+	switch i {
+	case 0:
+		scope = own
+	case 1:
+		scope = args[0]
+	default:
+		return "", "", invalid("there is no resource type among the first arguments")
 	}
-	p, err := pairs(args[i], args[i+1:])
-	return inSubscription(sub, p), err
+	if arm.CheckSegment(scope) != nil {
+		return "", "", invalid("%s", bad)
+	}
+	path, err = pairs(args[i], args[i+1:])
+	return scope, path, err
 }
 
 // inSubscription is the id of what lies in a subscription: a resource group is
@@ -177,21 +190,11 @@ func inSubscription(sub, rest string) string {
 
 // managementGroupResourceID takes [management group,] type, names.
 func managementGroupResourceID(e env, a []any) (any, error) {
-	args, err := texts(a)
+	mg, p, err := below(e.d.scope.ManagementGroup, a, "the management group is not one segment of a resource id")
 	if err != nil {
 		return nil, err
 	}
-	mg, i := e.d.scope.ManagementGroup, typeAt(args, 0)
-	if i == 1 {
-		mg = args[0]
-	} else if i != 0 {
-		return nil, invalid("there is no resource type among the first arguments")
-	}
-	if arm.CheckSegment(mg) != nil {
-		return nil, invalid("the management group is not one segment of a resource id")
-	}
-	p, err := pairs(args[i], args[i+1:])
-	return managementGroups + mg + p, err
+	return managementGroups + mg + p, nil
 }
 
 func extensionResourceID(_ env, a []any) (any, error) {
