@@ -58,8 +58,8 @@ func (v verb) command() *cobra.Command {
 		_ = c.MarkFlagRequired(name) // it was just made
 	}
 	c.RunE = func(c *cobra.Command, args []string) error {
-		if *output != "table" && *output != "json" {
-			return fmt.Errorf("--output is %q; it must be table or json", *output)
+		if err := checkOutput(*output); err != nil {
+			return err
 		}
 		a := &admin{ctx: c.Context(), c: c}
 		var err error
@@ -73,17 +73,29 @@ func (v verb) command() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		if *output == "json" {
-			e := json.NewEncoder(c.OutOrStdout())
-			e.SetIndent("", "  ")
-			return e.Encode(out)
-		}
-		if v.lines != nil {
-			out = v.lines(out)
-		}
-		return v.table(c.OutOrStdout(), out)
+		return v.print(c, out)
 	}
 	return c
+}
+
+func checkOutput(form string) error {
+	if form != "table" && form != "json" {
+		return fmt.Errorf("--output is %q; it must be table or json", form)
+	}
+	return nil
+}
+
+// print shows what run found in the form that --output wants.
+func (v verb) print(c *cobra.Command, out any) error {
+	if c.Flag("output").Value.String() == "json" {
+		e := json.NewEncoder(c.OutOrStdout())
+		e.SetIndent("", "  ")
+		return e.Encode(out)
+	}
+	if v.lines != nil {
+		out = v.lines(out)
+	}
+	return v.table(c.OutOrStdout(), out)
 }
 
 // table prints rows, or one, for people. With nothing to show it says so.

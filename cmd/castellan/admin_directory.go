@@ -204,21 +204,6 @@ func appCommand() *cobra.Command {
 	)
 }
 
-func keysCommand() *cobra.Command {
-	return noun("keys", "Keys that sign tokens",
-		verb{use: "list", short: "List the keys", example: "keys list", columns: []string{"class", "state", "createdDateTime", "endDateTime", "id"}, run: listOf("signingKeys")},
-		verb{use: "rotate CLASS", short: "Let the next key sign (CLASS is access or id)", example: "keys rotate access --retain", columns: []string{"class", "state", "id"},
-			bools: []string{"retain=tokens of the key before stay good until they end"},
-			run: func(a *admin, args []string) (any, error) {
-				return a.graph("POST", "signingKeys/rotate", row{"class": args[0], "retain": a.is("retain")})
-			}},
-		verb{use: "retire CLASS KEY", short: "End a key, and all tokens that it signed", example: "keys retire access KEY",
-			run: func(a *admin, args []string) (any, error) {
-				return a.graph("DELETE", "signingKeys/"+seg(args[0])+"/"+seg(args[1]), nil)
-			}},
-	)
-}
-
 func tenantCommand() *cobra.Command {
 	return noun("tenant", "Tenants of the installation",
 		verb{use: "list", short: "List tenants", example: "tenant list", columns: []string{"displayName", "defaultDomainName", "id", "subscriptionIds", "home"}, run: listOf("castellan/tenants")},

@@ -369,7 +369,7 @@ func (a *App) planes() []*gate.Plane {
 		control.Routes = append(control.Routes, a.resources.Routes(k)...)
 	}
 	for _, more := range [][]gate.Route{
-		server.Metadata(a.Site), a.auditRoutes(), a.resources.OperationRoutes(), a.resources.CatalogRoutes(), a.resources.TagRoutes(), a.resources.MoveRoutes(), a.roles.Routes(), a.policies.Routes(), a.vault.Routes(),
+		server.Metadata(a.Site), a.auditRoutes(), a.keyRoutes(), a.resources.OperationRoutes(), a.resources.CatalogRoutes(), a.resources.TagRoutes(), a.resources.MoveRoutes(), a.roles.Routes(), a.policies.Routes(), a.vault.Routes(),
 		a.blob.Routes(), a.ml.Routes(), a.deploy.Routes(), a.identity.ManagedRoutes(), (&monitor.Activity{Log: a.Audit, Site: a.Site}).Routes(), a.diagnoses.Routes(),
 	} {
 		control.Routes = append(control.Routes, more...)

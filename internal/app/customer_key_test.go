@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -24,6 +25,7 @@ type guarded struct {
 	role    string // URL of the assignment that lets the account use the key
 	keys    string // token for the vault
 	blobs   string // token for the account
+	close   func()
 }
 
 const (
@@ -37,12 +39,13 @@ func newGuarded(t *testing.T) *guarded {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() {
+	g := &guarded{policed: newPoliced(t, a), clock: clock}
+	g.close = sync.OnceFunc(func() {
 		if err := a.Close(); err != nil {
 			t.Error(err)
 		}
 	})
-	g := &guarded{policed: newPoliced(t, a), clock: clock}
+	t.Cleanup(g.close)
 	g.vault = g.group + "/providers/Microsoft.KeyVault/vaults/guards"
 	g.fine(g.vault, g.vaultBody(true))
 	var body map[string]any

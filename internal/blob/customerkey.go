@@ -326,3 +326,24 @@ func (s *Service) showEncryption(d *resource.Doc, created time.Time) map[string]
 	}
 	return out
 }
+
+// DataKeys are the keys of all accounts.
+func (s *Service) DataKeys(tx *store.Tx) ([]cmk.Kept, error) {
+	rows, err := store.ScanJSON[accountRow](tx, accountTable, "", "", 0)
+	if err != nil {
+		return nil, err
+	}
+	var out []cmk.Kept
+	for _, r := range rows {
+		k := cmk.Kept{ID: r.ID, UID: r.UID, Protects: "blobs of the account", Data: r.Data, Customer: r.Customer}
+		d, err := resource.Load(tx, r.ID)
+		if err != nil {
+			return nil, err
+		}
+		if d != nil && d.System != nil {
+			k.Made = d.System.CreatedAt
+		}
+		out = append(out, k)
+	}
+	return out, nil
+}

@@ -90,11 +90,11 @@ func (r *Ring) Wrap(ctx context.Context, ref Ref, uid string, key seal.Key) (Wra
 	var err error
 	if w.With == "" {
 		if w.With, err = r.Vaults.Newest(ctx, ref); err != nil {
-			return w, refused(err, ref)
+			return w, Refused(err, ref)
 		}
 	}
 	if w.Data, err = r.Vaults.Wrap(ctx, ref, w.With, r.Root.Wrap(key, uid)); err != nil {
-		return w, refused(err, ref)
+		return w, Refused(err, ref)
 	}
 	// A key that wraps and does not unwrap would lose everything.
 	if _, err := r.unwrap(ctx, uid, w); err != nil {
@@ -106,7 +106,7 @@ func (r *Ring) Wrap(ctx context.Context, ref Ref, uid string, key seal.Key) (Wra
 func (r *Ring) unwrap(ctx context.Context, uid string, w Wrapped) (seal.Key, error) {
 	inner, err := r.Vaults.Unwrap(ctx, w.Ref, w.With, w.Data)
 	if err != nil {
-		return seal.Key{}, refused(err, w.Ref)
+		return seal.Key{}, Refused(err, w.Ref)
 	}
 	return r.Root.Unwrap(inner, uid)
 }
@@ -181,8 +181,8 @@ func (r *Ring) Turn(ctx context.Context, uid string, w Wrapped) (next Wrapped, t
 	return next, err == nil, err
 }
 
-// refused is err as the service tells its clients whose data the key guards.
-func refused(err error, ref Ref) error {
+// Refused is err as the service tells its clients whose data the key guards.
+func Refused(err error, ref Ref) error {
 	e, ok := errors.AsType[*arm.Error](err)
 	if !ok || e.Code == arm.Internal {
 		return &arm.Error{Code: "ServerBusy", Status: http.StatusServiceUnavailable, Message: "The key vault that guards the data does not answer. Try again.", Err: err}

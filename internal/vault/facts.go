@@ -1,7 +1,12 @@
 package vault
 
 import (
+	"encoding/json"
+	"fmt"
+
+	"castellan/internal/cmk"
 	"castellan/internal/gate"
+	"castellan/internal/resource"
 	"castellan/internal/store"
 )
 
@@ -32,4 +37,34 @@ func (s *Service) Unwraps(tx *store.Tx, vault, key, version string) error {
 		return err
 	}
 	return s.usableFor(ver, opUnwrap)
+}
+
+// DataKeys are the keys of all vaults, also of those in the bin.
+func (s *Service) DataKeys(tx *store.Tx) ([]cmk.Kept, error) {
+	rows, err := store.ScanJSON[named](tx, nameTable, "", "", 0)
+	if err != nil {
+		return nil, err
+	}
+	var out []cmk.Kept
+	for _, n := range rows {
+		k := cmk.Kept{ID: n.ID, UID: n.UID, Protects: "secrets, keys and certificates of the vault"}
+		if k.Data, err = tx.Get(keyTable, n.UID); err != nil {
+			return nil, err
+		}
+		var d *resource.Doc
+		if n.Deleted == nil {
+			d, err = resource.Load(tx, n.ID)
+		} else {
+			k.Gone = n.Deleted.At
+			err = json.Unmarshal(n.Deleted.Doc, &d)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("reading the vault %s: %w", n.ID, err)
+		}
+		if d != nil && d.System != nil {
+			k.Made = d.System.CreatedAt
+		}
+		out = append(out, k)
+	}
+	return out, nil
 }

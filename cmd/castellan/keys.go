@@ -1,0 +1,72 @@
+package main
+
+import (
+	"encoding/json"
+
+	"castellan/internal/app"
+
+	"github.com/spf13/cobra"
+)
+
+// keysCommand is castellan keys: which key protects what, and keys that sign tokens.
+func keysCommand() *cobra.Command {
+	c := noun("keys", "Show which key protects what; keys that sign tokens",
+		verb{use: "list", short: "List the keys that sign tokens", example: "keys list", columns: []string{"class", "state", "createdDateTime", "endDateTime", "id"}, run: listOf("signingKeys")},
+		verb{use: "rotate CLASS", short: "Let the next key sign (CLASS is access or id)", example: "keys rotate access --retain", columns: []string{"class", "state", "id"},
+			bools: []string{"retain=tokens of the key before stay good until they end"},
+			run: func(a *admin, args []string) (any, error) {
+				return a.graph("POST", "signingKeys/rotate", row{"class": args[0], "retain": a.is("retain")})
+			}},
+		verb{use: "retire CLASS KEY", short: "End a key, and all tokens that it signed", example: "keys retire access KEY",
+			run: func(a *admin, args []string) (any, error) {
+				return a.graph("DELETE", "signingKeys/"+seg(args[0])+"/"+seg(args[1]), nil)
+			}},
+	)
+	show := verb{use: "keys", example: "keys", columns: []string{"properties.protects", "properties.scope", "properties.wrappedBy", "properties.state", "properties.lastRotated"},
+		run: func(a *admin, _ []string) (any, error) {
+			subs, err := a.s.list(a.ctx, a.h, a.s.ARM, versioned("/subscriptions", "2022-12-01"))
+			all := []any{}
+			for _, sub := range subs {
+				rows, err := a.s.list(a.ctx, a.h, a.s.ARM, versioned(cell(sub, "id")+"/providers/Castellan.Keys/dataKeys", ownVersion))
+				if err != nil {
+					return nil, err
+				}
+				all = append(all, rows...)
+			}
+			return all, err
+		}}
+	var cfg app.Config
+	shown := show.command()
+	c.Long = `Show which key protects what, from the installation's root key down to the key of each
+storage account, vault and workspace, with the customer's key around it, whether that may be used now, and when
+it was last wrapped. Of a running server one sees what one may read; of a stopped
+one's data folder, with its root key, everything.
+
+  castellan keys
+  castellan keys --output json
+  castellan keys --data FOLDER`
+	c.Flags().AddFlagSet(shown.Flags())
+	rootFlags(c, &cfg)
+	c.RunE = func(c *cobra.Command, args []string) error {
+		if cfg.Data == "" {
+			return shown.RunE(c, args)
+		}
+		if err := checkOutput(c.Flag("output").Value.String()); err != nil {
+			return err
+		}
+		list, err := app.Keys(c.Context(), cfg)
+		if err != nil {
+			return err
+		}
+		text, err := json.Marshal(list)
+		if err != nil {
+			return err
+		}
+		var rows []any
+		if err := json.Unmarshal(text, &rows); err != nil {
+			return err
+		}
+		return show.print(c, rows)
+	}
+	return c
+}
