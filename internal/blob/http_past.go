@@ -6,8 +6,14 @@ import (
 	"time"
 )
 
-// moment is which state of a blob the request is about.
-func (x exchange) moment() (moment, error) { return x.q.moment() }
+// terms are which state of a blob the request is about, and under which conditions.
+func (x exchange) terms() (m moment, when Conditions, err error) {
+	if m, err = x.q.moment(); err != nil {
+		return m, when, err
+	}
+	when, err = conditions(x.r.Header, "")
+	return m, when, err
+}
 
 func (q query) moment() (m moment, err error) {
 	m = moment{q["snapshot"], q["versionid"]}

@@ -151,11 +151,7 @@ func (s *Service) setTags(ctx context.Context, g gate.Grant, tags map[string]str
 
 // getTags is Get Blob Tags.
 func (s *Service) getTags(x exchange) error {
-	m, err := x.moment()
-	if err != nil {
-		return err
-	}
-	when, err := conditions(x.r.Header, "")
+	m, when, err := x.terms()
 	if err != nil {
 		return err
 	}
@@ -169,11 +165,7 @@ func (s *Service) getTags(x exchange) error {
 
 // putTags is Set Blob Tags.
 func (s *Service) putTags(x exchange) error {
-	m, err := x.moment()
-	if err != nil {
-		return err
-	}
-	when, err := conditions(x.r.Header, "")
+	m, when, err := x.terms()
 	if err != nil {
 		return err
 	}

@@ -62,7 +62,7 @@ func (s *Service) setTier(ctx context.Context, g gate.Grant, tier string, m mome
 
 // setBlobTier is Set Blob Tier.
 func (s *Service) setBlobTier(x exchange) error {
-	m, err := x.moment()
+	m, when, err := x.terms()
 	if err != nil {
 		return err
 	}
@@ -75,10 +75,6 @@ func (s *Service) setBlobTier(x exchange) error {
 	}
 	if v := x.r.Header.Get("x-ms-rehydrate-priority"); v != "" && !slices.ContainsFunc([]string{"Standard", "High"}, func(p string) bool { return strings.EqualFold(p, v) }) {
 		return badHeader("x-ms-rehydrate-priority", v, "Standard or High")
-	}
-	when, err := conditions(x.r.Header, "")
-	if err != nil {
-		return err
 	}
 	thawed, err := s.setTier(x.r.Context(), x.g, tier, m, when)
 	if err != nil {
