@@ -40,6 +40,7 @@ var (
 // What one can do with an account beside reading, writing and deleting it.
 var (
 	ServiceRead      = arm.NewAction("Microsoft.Storage/storageAccounts/blobServices/read", "see the settings of an account's blobs")
+	ServiceWrite     = arm.NewAction("Microsoft.Storage/storageAccounts/blobServices/write", "change the settings of an account's blobs")
 	DelegationKey    = arm.NewAction("Microsoft.Storage/storageAccounts/blobServices/generateUserDelegationKey/action", "sign for others what one may do oneself")
 	DelegationRevoke = arm.NewAction("Microsoft.Storage/storageAccounts/revokeUserDelegationKeys/action", "end all user delegation signatures of an account")
 	KeyList          = arm.NewAction("Microsoft.Storage/storageAccounts/listkeys/action", "read an account's keys, which open all of it")
@@ -48,4 +49,4 @@ var (
 )
 
 // byKey is what an account key can do: everything with the account's data.
-var byKey = []arm.Action{BlobRead, BlobWrite, BlobDelete, BlobDeleteVersion, BlobAdd, BlobTagsRead, BlobTagsWrite, BlobFilter, ContainerRead, ContainerWrite, ContainerDelete, PolicyRead, PolicyWrite, ServiceRead}
+var byKey = []arm.Action{BlobRead, BlobWrite, BlobDelete, BlobDeleteVersion, BlobAdd, BlobTagsRead, BlobTagsWrite, BlobFilter, ContainerRead, ContainerWrite, ContainerDelete, PolicyRead, PolicyWrite, ServiceRead, ServiceWrite}

@@ -110,49 +110,6 @@ func (s *Service) listContainers(x exchange) error {
 	return nil
 }
 
-// getServiceProperties is Get Blob Service Properties: all is off.
-func (s *Service) getServiceProperties(x exchange) error {
-	if _, err := x.g.On(ServiceRead); err != nil {
-		return err
-	}
-	type enabled struct {
-		Enabled bool
-	}
-	type metrics struct {
-		Version         string
-		Enabled         bool
-		RetentionPolicy enabled
-	}
-	type logging struct {
-		Version             string
-		Delete, Read, Write bool
-		RetentionPolicy     enabled
-	}
-	writeXML(x.w, http.StatusOK, struct {
-		XMLName               xml.Name `xml:"StorageServiceProperties"`
-		Logging               logging
-		HourMetrics           metrics
-		MinuteMetrics         metrics
-		Cors                  struct{}
-		DeleteRetentionPolicy enabled
-		StaticWebsite         enabled
-	}{Logging: logging{Version: "1.0"}, HourMetrics: metrics{Version: "1.0"}, MinuteMetrics: metrics{Version: "1.0"}})
-	return nil
-}
-
-// getAccountInfo is Get Account Information.
-func (s *Service) getAccountInfo(x exchange) error {
-	if _, err := x.g.On(ServiceRead); err != nil {
-		return err
-	}
-	h := x.w.Header()
-	h.Set("x-ms-sku-name", "Standard_LRS")
-	h.Set("x-ms-account-kind", "StorageV2")
-	h.Set("x-ms-is-hns-enabled", "false")
-	x.w.WriteHeader(http.StatusOK)
-	return nil
-}
-
 // getUserDelegationKey is Get User Delegation Key.
 func (s *Service) getUserDelegationKey(x exchange) error {
 	n, err := readXML(x.w, x.r, "KeyInfo")
@@ -176,7 +133,7 @@ func (s *Service) getUserDelegationKey(x exchange) error {
 			at[i] = s.Now()
 		}
 	}
-	k, err := s.userDelegation(x.r.Context(), x.g, at[0], at[1], versionOf(x.r))
+	k, err := s.userDelegation(x.r.Context(), x.g, at[0], at[1], s.versionOf(x.r))
 	if err != nil {
 		return err
 	}

@@ -41,7 +41,7 @@ func TestGuardedBlobsStayAsTheyAre(t *testing.T) {
 		for _, rt := range w.s.Plane().Routes {
 			_, query, _ := strings.Cut(rt.Pattern, "?")
 			door := rt.Method + " " + query
-			if !strings.HasPrefix(rt.Pattern, "/{container}/{blob...}") || rt.Method == "GET" || rt.Method == "HEAD" || free[door] {
+			if !strings.HasPrefix(rt.Pattern, "/{container}/{blob...}") || rt.Method == "GET" || rt.Method == "HEAD" || rt.Why != "" || free[door] {
 				continue
 			}
 			target, c := "acct1:/con1/b?", writes[door]

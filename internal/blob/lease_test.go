@@ -107,7 +107,7 @@ func TestEveryWriteAsksForTheLease(t *testing.T) {
 	free := map[string]bool{"PUT comp=lease": true, "PUT comp=snapshot": true, "PUT comp=undelete": true, "DELETE versionid": true, "PUT comp=copy": true}
 	doors := 0
 	for _, rt := range w.s.Plane().Routes {
-		if !strings.HasPrefix(rt.Pattern, "/{container}/{blob...}") || rt.Method == "GET" || rt.Method == "HEAD" {
+		if !strings.HasPrefix(rt.Pattern, "/{container}/{blob...}") || rt.Method == "GET" || rt.Method == "HEAD" || rt.Why != "" {
 			continue
 		}
 		_, query, _ := strings.Cut(rt.Pattern, "?")

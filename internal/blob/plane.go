@@ -30,8 +30,8 @@ func (s *Service) Plane() *gate.Plane {
 		gate.On(ContainerRead, "GET /?comp=list", s.atService, s.serve(s.listContainers)),
 		gate.On(BlobFilter, "GET /?comp=blobs", s.atService, s.serve(s.findBlobs, "where")),
 		gate.On(ServiceRead, "GET /?restype=service&comp=properties", s.atService, s.serve(s.getServiceProperties)),
-		gate.On(ServiceRead, "GET /?restype=account&comp=properties", s.atService, s.serve(s.getAccountInfo)),
-		gate.On(ServiceRead, "HEAD /?restype=account&comp=properties", s.atService, s.serve(s.getAccountInfo)),
+		gate.On(ServiceWrite, "PUT /?restype=service&comp=properties", s.atService, s.serve(s.setServiceProperties)),
+		gate.On(ServiceRead, "GET /?restype=service&comp=stats", s.atService, s.serve(s.getServiceStats)),
 		gate.Public(batchWhy, "POST /?comp=batch", s.batch(p)),
 		gate.Public(batchWhy, "POST "+container+"?restype=container&comp=batch", s.batch(p)),
 		gate.On(DelegationKey, "POST /?restype=service&comp=userdelegationkey", s.atService, s.serve(s.getUserDelegationKey)),
@@ -72,6 +72,14 @@ func (s *Service) Plane() *gate.Plane {
 		gate.On(BlobWrite, "PUT "+blob+"?comp=copy", s.atBlob, s.serve(s.abortCopy, "copyid")),
 		gate.On(BlobTagsRead, "GET "+blob+"?comp=tags", s.atBlob, s.serve(s.getTags, reading...)),
 		gate.On(BlobTagsWrite, "PUT "+blob+"?comp=tags", s.atBlob, s.serve(s.putTags, "versionid", ifTags)),
+	}
+	for _, x := range []struct {
+		path   string
+		locate gate.Locate
+	}{{"/", s.atService}, {container, s.atContainer}, {blob, s.atBlob}} {
+		p.Routes = append(p.Routes, gate.Public(preflightWhy, "OPTIONS "+x.path+"?preflight", s.preflight),
+			gate.On(ServiceRead, "GET "+x.path+"?restype=account&comp=properties", x.locate, s.serve(s.getAccountInfo)),
+			gate.On(ServiceRead, "HEAD "+x.path+"?restype=account&comp=properties", x.locate, s.serve(s.getAccountInfo)))
 	}
 	return p
 }
@@ -219,6 +227,7 @@ func (s *Service) serve(do func(x exchange) error, takes ...string) gate.Verb {
 			return err
 		}
 		x.identify()
+		x.cors()
 		if err := x.rights(); err != nil {
 			return err
 		}
@@ -229,7 +238,7 @@ func (s *Service) serve(do func(x exchange) error, takes ...string) gate.Verb {
 // identify repeats what tells a client which answer this is.
 func (x exchange) identify() {
 	h := x.w.Header()
-	h.Set("x-ms-version", versionOf(x.r))
+	h.Set("x-ms-version", x.s.versionOf(x.r))
 	if h.Get("x-ms-request-id") == "" {
 		h.Set("x-ms-request-id", arm.NewHex())
 	}
@@ -238,12 +247,15 @@ func (x exchange) identify() {
 	}
 }
 
-func versionOf(r *http.Request) string {
+func (s *Service) versionOf(r *http.Request) string {
 	if v := r.Header.Get("x-ms-version"); versionForm.MatchString(v) {
 		return v
 	}
 	if q, err := parseQuery(r.URL.RawQuery); err == nil && versionForm.MatchString(q["sv"]) {
 		return q["sv"]
+	}
+	if a := s.byName(s.accountOf(r.Host)); a != nil {
+		return text(a.rules.version, lastVersion)
 	}
 	return lastVersion
 }
@@ -301,6 +313,8 @@ type xmlError struct {
 func (s *Service) refuse(w http.ResponseWriter, r *http.Request, err error) {
 	x := exchange{w: w, r: r, s: s}
 	x.identify()
+	x.cors()
+	w = x.w
 	code, message := gate.PublicError(err)
 	status := gate.Status(err)
 	code, message, status = s.translate(r, code, message, status)

@@ -67,6 +67,9 @@ func (q query) door() string {
 
 // doorOf is door for a request; no door has the answer for an unreadable query.
 func doorOf(r *http.Request) string {
+	if r.Method == http.MethodOptions {
+		return "preflight" // it has the query of what comes after it
+	}
 	q, err := parseQuery(r.URL.RawQuery)
 	if err != nil {
 		return "unreadable"

@@ -282,6 +282,8 @@ func (rq request) permitted(perms string, wholeAccount bool) bool {
 		return has("d")
 	case ServiceRead.Key():
 		return has("r")
+	case ServiceWrite.Key():
+		return has("w")
 	}
 	return false
 }

@@ -57,6 +57,8 @@ func (r *Retention) period(field string) (time.Duration, error) {
 
 // rules are the settings of an account's blobs that requests go by.
 type rules struct {
+	cors           []Rule
+	version        string // of requests that name none; "" is the platform's
 	versioning     bool
 	keep           time.Duration // deleted blobs, snapshots and versions; 0 is not at all
 	keepContainers time.Duration
@@ -67,7 +69,7 @@ func rulesOf(d *resource.Doc) (r rules, err error) {
 	if err := json.Unmarshal(d.Properties, &p); err != nil {
 		return r, fmt.Errorf("reading the properties of %s: %w", d.ID, err)
 	}
-	r.versioning = p.Versioning
+	r.versioning, r.cors, r.version = p.Versioning, p.CORS.list(), p.Version
 	if r.keep, err = p.Retention.period("deleteRetentionPolicy"); err != nil {
 		return r, err
 	}
@@ -83,19 +85,14 @@ type Switch struct {
 	Days      any  `json:"days,omitempty" arm:"readonly"`
 }
 
-// Rules are CORS rules, of which there are none.
-type Rules struct {
-	List []any `json:"corsRules"`
-}
-
 func serviceDefaults() *ServiceProperties {
-	return &ServiceProperties{CORS: &Rules{[]any{}}, Retention: &Retention{}, ContainerRetain: &Retention{}}
+	return &ServiceProperties{CORS: &Rules{[]Rule{}}, Retention: &Retention{}, ContainerRetain: &Retention{}}
 }
 
 // services are the singletons that every account has from its beginning.
 func services(of *resource.Doc) []*resource.Doc {
 	var out []*resource.Doc
-	for typ, props := range map[string]any{"blobServices": serviceDefaults(), "fileServices": map[string]any{"cors": Rules{[]any{}}, "shareDeleteRetentionPolicy": Switch{}}} {
+	for typ, props := range map[string]any{"blobServices": serviceDefaults(), "fileServices": map[string]any{"cors": Rules{[]Rule{}}, "shareDeleteRetentionPolicy": Switch{}}} {
 		b, err := json.Marshal(props)
 		if err != nil {
 			panic(err) // they are constants
@@ -118,18 +115,26 @@ func (s *Service) blobServices(account *resource.Kind) *resource.Kind {
 			if c.Old == nil {
 				return arm.Errorf(arm.BadRequest, "the blob service is named %q; every account has one, named default", c.Doc.Name)
 			}
-			var p ServiceProperties
-			if err := json.Unmarshal(c.Doc.Properties, &p); err != nil {
-				return err
-			}
-			if p.CORS != nil && len(p.CORS.List) > 0 {
-				return arm.Errorf(arm.Unsupported, "properties.cors has rules; browsers of other sites are not served, so corsRules must be empty")
-			}
-			_, err := rulesOf(c.Doc)
-			return err
+			return checkService(c.Doc)
 		},
 		Save: s.saveService,
 	}
+}
+
+// checkService holds the settings against what they may be.
+func checkService(d *resource.Doc) error {
+	var p ServiceProperties
+	if err := json.Unmarshal(d.Properties, &p); err != nil {
+		return err
+	}
+	if err := p.CORS.check(); err != nil {
+		return err
+	}
+	if p.Version != "" && !versionForm.MatchString(p.Version) {
+		return arm.Errorf(arm.BadRequest, "defaultServiceVersion is %q; it must be a date such as %s", p.Version, lastVersion)
+	}
+	_, err := rulesOf(d)
+	return err
 }
 
 // saveService has requests go by the settings once they are committed.

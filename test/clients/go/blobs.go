@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"errors"
+	"net/http"
 	"strings"
 	"time"
 
@@ -16,6 +17,7 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/storage/azblob/container"
 	"github.com/Azure/azure-sdk-for-go/sdk/storage/azblob/lease"
 	"github.com/Azure/azure-sdk-for-go/sdk/storage/azblob/sas"
+	"github.com/Azure/azure-sdk-for-go/sdk/storage/azblob/service"
 )
 
 // depth drives what blobs can do beside being read and written.
@@ -30,6 +32,35 @@ func (r *run) depth(c *azblob.Client) {
 	r.guarded(c, box)
 	r.firewall(c)
 	r.batch(box)
+	r.settings(c)
+}
+
+// settings changes what an account's blobs have in common, and asks as a browser would.
+func (r *run) settings(c *azblob.Client) {
+	site := "https://page.example"
+	_, err := c.ServiceClient().SetProperties(r.ctx, &service.SetPropertiesOptions{CORS: []*service.CORSRule{{
+		AllowedOrigins: &site, AllowedMethods: to.Ptr("GET"), AllowedHeaders: to.Ptr("x-ms-*"), ExposedHeaders: to.Ptr("x-ms-*"), MaxAgeInSeconds: to.Ptr(int32(60)),
+	}}})
+	r.ok("azblob: set CORS rules", err)
+	got, err := c.ServiceClient().GetProperties(r.ctx, nil)
+	if err == nil && len(got.CORS) != 1 {
+		err = errors.New("the rule is not there")
+	}
+	r.ok("azblob: get the service's properties", err)
+	_, err = c.ServiceClient().SetProperties(r.ctx, &service.SetPropertiesOptions{StaticWebsite: &service.StaticWebsite{Enabled: to.Ptr(true)}})
+	r.refused("a static website", err, "FeatureNotSupported")
+	_, err = c.ServiceClient().GetAccountInfo(r.ctx, nil)
+	r.ok("azblob: the account's information", err)
+	req, err := http.NewRequestWithContext(r.ctx, http.MethodOptions, c.URL()+"depth/tagged", nil)
+	if err == nil {
+		req.Header.Set("Origin", site)
+		req.Header.Set("Access-Control-Request-Method", "GET")
+		var resp *http.Response
+		if resp, err = http.DefaultClient.Do(req); err == nil {
+			err = errors.Join(equal(resp.Header.Get("Access-Control-Allow-Origin"), site), resp.Body.Close())
+		}
+	}
+	r.ok("azblob: a preflight", err)
 }
 
 // batch deletes several blobs by one request, each by its own right.
