@@ -286,7 +286,7 @@ func (a *App) learning(ctx context.Context) (err error) {
 	a.ml, err = ml.New(ml.Config{
 		DB: a.db, Gate: a.gate, Root: scratch, Site: a.Site, Now: a.Now, Log: a.Log,
 		Blobs: mlBlobs{a}, Accounts: mlAccounts{a}, Roles: mlRoles{a}, Vaults: mlVaults{a}, Runs: mlRuns{a},
-		Sandboxes: mlSandboxes{a.compute}, Tokens: mlTokens{a}, Metadata: mlMetadata{a.Now}, People: mlPeople{a}, Policies: policyJobs{a}, Around: mlAround{a},
+		Sandboxes: mlSandboxes{a.compute}, Tokens: mlTokens{a}, Metadata: mlMetadata{a.Now}, People: mlPeople{a}, Applications: mlApplications{a}, Policies: policyJobs{a}, Around: mlAround{a},
 	})
 	if err != nil {
 		return err

@@ -217,6 +217,7 @@ var withoutGrant = map[string]string{
 	"identity.Service.Bootstrap":   "the first start, when there is nobody yet",
 	"identity.Service.Recover":     "the root key opened the store, and nobody is served",
 	"identity.Service.Run":         "a worker, which ends what has expired",
+	"identity.Service.Prove":       "it says who an application is, before there can be a Grant",
 	"identity.Service.VerifyToken": "it says who is calling, before there can be a Grant",
 	"governance.Service.Load":      "the start, before the first request",
 	"compliance.Service.Load":      "the start, before the first request",

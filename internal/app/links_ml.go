@@ -97,6 +97,38 @@ func (l mlVaults) Try(ctx context.Context, as arm.Caller, id arm.ID) error {
 	return err
 }
 
+func mlVaultDo[T any](ctx context.Context, l mlVaults, as arm.Caller, act arm.Action, id arm.ID, name string, do func(gate.Grant) (T, error)) (out T, err error) {
+	on, err := l.vault.SecretTarget(id, name)
+	if err != nil {
+		return out, err
+	}
+	if as, err = l.whole(as); err != nil {
+		return out, err
+	}
+	return admit(ctx, l.gate, as, act, on, do)
+}
+
+func (l mlVaults) Keep(ctx context.Context, as arm.Caller, id arm.ID, name string, value arm.Secret, tags map[string]string) (string, error) {
+	return mlVaultDo(ctx, l, as, vault.SecretSet, id, name, func(g gate.Grant) (string, error) {
+		made, err := l.vault.SetSecret(ctx, g, vault.Draft{Value: value, Tags: tags, ContentType: "application/json"})
+		return made.Version, err
+	})
+}
+
+func (l mlVaults) Kept(ctx context.Context, as arm.Caller, id arm.ID, name, version string) (arm.Secret, error) {
+	return mlVaultDo(ctx, l, as, vault.SecretGet, id, name, func(g gate.Grant) (arm.Secret, error) {
+		found, err := l.vault.GetSecret(ctx, g, version)
+		return found.Value, err
+	})
+}
+
+func (l mlVaults) Discard(ctx context.Context, as arm.Caller, id arm.ID, name string) error {
+	_, err := mlVaultDo(ctx, l, as, vault.SecretDelete, id, name, func(g gate.Grant) (struct{}, error) {
+		return struct{}{}, l.vault.DeleteSecret(ctx, g)
+	})
+	return err
+}
+
 func (l mlVaults) Recoverable(tx *store.Tx, id arm.ID) (time.Time, error) {
 	return l.vault.Recoverable(tx, id)
 }
@@ -207,6 +239,13 @@ func (l mlPeople) Token(ctx context.Context, as arm.Caller, job arm.ID, loan, au
 		return arm.NewSecret([]byte(text)), err
 	})
 	return token, client, expires, err
+}
+
+// mlApplications proves service principals.
+type mlApplications struct{ *App }
+
+func (l mlApplications) Prove(ctx context.Context, tenant, client string, secret, certificate arm.Secret) (arm.Caller, error) {
+	return l.identity.Prove(ctx, tenant, client, secret, certificate)
 }
 
 // mlMetadata tells tokens inside sandboxes.

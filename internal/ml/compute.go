@@ -67,7 +67,7 @@ type scaleSettings struct {
 func (p *computeProps) UnmarshalJSON(b []byte) error {
 	type plain computeProps
 	state := p.State
-	if err := chosen(b, "computeType", amlCompute, "types of computes", (*plain)(p)); err != nil {
+	if err := chosen(b, "computeType", "types of computes", (*plain)(p), amlCompute); err != nil {
 		return err
 	}
 	if p.State == "" {

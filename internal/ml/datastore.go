@@ -2,8 +2,6 @@ package ml
 
 import (
 	"context"
-	"encoding/base64"
-	"encoding/json"
 	"net/http"
 	"net/url"
 	"regexp"
@@ -18,9 +16,7 @@ import (
 
 const (
 	azureBlob         = "AzureBlob"
-	credNone          = "None"
-	credKey           = "AccountKey"
-	credSAS           = "Sas"
+	azureGen2         = "AzureDataLakeGen2"
 	defaultDatastore  = "workspaceblobstore"
 	artifactDatastore = "workspaceartifactstore"
 )
@@ -30,30 +26,26 @@ const (
 type datastoreProps struct {
 	Type         string            `json:"datastoreType"`
 	Account      string            `json:"accountName"`
-	Container    string            `json:"containerName"`
+	Container    string            `json:"containerName,omitempty"` // of AzureBlob
+	Filesystem   string            `json:"filesystem,omitempty"`    // of AzureDataLakeGen2: the same, by its other name
 	Endpoint     string            `json:"endpoint"`
 	Protocol     string            `json:"protocol" arm:"only=https"`
 	Description  string            `json:"description,omitempty"`
 	Tags         map[string]string `json:"tags,omitempty"`
 	Properties   map[string]any    `json:"properties,omitempty"`
 	Credentials  credentials       `json:"credentials"`
-	ServiceData  string            `json:"serviceDataAccessAuthIdentity,omitempty" arm:"only=|None"`
+	ServiceData  string            `json:"serviceDataAccessAuthIdentity,omitempty" arm:"only=|None|WorkspaceSystemAssignedIdentity|WorkspaceUserAssignedIdentity"`
 	Group        string            `json:"resourceGroup,omitempty"`
 	Subscription string            `json:"subscriptionId,omitempty"`
 	IsDefault    any               `json:"isDefault,omitempty" arm:"readonly"`
 }
 
-// credentials are by what a datastore is reached. Secrets come in here, and
-// leave for where no answer looks before they are kept.
-type credentials struct {
-	Type    string   `json:"credentialsType" arm:"only=None|AccountKey|Sas"`
-	Secrets *secrets `json:"secrets,omitempty"`
-}
-
-type secrets struct {
-	Type string `json:"secretsType,omitempty" arm:"only=AccountKey|Sas"`
-	Key  string `json:"key,omitempty"`
-	SAS  string `json:"sasToken,omitempty"`
+// place is the container that the datastore is.
+func (p datastoreProps) place() string {
+	if p.Type == azureGen2 {
+		return p.Filesystem
+	}
+	return p.Container
 }
 
 // datastoreInner is what no answer shows of a datastore.
@@ -61,19 +53,21 @@ type datastoreInner struct {
 	System  bool   `json:"system,omitempty"`  // the workspace's own: reached as its identity
 	Default bool   `json:"default,omitempty"` // may not be deleted
 	Account arm.ID `json:"account"`
-	Key     string `json:"key,omitempty"`
-	SAS     string `json:"sas,omitempty"`
+	// Secret is what opens the datastore, in the workspace's vault.
+	Secret secretRef `json:"secret,omitzero"`
+	Stale  secretRef `json:"stale,omitzero"` // what does no more
 	// Proven says that the key opened the container when it was written:
 	// resyncKeys renews no other, or whoever writes a datastore would get a key.
 	Proven bool `json:"proven,omitempty"`
 }
 
-// UnmarshalJSON reads a datastore, if it is one of blobs.
+// UnmarshalJSON reads a datastore, if it is of a type that there is.
 func (p *datastoreProps) UnmarshalJSON(b []byte) error {
 	type plain datastoreProps
-	if err := chosen(b, "datastoreType", azureBlob, "types of datastores", (*plain)(p)); err != nil {
+	if err := chosen(b, "datastoreType", "types of datastores", (*plain)(p), azureBlob, azureGen2); err != nil {
 		return err
 	}
+	p.Type = spelt(p.Type, azureBlob, azureGen2)
 	return nil
 }
 
@@ -87,9 +81,10 @@ func (s *Service) datastoreKind() *resource.Kind {
 		Props: func() any {
 			return &datastoreProps{Endpoint: s.Site.StorageSuffix(), Protocol: "https", Credentials: credentials{Type: credNone}}
 		},
-		Check: s.checkDatastore,
-		Needs: s.tryDatastore,
-		Save:  s.saveDatastore,
+		Check:   s.checkDatastore,
+		Needs:   s.tryDatastore,
+		Save:    s.saveDatastore,
+		Settled: s.tidyDatastore,
 		Show: func(d *resource.Doc, p map[string]any) {
 			in, err := inner[datastoreInner](d)
 			p["isDefault"] = err == nil && in.Default
@@ -112,9 +107,9 @@ func (s *Service) checkDatastore(c resource.Change) error {
 	case !datastoreName.MatchString(c.Doc.Name):
 		return arm.Errorf(arm.InvalidResourceName, "the datastore name %q must be letters, digits and underscores", c.Doc.Name)
 	case p.Type == "":
-		return arm.Errorf(arm.BadRequest, "datastoreType is missing; supported: %s", azureBlob)
-	case p.Account == "" || p.Container == "":
-		return arm.Errorf(arm.BadRequest, "accountName and containerName must be given; they are %q and %q", p.Account, p.Container)
+		return arm.Errorf(arm.BadRequest, "datastoreType is missing; supported: %s, %s", azureBlob, azureGen2)
+	case p.Account == "" || p.place() == "" || p.Container != "" && p.Filesystem != "":
+		return arm.Errorf(arm.BadRequest, "accountName and %s must be given; they are %q and %q", map[string]string{azureBlob: "containerName", azureGen2: "filesystem"}[p.Type], p.Account, p.place())
 	case !strings.EqualFold(p.Endpoint, s.Site.StorageSuffix()):
 		return arm.Errorf(arm.BadRequest, "endpoint is %q; datastores lie on this installation, whose endpoint is %s", p.Endpoint, s.Site.StorageSuffix())
 	}
@@ -125,43 +120,8 @@ func (s *Service) checkDatastore(c resource.Change) error {
 	} else if strings.EqualFold(c.Doc.Name, defaultDatastore) || strings.EqualFold(c.Doc.Name, artifactDatastore) {
 		return arm.Errorf(arm.BadRequest, "the name %s is the workspace's own", c.Doc.Name)
 	}
-	_, _, err = p.secret(c)
+	_, _, err = s.credential(c, p)
 	return err
-}
-
-// secret is what opens the datastore, as it was sent or as it is kept.
-func (p datastoreProps) secret(c resource.Change) (key, sas string, err error) {
-	if c.Old != nil && p.Credentials.Secrets == nil {
-		was, err := props[datastoreProps](c.Old)
-		if err != nil {
-			return "", "", err
-		}
-		in, err := inner[datastoreInner](c.Old)
-		if err != nil {
-			return "", "", err
-		}
-		if was.Account == p.Account && was.Container == p.Container && strings.EqualFold(was.Credentials.Type, p.Credentials.Type) {
-			return in.Key, in.SAS, nil
-		}
-	}
-	sent := secrets{}
-	if p.Credentials.Secrets != nil {
-		sent = *p.Credentials.Secrets
-	}
-	switch {
-	case strings.EqualFold(p.Credentials.Type, credNone):
-		return "", "", nil
-	case strings.EqualFold(p.Credentials.Type, credKey):
-		if b, err := base64.StdEncoding.DecodeString(sent.Key); err != nil || len(b) == 0 {
-			return "", "", arm.Errorf(arm.BadRequest, "credentials.secrets.key must be the account's key, in base64")
-		}
-		return sent.Key, "", nil
-	}
-	sas = strings.TrimPrefix(sent.SAS, "?")
-	if q, err := url.ParseQuery(sas); err != nil || q.Get("sig") == "" {
-		return "", "", arm.Errorf(arm.BadRequest, "credentials.secrets.sasToken must be a shared access signature, with a sig")
-	}
-	return "", sas, nil
 }
 
 // account is the storage account of that name, by its id.
@@ -180,67 +140,6 @@ func account(tx *store.Tx, name string, near arm.ID) (arm.ID, error) {
 		}
 	}
 	return arm.ID{}, arm.Errorf(arm.BadRequest, "accountName is %q; there is no such storage account in this subscription", name)
-}
-
-// tryDatastore opens a new datastore's container with the credentials that it
-// was given; a client may have one that does not open kept all the same. Without credentials it is the
-// reader's identity that must open it, and that is not known yet.
-func (s *Service) tryDatastore(ctx context.Context, c resource.Change) (any, error) {
-	p, err := props[datastoreProps](c.Doc)
-	if err != nil {
-		return nil, err
-	}
-	var id arm.ID
-	if err := s.DB.View(ctx, func(tx *store.Tx) (err error) {
-		id, err = account(tx, p.Account, c.Doc.ID)
-		return err
-	}); err != nil {
-		return nil, err
-	}
-	key, sas, err := p.secret(c)
-	if err != nil {
-		return nil, err
-	}
-	if key == "" && sas == "" {
-		return nil, nil
-	}
-	if err := s.tryOpen(ctx, c.Doc.Name, id, p.Container, key, sas); err != nil {
-		if strings.EqualFold(c.Query.Get("skipValidation"), "true") {
-			return nil, nil
-		}
-		_, message := gate.PublicError(err)
-		return nil, arm.Errorf("InvalidDatastore", "the container %s of %s does not open with the credentials given: %s (skipValidation=true keeps the datastore all the same)", p.Container, p.Account, message)
-	}
-	return proven{}, nil
-}
-
-// proven is what tryDatastore has seen of credentials that open.
-type proven struct{}
-
-// saveDatastore moves the secrets to where no answer looks.
-func (s *Service) saveDatastore(tx *store.Tx, c resource.Change) error {
-	p, err := props[datastoreProps](c.Doc)
-	if err != nil {
-		return err
-	}
-	in := datastoreInner{}
-	if in.Account, err = account(tx, p.Account, c.Doc.ID); err != nil {
-		return err
-	}
-	if in.Key, in.SAS, err = p.secret(c); err != nil {
-		return err
-	}
-	_, in.Proven = c.Seen.(proven)
-	p.Credentials.Secrets = nil
-	for _, t := range []string{credNone, credKey, credSAS} {
-		if strings.EqualFold(t, p.Credentials.Type) {
-			p.Credentials.Type = t
-		}
-	}
-	if c.Doc.Properties, err = json.Marshal(p); err != nil {
-		return err
-	}
-	return setInner(c.Doc, in)
 }
 
 var deleteDatastore = arm.NewAction(workspaceType+"/datastores/delete", "delete a datastore")
@@ -298,17 +197,16 @@ func (s *Service) listSecrets(ctx context.Context, g gate.Grant, d *resource.Doc
 	if err != nil {
 		return 0, nil, err
 	}
-	switch {
-	case p.Credentials.Type == credNone:
-		return http.StatusOK, map[string]any{"secretsType": credNone}, nil
-	case in.SAS != "":
-		return http.StatusOK, map[string]any{"secretsType": credSAS, "sasToken": in.SAS}, nil
-	case !in.System:
-		return http.StatusOK, map[string]any{"secretsType": credKey, "key": in.Key}, nil
-	}
 	w, err := s.load(ctx, id.Parent())
 	if err != nil {
 		return 0, nil, err
+	}
+	if p.Credentials.Type == credNone {
+		return http.StatusOK, map[string]any{"secretsType": credNone}, nil
+	}
+	if !in.System {
+		kept, err := s.kept(ctx, w, d, in)
+		return http.StatusOK, kept, err
 	}
 	if !ask.Expirable {
 		key, err := s.storageKey(ctx, w)

@@ -198,7 +198,7 @@ func (x examination) key(ctx context.Context) ([]finding, error) {
 		return nil, nil
 	}
 	if err == nil {
-		err = x.s.tryOpen(ctx, defaultDatastore, x.w.StorageAccount.ID, x.w.blobContainer(), string(key.Reveal()), "")
+		err = x.s.tryOpen(ctx, x.w, location{name: defaultDatastore, account: x.w.StorageAccount.ID, container: x.w.blobContainer(), creds: credentials{Type: credKey}}, &secrets{Key: string(key.Reveal())})
 	}
 	if arm.CodeOf(err) == noKeys {
 		return []finding{{"StorageKeyAccessDisabled", asWarning, fmt.Sprintf("%s has allowSharedKeyAccess false, so the keys that clients are given for the workspace's datastores open nothing. Set systemDatastoresAuthMode to identity, or allow keys.", x.w.StorageAccount)}}, nil
@@ -341,19 +341,21 @@ func (x examination) datastores(ctx context.Context) (out []finding, err error) 
 		case len(gone) > 0:
 			out = append(out, bad("DatastoreAccountNotFound", "The datastore %s is on %s, which does not exist.", d.Name, d.inner.Account))
 			continue
-		case d.inner.Key == "" && d.inner.SAS == "": // who reads it is only known then
+		case d.Credentials.Type == credNone: // who reads it is only known then
 			continue
 		}
-		err = x.s.tryKept(ctx, d)
+		err = x.s.tryKept(ctx, x.w, d)
 		code, message := gate.PublicError(err)
 		switch {
-		case err == nil, own && code == noKeys:
+		case err == nil, own && code == noKeys, code == secretUnavailable: // of which the vault's part says why
+		case code == secretMissing:
+			out = append(out, bad(string(code), "%s Recover it there, or register the datastore anew.", message))
 		case code == arm.Internal:
 			return nil, err
 		case code == wrongKey && own && d.inner.Proven && !x.w.byIdentity():
 			out = append(out, bad("DatastoreCredentialsInvalid", "The datastore %s keeps a key that %s does not have any more. resyncKeys renews it.", d.Name, d.inner.Account))
 		default:
-			out = append(out, bad("DatastoreCredentialsInvalid", "The container %s of %s does not open with what the datastore %s keeps: %s: %s Register it anew.", d.Container, d.inner.Account, d.Name, code, message))
+			out = append(out, bad("DatastoreCredentialsInvalid", "The container %s of %s does not open with what the datastore %s keeps: %s: %s Register it anew.", d.place(), d.inner.Account, d.Name, code, message))
 		}
 	}
 	return out, nil

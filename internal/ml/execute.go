@@ -308,6 +308,6 @@ func (k *work) reach(ctx context.Context, find func(tx *store.Tx) (location, err
 	if err != nil {
 		return l, by, err
 	}
-	by, err = l.access(k.w, as)
+	by, err = k.s.access(ctx, k.w, l, as)
 	return l, by, err
 }

@@ -27,7 +27,7 @@ func TestGoldenBodies(t *testing.T) {
 		"cli/resources/compute/instance-minimal.yml":      "ComputeInstance",
 		"cli/resources/compute/vm-attach.yml":             "VirtualMachine",
 		"cli/resources/datastore/adls-gen1-credless.yml":  "AzureDataLakeGen1",
-		"cli/resources/datastore/adls-gen2-credless.yml":  "AzureDataLakeGen2",
+		"cli/resources/datastore/adls-gen2-credless.yml":  "",
 		"cli/resources/datastore/blob-credless.yml":       "",
 		"cli/resources/datastore/blob-sas.yml":            "sig",
 		"cli/resources/datastore/file-sas.yml":            "AzureFile",

@@ -409,7 +409,7 @@ func TestSecretsOfDatastoresAreNotShown(t *testing.T) {
 		`"datastoreType":"AzureBlob","accountName":"none","containerName":"c"`:                                                       "BadRequest",
 		`"datastoreType":"AzureBlob","accountName":"acct2"`:                                                                          "BadRequest",
 		`"datastoreType":"AzureBlob","accountName":"acct2","containerName":"c","endpoint":"core.windows.net"`:                        "BadRequest",
-		`"datastoreType":"AzureBlob","accountName":"acct2","containerName":"c","credentials":{"credentialsType":"ServicePrincipal"}`: "NotSupported",
+		`"datastoreType":"AzureBlob","accountName":"acct2","containerName":"c","credentials":{"credentialsType":"ServicePrincipal"}`: "BadRequest",
 	} {
 		if got, m := w.refused("olga", "PUT", ws+"/datastores/bad", `{"properties":{`+body+`}}`, 400); got != code {
 			t.Errorf("%s: %s (%s), want %s", body, got, m, code)

@@ -80,5 +80,5 @@ type jobResources struct {
 // UnmarshalJSON reads a job, if it is a command.
 func (p *jobProps) UnmarshalJSON(b []byte) error {
 	type plain jobProps
-	return chosen(b, "jobType", commandJob, "types of jobs", (*plain)(p))
+	return chosen(b, "jobType", "types of jobs", (*plain)(p), commandJob)
 }

@@ -56,25 +56,35 @@ func (l link) there(tx *store.Tx, field string) (*resource.Doc, error) {
 	return d, err
 }
 
-// chosen reads into v, which reads only documents whose field has the value
-// want; what other value there may be in Azure is refused by its name, not by
+// chosen reads into v, which reads only documents whose field has one of the
+// values want; what other value there may be in Azure is refused by its name, not by
 // the fields that come with it.
-func chosen(data []byte, field, want, what string, v any) error {
+func chosen(data []byte, field, what string, v any, want ...string) error {
 	tree, err := arm.ParseJSON(data)
 	if err != nil {
 		return err
 	}
 	doc, _ := tree.(map[string]any)
 	for k, got := range doc {
-		text, isText := got.(string)
 		if !strings.EqualFold(k, field) || got == nil {
 			continue
 		}
-		if !isText || !strings.EqualFold(text, want) {
-			return arm.Errorf(arm.Unsupported, "%s is %q; supported %s: %s", field, text, what, want)
+		text, isText := got.(string)
+		if !isText || spelt(text, want...) == "" {
+			return arm.Errorf(arm.Unsupported, "%s is %q; supported %s: %s", field, text, what, strings.Join(want, ", "))
 		}
 	}
 	return arm.DecodeTree(tree, v)
+}
+
+// spelt is the one of names that text is in another letter case, or "".
+func spelt(text string, names ...string) string {
+	for _, n := range names {
+		if strings.EqualFold(n, text) {
+			return n
+		}
+	}
+	return ""
 }
 
 // props reads a resource's properties.

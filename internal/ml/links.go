@@ -73,6 +73,12 @@ type Vaults interface {
 	Allow(ctx context.Context, as arm.Caller, vault arm.ID, principal string) error
 	// Try lists the vault's secrets, without values, as the caller.
 	Try(ctx context.Context, as arm.Caller, vault arm.ID) error
+	// Keep makes a version of one of the vault's secrets, as the caller; Kept is
+	// the value of one, and Discard deletes the secret, so that the vault's owner
+	// can recover it.
+	Keep(ctx context.Context, as arm.Caller, vault arm.ID, name string, value arm.Secret, tags map[string]string) (version string, err error)
+	Kept(ctx context.Context, as arm.Caller, vault arm.ID, name, version string) (arm.Secret, error)
+	Discard(ctx context.Context, as arm.Caller, vault arm.ID, name string) error
 	// Recoverable is until when a deleted vault of the id can be recovered; the
 	// zero time if there is none.
 	Recoverable(tx *store.Tx, vault arm.ID) (time.Time, error)
@@ -220,6 +226,13 @@ type Tokens interface {
 	// Client is the client id of the identity of a resource, or that is one, by its
 	// principal; "" if it is gone.
 	Client(of arm.ID, principal string) string
+}
+
+// Applications are service principals.
+type Applications interface {
+	// Prove is the one that has a secret, or a certificate and its key in PEM. The
+	// sign-in is recorded like any other; what does not prove it is an *arm.Error.
+	Prove(ctx context.Context, tenant, client string, secret, certificate arm.Secret) (arm.Caller, error)
 }
 
 // Loan is a person's identity in the hands of one execution of a job.

@@ -1,6 +1,7 @@
 package ml
 
 import (
+	"context"
 	"net/url"
 	"strings"
 
@@ -11,7 +12,7 @@ import (
 
 // location is where data lies: below a path of a datastore of the workspace.
 type location struct {
-	datastore arm.ID
+	datastore *resource.Doc
 	name      string // of the datastore
 	account   arm.ID
 	container string
@@ -38,14 +39,28 @@ func (s *Service) locate(tx *store.Tx, w workspace, uri string) (location, error
 	if err != nil {
 		return location{}, err
 	}
-	in, err := inner[datastoreInner](d)
+	l, err := whole(d, p)
 	if err != nil {
 		return location{}, err
 	}
-	if path, err = cleanPath(path); err != nil {
-		return location{}, err
+	l.path, err = cleanPath(path)
+	return l, err
+}
+
+// whole is the place of a datastore itself.
+func whole(d *resource.Doc, p datastoreProps) (location, error) {
+	in, err := inner[datastoreInner](d)
+	p.Credentials.Type = spelt(p.Credentials.Type, credentialTypes[p.Type]...)
+	return location{datastore: d, name: d.Name, account: in.Account, container: p.place(), in: in, creds: p.Credentials}, err
+}
+
+// described is whole of a datastore as a change describes it.
+func described(tx *store.Tx, d *resource.Doc, p datastoreProps) (location, error) {
+	l, err := whole(d, p)
+	if err == nil {
+		l.account, err = account(tx, p.Account, d.ID)
 	}
-	return location{datastore: d.ID, name: d.Name, account: in.Account, container: p.Container, path: path, in: in, creds: p.Credentials}, nil
+	return l, err
 }
 
 // split reads a uri as a datastore's name and a path.
@@ -66,7 +81,7 @@ func (s *Service) split(tx *store.Tx, w workspace, uri string) (datastore, path 
 	}
 	for _, d := range all {
 		p, err := props[datastoreProps](d)
-		if err == nil && strings.EqualFold(p.Account, account) && p.Container == container {
+		if err == nil && strings.EqualFold(p.Account, account) && p.place() == container {
 			return d.Name, path, nil
 		}
 	}
@@ -156,16 +171,18 @@ func cutFold(s, prefix string) (string, bool) {
 // access is by what a job reaches the location: by what the datastore keeps; as
 // the workspace itself in the workspace's own, unless that goes by identities;
 // else as the job's own identity.
-func (l location) access(w workspace, job arm.Caller) (Access, error) {
+func (s *Service) access(ctx context.Context, w workspace, l location, job arm.Caller) (Access, error) {
 	switch {
-	case l.in.Key != "":
-		return Access{As: job, Key: arm.NewSecret([]byte(l.in.Key))}, nil
-	case l.in.SAS != "":
-		return Access{As: job, SAS: arm.NewSecret([]byte(l.in.SAS))}, nil
-	case l.in.System && l.creds.Type != credNone:
-		return Access{As: w.self()}, nil
-	case job.IsZero():
+	case l.creds.Type == credNone && job.IsZero():
 		return Access{}, arm.Errorf(arm.Forbidden, "the datastore %s keeps no credentials and the job has no identity: give the compute cluster a managed identity with a role on the storage account", l.name)
+	case l.creds.Type == credNone:
+		return Access{As: job}, nil
+	case l.in.System:
+		return Access{As: w.self()}, nil
 	}
-	return Access{As: job}, nil
+	x, err := s.kept(ctx, w, l.datastore, l.in)
+	if err != nil {
+		return Access{}, err
+	}
+	return s.opening(ctx, l, x)
 }

@@ -193,7 +193,7 @@ func (l *logs) keep(ctx context.Context, datastore string) error {
 	}); err != nil {
 		return err
 	}
-	by, err := to.access(k.w, k.w.self())
+	by, err := k.s.access(ctx, k.w, to, k.w.self())
 	if err != nil {
 		return err
 	}

@@ -35,17 +35,18 @@ type Config struct {
 	Now  func() time.Time // nil means time.Now
 	Log  *slog.Logger     // for operators; nothing is logged if nil
 
-	Blobs     Blobs
-	Accounts  Accounts
-	Roles     Roles
-	Vaults    Vaults
-	Runs      Runs
-	Sandboxes Sandboxes
-	Tokens    Tokens
-	Metadata  Metadata
-	People    People
-	Policies  Policies // nil if there are none
-	Around    Around
+	Blobs        Blobs
+	Accounts     Accounts
+	Roles        Roles
+	Vaults       Vaults
+	Runs         Runs
+	Sandboxes    Sandboxes
+	Tokens       Tokens
+	Metadata     Metadata
+	People       People
+	Applications Applications
+	Policies     Policies // nil if there are none
+	Around       Around
 
 	// Machine is what jobs may use of this machine, all together; zero fields
 	// mean all that it has.
@@ -82,8 +83,8 @@ func New(cfg Config) (*Service, error) {
 	if cfg.DB == nil || cfg.Gate == nil || cfg.Root == "" {
 		return nil, errors.New("ml: Config wants DB, Gate and Root")
 	}
-	if cfg.Blobs == nil || cfg.Accounts == nil || cfg.Roles == nil || cfg.Vaults == nil || cfg.Runs == nil || cfg.Sandboxes == nil || cfg.Tokens == nil || cfg.Metadata == nil || cfg.People == nil || cfg.Around == nil {
-		return nil, errors.New("ml: Config wants every link (Blobs, Accounts, Roles, Vaults, Runs, Sandboxes, Tokens, Metadata, People, Around)")
+	if cfg.Blobs == nil || cfg.Accounts == nil || cfg.Roles == nil || cfg.Vaults == nil || cfg.Runs == nil || cfg.Sandboxes == nil || cfg.Tokens == nil || cfg.Metadata == nil || cfg.People == nil || cfg.Applications == nil || cfg.Around == nil {
+		return nil, errors.New("ml: Config wants every link (Blobs, Accounts, Roles, Vaults, Runs, Sandboxes, Tokens, Metadata, People, Applications, Around)")
 	}
 	root, err := filepath.Abs(cfg.Root)
 	if err != nil {

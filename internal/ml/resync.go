@@ -59,14 +59,17 @@ func (s *Service) renewKeys(ctx context.Context, w workspace, why string) (renew
 		return nil, err
 	}
 	for _, d := range all {
-		if !d.inner.Proven || d.inner.Key == "" || d.inner.Account.Key() != w.StorageAccount.Key() || arm.CodeOf(s.tryKept(ctx, d)) != wrongKey {
+		if !d.inner.Proven || d.Credentials.Type != credKey || d.inner.Account.Key() != w.StorageAccount.Key() || arm.CodeOf(s.tryKept(ctx, w, d)) != wrongKey {
 			continue
 		}
 		key, err := s.Accounts.Key(ctx, w.self(), w.StorageAccount.ID)
 		if err != nil {
 			return renewed, err
 		}
-		if err := s.act(ctx, why, s.kinds.datastore.Write(), d.ID, func(tx *store.Tx) error { return s.rekey(tx, d, key) }); err != nil {
+		if d.inner.Secret, err = s.keepSecret(ctx, w, d.Doc, d.inner.Secret.Name, secrets{Type: credKey, Key: string(key.Reveal())}); err != nil {
+			return renewed, err
+		}
+		if err := s.act(ctx, why, s.kinds.datastore.Write(), d.ID, func(tx *store.Tx) error { return s.rekey(tx, d) }); err != nil {
 			return renewed, err
 		}
 		renewed = append(renewed, "the account key of the datastore "+d.Name)
@@ -74,8 +77,8 @@ func (s *Service) renewKeys(ctx context.Context, w workspace, why string) (renew
 	return renewed, nil
 }
 
-// rekey puts a key into a datastore that is still as it was seen.
-func (s *Service) rekey(tx *store.Tx, seen datastore, key arm.Secret) error {
+// rekey points a datastore that is still as it was seen to another key.
+func (s *Service) rekey(tx *store.Tx, seen datastore) error {
 	if l := s.Gate.Locks; l != nil { // no door has asked the locks of the datastore
 		if err := l.Holding(tx, s.kinds.datastore.Write(), seen.ID); err != nil {
 			return err
@@ -88,7 +91,6 @@ func (s *Service) rekey(tx *store.Tx, seen datastore, key arm.Secret) error {
 	if d == nil || d.Etag != seen.Etag {
 		return arm.Errorf(arm.Conflict, "the datastore %s was changed meanwhile; call resyncKeys again", seen.Name)
 	}
-	seen.inner.Key = string(key.Reveal())
 	d.Etag = `"` + arm.NewHex() + `"`
 	if err := setInner(d, seen.inner); err != nil {
 		return err
@@ -131,12 +133,10 @@ func (s *Service) datastores(ctx context.Context, w workspace) (out []datastore,
 const wrongKey arm.Code = "AuthenticationFailed"
 
 // tryKept opens a datastore with the credentials that it keeps.
-func (s *Service) tryKept(ctx context.Context, d datastore) error {
-	return s.tryOpen(ctx, d.Name, d.inner.Account, d.Container, d.inner.Key, d.inner.SAS)
-}
-
-func (s *Service) tryOpen(ctx context.Context, name string, account arm.ID, container, key, sas string) error {
-	by := Access{As: s.system("trying the datastore "+name, account), Key: arm.NewSecret([]byte(key)), SAS: arm.NewSecret([]byte(sas))}
-	_, err := s.Blobs.List(ctx, by, account, container, "\x7f", 1)
-	return err
+func (s *Service) tryKept(ctx context.Context, w workspace, d datastore) error {
+	l, err := whole(d.Doc, d.datastoreProps)
+	if err != nil {
+		return err
+	}
+	return s.tryOpen(ctx, w, l, nil)
 }

@@ -127,7 +127,7 @@ func (w *world) giveAs(name, who, role, scope string) {
 func (w *world) start() {
 	s, err := New(Config{
 		DB: w.db, Gate: w.gate, Root: w.t.TempDir(), Site: w.site, Blobs: w.blobs, Accounts: w.blobs, Roles: w.roles, Vaults: w.roles,
-		Runs: w.runs, Sandboxes: w.boxes, Tokens: w.roles, Metadata: endpoints{}, People: w.people, Around: w.roles, Machine: Machine{CPUs: 16, MemoryMB: 64 << 10},
+		Runs: w.runs, Sandboxes: w.boxes, Tokens: w.roles, Applications: w.roles, Metadata: endpoints{}, People: w.people, Around: w.roles, Machine: Machine{CPUs: 16, MemoryMB: 64 << 10},
 	})
 	if err != nil {
 		w.t.Fatal(err)
@@ -329,6 +329,8 @@ type blobs struct {
 	asked []string                     // who asked, with what
 }
 
+const clientSecret = "secret-of-app1~"
+
 const accountKey = "c2VjcmV0LWtleS1vZi10aGUtYWNjb3VudA=="
 
 // admit lets in by role or by key, as the blob plane does.
@@ -454,12 +456,13 @@ func (b *blobs) put(account, container, name, content string) {
 
 // roles are assignments, access policies and identities.
 type roles struct {
-	w      *world
-	mu     sync.Mutex
-	given  map[string]bool // principal|role|scope
-	policy map[string]bool
-	ids    map[string]string
-	anew   string // set once user-assigned identities were deleted and made anew
+	w       *world
+	mu      sync.Mutex
+	given   map[string]bool // principal|role|scope
+	policy  map[string]bool
+	ids     map[string]string
+	secrets map[string][]arm.Secret // of all vaults
+	anew    string                  // set once user-assigned identities were deleted and made anew
 }
 
 func (r *roles) key(principal, role string, scope arm.ID) string {
@@ -525,6 +528,58 @@ func (r *roles) Allows(vault arm.ID, principal string) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.policy[principal+"|"+vault.Key()]
+}
+
+func (r *roles) vaultFor(as arm.Caller, vault arm.ID) error {
+	if !r.has(as.Object, roleVaultAdmin, vault) && !r.Allows(vault, as.Object) {
+		return arm.Errorf(arm.Forbidden, "%s may not touch the vault's secrets", as.Object)
+	}
+	return nil
+}
+
+func (r *roles) Keep(_ context.Context, as arm.Caller, vault arm.ID, name string, value arm.Secret, _ map[string]string) (string, error) {
+	if err := r.vaultFor(as, vault); err != nil {
+		return "", err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.secrets == nil {
+		r.secrets = map[string][]arm.Secret{}
+	}
+	r.secrets[name] = append(r.secrets[name], value)
+	return fmt.Sprint(len(r.secrets[name])), nil
+}
+
+func (r *roles) Kept(_ context.Context, as arm.Caller, vault arm.ID, name, version string) (arm.Secret, error) {
+	if err := r.vaultFor(as, vault); err != nil {
+		return arm.Secret{}, err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for i, v := range r.secrets[name] {
+		if fmt.Sprint(i+1) == version {
+			return v, nil
+		}
+	}
+	return arm.Secret{}, arm.Errorf("SecretNotFound", "there is no secret %s", name)
+}
+
+func (r *roles) Discard(_ context.Context, as arm.Caller, vault arm.ID, name string) error {
+	if err := r.vaultFor(as, vault); err != nil {
+		return err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.secrets, name)
+	return nil
+}
+
+// Prove knows one application, app1 of tenant-1, by one secret.
+func (r *roles) Prove(_ context.Context, tenant, client string, secret, certificate arm.Secret) (arm.Caller, error) {
+	if tenant != "tenant-1" || client != "app1" || string(secret.Reveal()) != clientSecret || !certificate.IsZero() {
+		return arm.Caller{}, arm.Errorf(arm.Unauthenticated, "AADSTS7000215: Invalid client secret provided.")
+	}
+	return arm.Caller{Tenant: tenant, Object: "sp1", Name: "sp1", Kind: arm.ServicePrincipal}, nil
 }
 
 func (r *roles) Try(context.Context, arm.Caller, arm.ID) error { return nil }

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 
+	"castellan/internal/arm"
 	"castellan/internal/cmk"
 	"castellan/internal/gate"
 	"castellan/internal/resource"
@@ -17,6 +18,15 @@ func (s *Service) KeyTarget(vault, key string) (gate.Target, error) {
 		return gate.Target{}, noVault(vault)
 	}
 	return keys.within(v.ID, key)
+}
+
+// SecretTarget is one secret of a vault, for a Grant.
+func (s *Service) SecretTarget(vault arm.ID, name string) (gate.Target, error) {
+	v := s.byID(vault)
+	if v == nil {
+		return gate.Target{}, noVault(vault.Name())
+	}
+	return secrets.within(v.ID, name)
 }
 
 // PurgeProtected reports whether nobody can end at once what the vault of this

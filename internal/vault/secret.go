@@ -67,6 +67,12 @@ func (s *Service) GetSecret(ctx context.Context, g gate.Grant, version string) (
 	return s.load(ctx, g, secrets, SecretGet, version, func(v versionRow) error { return secrets.usable(v, "get", s.Now()) })
 }
 
+// DeleteSecret puts the secret that the Grant is for in the bin.
+func (s *Service) DeleteSecret(ctx context.Context, g gate.Grant) error {
+	_, err := s.bury(ctx, g, secrets)
+	return err
+}
+
 // Amend says what to change of a version; what is nil stays.
 type Amend struct {
 	ContentType *string
