@@ -313,6 +313,7 @@ type blobPropertiesXML struct {
 	Disposition string `xml:"Content-Disposition"`
 	BlobType    string
 	Tier        string `xml:"AccessTier,omitempty"`
+	Sequence    *int64 `xml:"x-ms-blob-sequence-number"`
 	Inferred    string `xml:"AccessTierInferred,omitempty"`
 	Tiered      string `xml:"AccessTierChangeTime,omitempty"`
 	Tags        int    `xml:"TagCount,omitempty"`
@@ -341,6 +342,9 @@ func showBlob(b Info, show map[string]bool, now time.Time) blobXML {
 		if b.tier != "" {
 			p.Inferred, p.Tiered = "", httpTime(b.tiered)
 		}
+	}
+	if b.Type == pageBlob {
+		p.Sequence = &b.sequence
 	}
 	if b.Copy != nil {
 		p.CopyID, p.CopyStatus, p.CopySource = b.Copy.ID, "success", b.Copy.Source

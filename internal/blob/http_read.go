@@ -90,9 +90,10 @@ func (x exchange) describe(b Info) {
 		} else {
 			h.Set("x-ms-access-tier-change-time", httpTime(b.tiered))
 		}
-	} else {
+	} else if b.Type == appendBlob {
 		h.Set("x-ms-blob-committed-block-count", strconv.Itoa(b.Appends))
 	}
+	x.showSequence(b)
 	if c := b.Copy; c != nil {
 		h.Set("x-ms-copy-id", c.ID)
 		h.Set("x-ms-copy-source", c.Source)

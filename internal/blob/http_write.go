@@ -64,16 +64,20 @@ func (s *Service) putBlob(x exchange) error {
 	}
 	switch d.typ = x.r.Header.Get("x-ms-blob-type"); d.typ {
 	case "":
-		return fail(http.StatusBadRequest, "MissingRequiredHeader", "The header x-ms-blob-type is missing; it must be BlockBlob or AppendBlob.")
+		return fail(http.StatusBadRequest, "MissingRequiredHeader", "The header x-ms-blob-type is missing; it must be BlockBlob, PageBlob or AppendBlob.")
 	case blockBlob, appendBlob:
+	case pageBlob:
+		if err := x.newPages(&d); err != nil {
+			return err
+		}
 	default:
-		return badHeader("x-ms-blob-type", d.typ, "BlockBlob or AppendBlob")
+		return badHeader("x-ms-blob-type", d.typ, "BlockBlob, PageBlob or AppendBlob")
 	}
 	if d.content, err = x.content(); err != nil {
 		return err
 	}
-	if d.typ == appendBlob && d.content.size != 0 {
-		return badHeader("Content-Length", strconv.FormatInt(d.content.size, 10), "0 for a new append blob")
+	if d.typ != blockBlob && d.content.size != 0 {
+		return badHeader("Content-Length", strconv.FormatInt(d.content.size, 10), "0 for a new "+d.typ)
 	}
 	if d.content.md5 == nil && d.typ == blockBlob {
 		d.content.md5 = d.head.MD5
@@ -217,17 +221,29 @@ func (s *Service) setBlobMeta(x exchange) error {
 	return x.written(http.StatusOK, info, err)
 }
 
+// showSequence tells the sequence number of a page blob.
+func (x exchange) showSequence(b Info) {
+	if b.Type == pageBlob {
+		x.w.Header().Set("x-ms-blob-sequence-number", strconv.FormatInt(b.sequence, 10))
+	}
+}
+
 // setBlobHeaders is Set Blob Properties.
 func (s *Service) setBlobHeaders(x exchange) error {
-	for _, n := range []string{"x-ms-blob-content-length", "x-ms-sequence-number-action", "x-ms-blob-sequence-number"} {
-		if x.r.Header.Get(n) != "" {
-			return unsupportedHeader(n) // they are of page blobs
-		}
-	}
 	d, err := x.draft(false)
 	if err != nil {
 		return err
 	}
+	z, err := x.resizing(d)
+	if err != nil {
+		return err
+	}
+	if z != nil {
+		info, err := s.resize(x.r.Context(), x.g, *z)
+		x.showSequence(info)
+		return x.written(http.StatusOK, info, err)
+	}
 	info, err := s.SetHeaders(x.r.Context(), x.g, d.head, d.when)
+	x.showSequence(info)
 	return x.written(http.StatusOK, info, err)
 }

@@ -29,7 +29,8 @@ func TestGuardedBlobsStayAsTheyAre(t *testing.T) {
 	w := newWorld(t)
 	// None of these touches the blob's bytes, metadata or being there.
 	free := map[string]bool{"PUT comp=lease": true, "PUT comp=snapshot": true, "PUT comp=undelete": true, "PUT comp=copy": true, "PUT comp=block": true, "PUT comp=tags": true, "PUT comp=tier": true}
-	w.do("key1", "PUT", "acct1:/con1/log", nil, 201, "x-ms-blob-type: AppendBlob")
+	w.do("key1", "PUT", "acct1:/con1/"+appendBlob, nil, 201, "x-ms-blob-type: AppendBlob")
+	w.do("key1", "PUT", "acct1:/con1/"+pageBlob, nil, 201, "x-ms-blob-type: PageBlob", "x-ms-blob-content-length: 512")
 	w.do("key1", "PUT", "acct1:/con1/b", []byte("kept"), 201, "x-ms-meta-a: b")
 	version := w.do("key1", "PUT", "acct1:/con1/b?comp=snapshot", nil, 201).header.Get("x-ms-snapshot")
 	before := w.do(reads, "GET", "acct1:/con1/b", nil, 200)
@@ -44,10 +45,8 @@ func TestGuardedBlobsStayAsTheyAre(t *testing.T) {
 			if !strings.HasPrefix(rt.Pattern, "/{container}/{blob...}") || rt.Method == "GET" || rt.Method == "HEAD" || rt.Why != "" || free[door] {
 				continue
 			}
-			target, c := "acct1:/con1/b?", writes[door]
-			if c.log {
-				target = "acct1:/con1/log?"
-			}
+			c := writes[door]
+			target := "acct1:/con1/" + text(c.of, "b") + "?"
 			if door == "DELETE versionid" {
 				continue // there are no versions; their deletion is a blob's
 			}
@@ -59,7 +58,7 @@ func TestGuardedBlobsStayAsTheyAre(t *testing.T) {
 		w.do("key1", "DELETE", "acct1:/con1/b?snapshot="+version, nil, 409)
 		w.do("key1", "DELETE", "acct1:/con1/b", nil, 409, "x-ms-delete-snapshots: include")
 		w.do("key1", "DELETE", "acct1:/con1/b", nil, 409, "x-ms-delete-snapshots: only")
-		w.do("key1", "PUT", "acct1:/con1/b", nil, 409, "x-ms-copy-source: https://acct1.blob."+testSite.StorageSuffix()+"/con1/log")
+		w.do("key1", "PUT", "acct1:/con1/b", nil, 409, "x-ms-copy-source: https://acct1.blob."+testSite.StorageSuffix()+"/con1/"+appendBlob)
 		w.do("key1", "PUT", "acct1:/con1/new"+name, []byte("x"), 201)
 		// Neither does what holds it go.
 		w.do("key1", "DELETE", "acct1:/con1?restype=container", nil, 409)

@@ -29,6 +29,7 @@ type Info struct {
 	tags           map[string]string
 	tier           string
 	tiered         time.Time
+	sequence       int64
 }
 
 // copied is where a blob was copied from.
@@ -44,6 +45,6 @@ func (b *row) info(name string) Info {
 		Name: name, Type: b.Type, Size: b.Size, ETag: b.ETag, Created: b.Created, Modified: b.Modified,
 		Headers: b.Head, Meta: maps.Clone(b.Meta), Appends: b.Appends, Copy: b.Copy, lease: b.Lease, Version: b.Version,
 		past: b.Past, waits: b.waits,
-		tags: b.Tags, tier: b.Tier, tiered: b.Tiered, deleted: b.Deleted, until: b.Until,
+		sequence: b.Sequence, tags: b.Tags, tier: b.Tier, tiered: b.Tiered, deleted: b.Deleted, until: b.Until,
 	}
 }

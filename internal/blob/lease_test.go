@@ -83,7 +83,7 @@ func (w *world) lease(who, target, action string, want int, headers ...string) s
 var writes = map[string]struct {
 	query, body string
 	headers     []string
-	log         bool // of an append blob
+	of          string // "" is a block blob
 }{
 	"PUT ":                {body: "new"},
 	"DELETE ":             {},
@@ -94,7 +94,10 @@ var writes = map[string]struct {
 	"PUT comp=tier":       {headers: []string{"x-ms-access-tier: Cool"}},
 	"PUT comp=tags":       {body: "<Tags><TagSet><Tag><Key>a</Key><Value>b</Value></Tag></TagSet></Tags>"},
 	"PUT comp=appendblock": {
-		body: "new", log: true,
+		body: "new", of: appendBlob,
+	},
+	"PUT comp=page": {
+		headers: []string{"x-ms-page-write: clear", "x-ms-range: bytes=0-511"}, of: pageBlob,
 	},
 }
 
@@ -120,12 +123,9 @@ func TestEveryWriteAsksForTheLease(t *testing.T) {
 			continue
 		}
 		doors++
-		typ := "x-ms-blob-type: BlockBlob"
-		if c.log {
-			typ = "x-ms-blob-type: AppendBlob"
-		}
+		typ := "x-ms-blob-type: " + text(c.of, blockBlob)
 		name := "acct1:/con1/" + strings.ToLower(rt.Method) + strings.TrimPrefix(query, "comp=")
-		w.do("key1", "PUT", name, nil, 201, typ)
+		w.do("key1", "PUT", name, nil, 201, typ, "x-ms-blob-content-length: 512")
 		w.lease("key1", name, "acquire", 201, "x-ms-lease-duration: -1", "x-ms-proposed-lease-id: "+idA)
 		before := w.do(reads, "HEAD", name, nil, 200).header
 		target := name + "?" + query + c.query

@@ -156,7 +156,7 @@ func TestListParameters(t *testing.T) {
 func TestWhatIsNotDoneIsRefused(t *testing.T) {
 	w := newWorld(t)
 	w.do(contrib, "PUT", "acct1:/con1/b", []byte("x"), 201)
-	for _, q := range []string{"comp=page", "comp=query", "comp=legalhold", "comp=incrementalcopy", "comp=expiry", "comp=x", "restype=directory", "restype=container"} {
+	for _, q := range []string{"comp=query", "comp=legalhold", "comp=incrementalcopy", "comp=expiry", "comp=x", "restype=directory", "restype=container"} {
 		r := w.do(contrib, "PUT", "acct1:/con1/b?"+q, []byte("y"), 400)
 		if r.header.Get("x-ms-error-code") != "UnsupportedQueryParameter" {
 			t.Errorf("PUT with %s: %s", q, r.header.Get("x-ms-error-code"))

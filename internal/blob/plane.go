@@ -63,6 +63,8 @@ func (s *Service) Plane() *gate.Plane {
 		gate.On(BlobWrite, "PUT "+blob+"?comp=blocklist", s.atBlob, s.serve(s.putBlockList, ifTags, "x-ms-tags", "x-ms-access-tier")),
 		gate.On(BlobRead, "GET "+blob+"?comp=blocklist", s.atBlob, s.serve(s.getBlockList)),
 		gate.Stream(BlobAdd, "PUT "+blob+"?comp=appendblock", s.atBlob, s.serve(s.appendBlock, append(from, ifTags)...)),
+		gate.Stream(BlobWrite, "PUT "+blob+"?comp=page", s.atBlob, s.serve(s.putPage, append(from, ifTags)...)),
+		gate.On(BlobRead, "GET "+blob+"?comp=pagelist", s.atBlob, s.serve(s.getPages, "snapshot", "prevsnapshot", ifTags)),
 		gate.On(BlobRead, "GET "+blob+"?comp=metadata", s.atBlob, s.serve(s.getBlobMeta, reading...)),
 		gate.On(BlobRead, "HEAD "+blob+"?comp=metadata", s.atBlob, s.serve(s.getBlobMeta, reading...)),
 		gate.On(BlobWrite, "PUT "+blob+"?comp=metadata", s.atBlob, s.serve(s.setBlobMeta, ifTags)),
@@ -210,7 +212,7 @@ var (
 // rareQuery and rareHeaders are what only some doors take. What a door does not
 // name is refused there, for it would change what is done.
 var (
-	rareQuery   = []string{"snapshot", "versionid", "showonly", "where", "startfrom", "endbefore", "deletetype", "copyid", "tier", "qt"}
+	rareQuery   = []string{"snapshot", "prevsnapshot", "versionid", "showonly", "where", "startfrom", "endbefore", "deletetype", "copyid", "tier", "qt"}
 	rareHeaders = append([]string{ifTags, "x-ms-tags", "x-ms-access-tier", "x-ms-rehydrate-priority"}, from...)
 )
 
@@ -263,7 +265,7 @@ func (s *Service) versionOf(r *http.Request) string {
 // refusedHeaders ask for what the platform does not do.
 var refusedHeaders = []string{
 	"x-ms-encryption-key", "x-ms-encryption-scope", "x-ms-source-if-tags", "x-ms-structured-body", "x-ms-legal-hold",
-	"x-ms-immutability-policy-until-date", "x-ms-immutability-policy-mode", "x-ms-seal-blob",
+	"x-ms-immutability-policy-until-date", "x-ms-previous-snapshot-url", "x-ms-immutability-policy-mode", "x-ms-seal-blob",
 	"x-ms-default-encryption-scope", "x-ms-copy-source-tag-option",
 }
 

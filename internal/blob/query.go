@@ -16,7 +16,7 @@ type query map[string]string
 var sasNames = strings.Fields("sv ss srt sr sp st se si sip spr sig skoid sktid skt ske sks skv saoid suoid scid skdutid sduoid srh srq ses sdd rscc rscd rsce rscl rsct")
 
 // otherNames are those that operations take. Some are known only to be refused.
-var otherNames = strings.Fields("restype comp timeout prefix delimiter marker maxresults include blockid blocklisttype snapshot versionid api-version showonly where startfrom endbefore deletetype copyid tier qt")
+var otherNames = strings.Fields("restype comp timeout prefix delimiter marker maxresults include blockid blocklisttype snapshot prevsnapshot versionid api-version showonly where startfrom endbefore deletetype copyid tier qt")
 
 // parseQuery reads a raw query. It refuses what two readers could take for two
 // things: a name twice, in odd case or spelt with escapes, a semicolon.

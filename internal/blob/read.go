@@ -124,7 +124,7 @@ func (s *Service) read(ctx context.Context, g gate.Grant, m moment, when Conditi
 // belonged to.
 var errGone = errors.New("blob: the bytes of a piece are gone")
 
-// part is the bytes from to to of one piece.
+// part is the bytes from to to of one piece, or as many zeros if that has no id.
 type part struct {
 	piece
 	from, to int64
@@ -152,18 +152,16 @@ func (s *Service) reader(ctx context.Context, tx *store.Tx, in place, b *row, fr
 		return nil, err
 	}
 	r := &reader{ctx: ctx, s: s, key: in.data, still: func() error { return s.still(in.account) }}
-	var at, small int64
-	for _, p := range ps {
-		lo, hi := max(from-at, 0), min(to-at, p.Size)
-		if at += p.Size; lo >= hi {
-			continue
-		}
-		r.parts = append(r.parts, part{piece: p, from: lo, to: hi})
+	var small int64
+	if b.Type == pageBlob {
+		r.parts = sparse(ps, from, to)
+	} else {
+		r.parts = dense(ps, from, to)
 	}
 	// The last small piece is read now: an append replaces it by a larger one.
 	for i := range r.parts {
 		q := &r.parts[i]
-		if !q.Small || small > eager && i < len(r.parts)-1 {
+		if q.ID == "" || !q.Small || small > eager && i < len(r.parts)-1 {
 			continue
 		}
 		small += q.Size
@@ -173,7 +171,7 @@ func (s *Service) reader(ctx context.Context, tx *store.Tx, in place, b *row, fr
 	}
 	var ids []string
 	for _, q := range r.parts {
-		if !q.Small {
+		if q.ID != "" && !q.Small {
 			ids = append(ids, q.ID)
 		}
 	}
@@ -183,6 +181,42 @@ func (s *Service) reader(ctx context.Context, tx *store.Tx, in place, b *row, fr
 	}
 	return r, nil
 }
+
+// dense are the parts of pieces that follow each other.
+func dense(ps []piece, from, to int64) (out []part) {
+	var at int64
+	for _, p := range ps {
+		lo, hi := max(from-at, 0), min(to-at, p.Size)
+		if at += p.Size; lo < hi {
+			out = append(out, part{piece: p, from: lo, to: hi})
+		}
+	}
+	return out
+}
+
+// sparse are the parts of pieces that lie where they say, with zeros between them.
+func sparse(ps []piece, from, to int64) (out []part) {
+	for _, p := range ps {
+		lo, hi := max(from, p.At), min(to, p.At+p.Len)
+		if lo >= hi {
+			continue
+		}
+		if from < lo {
+			out = append(out, part{to: lo - from})
+		}
+		out = append(out, part{piece: p, from: lo - p.At + p.From, to: hi - p.At + p.From})
+		from = hi
+	}
+	if from < to {
+		out = append(out, part{to: to - from})
+	}
+	return out
+}
+
+// zeros are bytes that a page blob never had written.
+type zeros struct{}
+
+func (zeros) Read(p []byte) (int, error) { clear(p); return len(p), nil }
 
 func smallBytes(tx *store.Tx, key seal.Key, p piece) ([]byte, error) {
 	sealed, err := tx.Get(byteTable, p.ID)
@@ -203,7 +237,7 @@ func smallBytes(tx *store.Tx, key seal.Key, p piece) ([]byte, error) {
 // row may have been read before they were removed.
 func (r *reader) start() error {
 	for _, q := range r.parts {
-		if q.Small {
+		if q.ID == "" || q.Small {
 			continue
 		}
 		if _, err := os.Lstat(r.s.files.path(q.ID)); errors.Is(err, fs.ErrNotExist) {
@@ -270,7 +304,11 @@ func (r *reader) next() error {
 	}
 	q := r.parts[0]
 	r.parts = r.parts[1:]
-	if q.Small {
+	switch {
+	case q.ID == "":
+		r.cur = io.LimitReader(zeros{}, q.to-q.from)
+		return nil
+	case q.Small:
 		return r.nextSmall(q)
 	}
 	f, err := os.Open(r.s.files.path(q.ID))

@@ -53,6 +53,7 @@ type containerRow struct {
 const (
 	blockBlob  = "BlockBlob"
 	appendBlob = "AppendBlob"
+	pageBlob   = "PageBlob"
 )
 
 // Headers are what a blob is served with.
@@ -78,6 +79,8 @@ type row struct {
 	Pieces   []piece           `json:"pieces,omitempty"`
 	Apart    bool              `json:"apart,omitempty"`   // the pieces lie in a layout
 	Appends  int               `json:"appends,omitempty"` // blocks added to an append blob
+	Sequence int64             `json:"seq,omitempty"`     // of a page blob
+	Base     string            `json:"base,omitempty"`    // of a page blob, another for each that is made
 	Copy     *copied           `json:"copy,omitempty"`
 	Tags     map[string]string `json:"tags,omitempty"`
 	Tier     string            `json:"tier,omitempty"`  // "" is the account's
@@ -97,6 +100,11 @@ type piece struct {
 	Size  int64  `json:"s"`
 	Block string `json:"b,omitempty"` // the block's id, in base64
 	Small bool   `json:"m,omitempty"` // the bytes lie in the store
+
+	// Of a page blob: at At it has Len bytes of the piece, from From on.
+	At   int64 `json:"a,omitempty"`
+	From int64 `json:"f,omitempty"`
+	Len  int64 `json:"l,omitempty"`
 }
 
 // waiting is a block that waits to be committed.

@@ -22,6 +22,8 @@ type draft struct {
 	tier    string
 	content content
 	copy    *copied
+	// Of a new page blob:
+	size, sequence int64
 }
 
 // Write puts a block blob in the place that the Grant, for BlobWrite, is about:
@@ -40,6 +42,9 @@ func (s *Service) put(ctx context.Context, g gate.Grant, d draft) (info Info, er
 	if err := checkMeta(d.meta); err != nil {
 		return info, err
 	}
+	if d.tier != "" && d.typ != blockBlob {
+		return info, badHeader("x-ms-access-tier", d.tier, "left out: only block blobs have tiers")
+	}
 	if err := s.precheck(ctx, p, d.when); err != nil {
 		return info, err
 	}
@@ -55,7 +60,12 @@ func (s *Service) put(ctx context.Context, g gate.Grant, d draft) (info Info, er
 		if err := s.allows(d.when, old, false); err != nil {
 			return nil, nil, err
 		}
-		return s.renew(old, row{Type: d.typ, Size: t.piece.Size, Head: d.head, Meta: d.meta, Tags: d.tags, Tier: d.tier, Copy: d.copy}), t.pieces(), t.place(tx)
+		next := row{Type: d.typ, Size: t.piece.Size, Head: d.head, Meta: d.meta, Tags: d.tags, Tier: d.tier, Copy: d.copy}
+		if d.typ == pageBlob {
+			next.Size, next.Sequence, next.Base = max(d.size, t.piece.Size), d.sequence, arm.NewHex()
+			t.piece.Len = t.piece.Size
+		}
+		return s.renew(old, next), t.pieces(), t.place(tx)
 	})
 	s.settle(t, err)
 	return info, err

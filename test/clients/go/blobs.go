@@ -16,6 +16,7 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/storage/azblob/blockblob"
 	"github.com/Azure/azure-sdk-for-go/sdk/storage/azblob/container"
 	"github.com/Azure/azure-sdk-for-go/sdk/storage/azblob/lease"
+	"github.com/Azure/azure-sdk-for-go/sdk/storage/azblob/pageblob"
 	"github.com/Azure/azure-sdk-for-go/sdk/storage/azblob/sas"
 	"github.com/Azure/azure-sdk-for-go/sdk/storage/azblob/service"
 )
@@ -33,6 +34,60 @@ func (r *run) depth(c *azblob.Client) {
 	r.firewall(c)
 	r.batch(box)
 	r.settings(c)
+	r.pages(box)
+}
+
+// pages keeps a disk: written in places, resized, and compared with what it was.
+func (r *run) pages(box *container.Client) {
+	disk := box.NewPageBlobClient("disk")
+	_, err := disk.Create(r.ctx, 1<<20, &pageblob.CreateOptions{SequenceNumber: to.Ptr(int64(3))})
+	put := func(at int64, b byte) error {
+		data := bytes.Repeat([]byte{b}, 4096)
+		_, err := disk.UploadPages(r.ctx, streaming.NopCloser(bytes.NewReader(data)), blob.HTTPRange{Offset: at, Count: int64(len(data))}, nil)
+		return err
+	}
+	if err == nil {
+		err = put(8192, 'a')
+	}
+	if !r.ok("azblob pages: write", err) {
+		return
+	}
+	snap, err := disk.CreateSnapshot(r.ctx, nil)
+	if err == nil {
+		_, err = disk.ClearPages(r.ctx, blob.HTTPRange{Offset: 8192, Count: 512}, nil)
+	}
+	if err == nil {
+		err = put(65536, 'b')
+	}
+	r.ok("azblob pages: clear", err)
+	list, err := disk.NewGetPageRangesPager(nil).NextPage(r.ctx)
+	if err == nil {
+		err = equal(len(list.PageRange), 2)
+	}
+	r.ok("azblob pages: what was written", err)
+	if snap.Snapshot != nil {
+		diff, err := disk.NewGetPageRangesDiffPager(&pageblob.GetPageRangesDiffOptions{PrevSnapshot: snap.Snapshot}).NextPage(r.ctx)
+		if err == nil {
+			err = errors.Join(equal(len(diff.PageRange), 1), equal(len(diff.ClearRange), 1))
+		}
+		r.ok("azblob pages: what is other since a snapshot", err)
+	}
+	_, err = disk.Resize(r.ctx, 2<<20, nil)
+	r.ok("azblob pages: resize", err)
+	n, err := disk.UpdateSequenceNumber(r.ctx, &pageblob.UpdateSequenceNumberOptions{ActionType: to.Ptr(pageblob.SequenceNumberActionTypeIncrement)})
+	if err == nil {
+		err = equal(*n.BlobSequenceNumber, int64(4))
+	}
+	r.ok("azblob pages: sequence number", err)
+	_, err = disk.UploadPages(r.ctx, streaming.NopCloser(bytes.NewReader(make([]byte, 512))), blob.HTTPRange{Count: 512}, &pageblob.UploadPagesOptions{SequenceNumberAccessConditions: &pageblob.SequenceNumberAccessConditions{IfSequenceNumberLessThan: to.Ptr(int64(4))}})
+	r.refused("a write of an older writer", err, "SequenceNumberConditionNotMet")
+	got, err := disk.DownloadStream(r.ctx, &blob.DownloadStreamOptions{Range: blob.HTTPRange{Offset: 8192, Count: 1024}})
+	if err == nil {
+		var b bytes.Buffer
+		_, err = b.ReadFrom(got.Body)
+		err = errors.Join(err, got.Body.Close(), equal(b.String(), strings.Repeat("\x00", 512)+strings.Repeat("a", 512)))
+	}
+	r.ok("azblob pages: read", err)
 }
 
 // settings changes what an account's blobs have in common, and asks as a browser would.

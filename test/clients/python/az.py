@@ -120,6 +120,10 @@ suite.refused("a delete of a leased blob", lambda: az("storage", "blob", "delete
 suite.ok("storage blob lease break", lambda: az("storage", "blob", "lease", "break", "--container-name", "by-az", "--blob-name", "dir/b.txt", "--lease-break-period", "0", *blob))
 suite.ok("storage blob snapshot", lambda: az("storage", "blob", "snapshot", "--container-name", "by-az", "--name", "dir/b.txt", *blob))
 suite.ok("storage blob delete with snapshots", lambda: az("storage", "blob", "delete", "--container-name", "by-az", "--name", "dir/b.txt", "--delete-snapshots", "only", *blob))
+disk = here / "disk.vhd"
+disk.write_bytes(b"d" * 1024 + bytes(7 << 20) + b"e" * 512)
+suite.ok("storage blob upload --type page", lambda: az("storage", "blob", "upload", "--container-name", "by-az", "--name", "disk", "--file", str(disk), "--type", "page", *blob))
+suite.ok("storage blob download of pages", lambda: (az("storage", "blob", "download", "--container-name", "by-az", "--name", "disk", "--file", str(here / "disk.back"), *blob), must((here / "disk.back").read_bytes() == disk.read_bytes(), "other bytes")))
 suite.ok("storage cors add", lambda: az("storage", "cors", "add", "--account-name", "byazacct", "--services", "b", "--methods", "GET", "--origins", "https://page.example", "--allowed-headers", "*", "--exposed-headers", "*", "--max-age", "5"))
 suite.ok("storage blob delete", lambda: az("storage", "blob", "delete", "--container-name", "by-az", "--name", "dir/b.txt", *blob))
 
