@@ -9,7 +9,8 @@ var (
 	BlobWrite  = arm.NewDataAction("Microsoft.Storage/storageAccounts/blobServices/containers/blobs/write", "make and change blobs")
 	BlobDelete = arm.NewDataAction("Microsoft.Storage/storageAccounts/blobServices/containers/blobs/delete", "delete blobs")
 	// Storage Blob Data Owner alone has this.
-	BlobDeleteVersion = arm.NewDataAction("Microsoft.Storage/storageAccounts/blobServices/containers/blobs/deleteBlobVersion/action", "delete versions of blobs")
+	BlobDeleteVersion   = arm.NewDataAction("Microsoft.Storage/storageAccounts/blobServices/containers/blobs/deleteBlobVersion/action", "delete versions of blobs")
+	BlobDeletePermanent = arm.NewDataAction("Microsoft.Storage/storageAccounts/blobServices/containers/blobs/permanentDelete/action", "remove for good snapshots and versions that are deleted but kept")
 	// The rights to tags are Storage Blob Data Owner's alone.
 	BlobTagsRead  = arm.NewDataAction("Microsoft.Storage/storageAccounts/blobServices/containers/blobs/tags/read", "see the tags of blobs")
 	BlobTagsWrite = arm.NewDataAction("Microsoft.Storage/storageAccounts/blobServices/containers/blobs/tags/write", "change the tags of blobs")
@@ -49,4 +50,4 @@ var (
 )
 
 // byKey is what an account key can do: everything with the account's data.
-var byKey = []arm.Action{BlobRead, BlobWrite, BlobDelete, BlobDeleteVersion, BlobAdd, BlobTagsRead, BlobTagsWrite, BlobFilter, ContainerRead, ContainerWrite, ContainerDelete, PolicyRead, PolicyWrite, ServiceRead, ServiceWrite}
+var byKey = []arm.Action{BlobRead, BlobWrite, BlobDelete, BlobDeleteVersion, BlobDeletePermanent, BlobAdd, BlobTagsRead, BlobTagsWrite, BlobFilter, ContainerRead, ContainerWrite, ContainerDelete, PolicyRead, PolicyWrite, ServiceRead, ServiceWrite}

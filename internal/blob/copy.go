@@ -46,9 +46,19 @@ func (s *Service) source(x exchange, span func(size int64) (from, to int64, err 
 	if err := s.reach(s.byID(from.ID.Parent().Parent()), as, peerOf(x.r)); err != nil {
 		return src, err
 	}
+	unread := fail(http.StatusForbidden, "CannotVerifyCopySource", "The source of the copy can't be read with what the request shows.")
+	if when.Tags != nil {
+		g, err := s.Gate.Admit(ctx, as, BlobTagsRead, from)
+		if err != nil {
+			return src, unread
+		}
+		if err := g.Close(ctx, nil); err != nil {
+			return src, err
+		}
+	}
 	g, err := s.Gate.Admit(ctx, as, BlobRead, from)
 	if err != nil {
-		return src, fail(http.StatusForbidden, "CannotVerifyCopySource", "The source of the copy can't be read with what the request shows.")
+		return src, unread
 	}
 	src.body, src.info, err = s.read(ctx, g, at, when, func(size int64) (a, b int64, err error) {
 		a, b, err = span(size)
@@ -76,6 +86,9 @@ func (s *Service) copyBlob(x exchange, d draft) error {
 	}
 	defer src.body.Close()
 	made := x.copyDraft(d, src.info, src.body, src.url)
+	if made.sealed, err = x.sealsCopy(src.info); err != nil {
+		return err
+	}
 	if made.content.md5, made.content.crc, err = x.sourceSums(); err != nil {
 		return err
 	}
@@ -100,10 +113,23 @@ func (x exchange) sourceSums() (md5 []byte, crc *uint64, err error) {
 	return md5, crc, err
 }
 
+// noSource refuses what is about the source of a copy, where there is none.
+func (x exchange) noSource() error {
+	for _, n := range append(from[1:len(from):len(from)], "x-ms-seal-blob") {
+		if x.r.Header.Get(n) != "" {
+			return unsupportedHeader(n)
+		}
+	}
+	return nil
+}
+
 // contentFrom is what Put Block and Append Block add: what the request brings, or
 // bytes of another blob. done must be called.
 func (x exchange) contentFrom() (c content, done func(), err error) {
 	if x.r.Header.Get("x-ms-copy-source") == "" {
+		if err := x.noSource(); err != nil {
+			return c, nil, err
+		}
 		c, err = x.content()
 		return c, func() {}, err
 	}

@@ -294,6 +294,7 @@ type blobXML struct {
 	Snapshot   string `xml:",omitempty"`
 	Version    string `xml:"VersionId,omitempty"`
 	Current    bool   `xml:"IsCurrentVersion,omitempty"`
+	OnlyPast   bool   `xml:"HasVersionsOnly,omitempty"`
 	Properties blobPropertiesXML
 	Metadata   *metaXML
 	Tags       *tagsXML
@@ -313,6 +314,7 @@ type blobPropertiesXML struct {
 	Disposition string `xml:"Content-Disposition"`
 	BlobType    string
 	Tier        string `xml:"AccessTier,omitempty"`
+	Sealed      bool   `xml:",omitempty"`
 	Sequence    *int64 `xml:"x-ms-blob-sequence-number"`
 	Inferred    string `xml:"AccessTierInferred,omitempty"`
 	Tiered      string `xml:"AccessTierChangeTime,omitempty"`
@@ -343,6 +345,7 @@ func showBlob(b Info, show map[string]bool, now time.Time) blobXML {
 			p.Inferred, p.Tiered = "", httpTime(b.tiered)
 		}
 	}
+	p.Sealed = b.sealed
 	if b.Type == pageBlob {
 		p.Sequence = &b.sequence
 	}
@@ -356,6 +359,9 @@ func showBlob(b Info, show map[string]bool, now time.Time) blobXML {
 	if !b.deleted.IsZero() {
 		days := daysLeft(b.until, now)
 		out.Deleted, p.Gone, p.Days = true, httpTime(b.deleted), &days
+	}
+	if b.onlyPast {
+		return blobXML{Name: b.Name, OnlyPast: true}
 	}
 	if b.waits { // there is no blob yet
 		p = blobPropertiesXML{BlobType: b.Type, Status: p.Status, State: p.State, Encrypted: true}
@@ -379,7 +385,7 @@ func (s *Service) listBlobs(x exchange) error {
 		return err
 	}
 	// Of what there is none of, none is shown: that is exact.
-	show, err := x.q.include("metadata", "copy", "snapshots", "deleted", "tags", "versions", "uncommittedblobs", "immutabilitypolicy", "legalhold", "permissions")
+	show, err := x.q.include("metadata", "copy", "snapshots", "deleted", "deletedwithversions", "tags", "versions", "uncommittedblobs", "immutabilitypolicy", "legalhold", "permissions")
 	if err != nil {
 		return err
 	}
@@ -393,7 +399,7 @@ func (s *Service) listBlobs(x exchange) error {
 	}
 	page, err := s.list(x.r.Context(), x.g, listing{
 		prefix: x.q["prefix"], delimiter: x.q["delimiter"], marker: x.q["marker"], limit: limit,
-		snapshots: show["snapshots"], versions: show["versions"], deleted: show["deleted"], uncommitted: show["uncommittedblobs"],
+		snapshots: show["snapshots"], versions: show["versions"], deleted: show["deleted"], uncommitted: show["uncommittedblobs"], onlyPast: show["deletedwithversions"],
 	})
 	if err != nil {
 		return err

@@ -54,6 +54,23 @@ func (s *Service) snapshotBlob(x exchange) error {
 	return x.written(http.StatusCreated, info, err)
 }
 
+// deletePermanently is Delete Blob of what was deleted already.
+func (s *Service) deletePermanently(x exchange) error {
+	m, err := x.q.moment()
+	if err != nil {
+		return err
+	}
+	if m.current() {
+		return badQuery("deletetype", "permanent", "beside the snapshot or versionid that is to be removed for good")
+	}
+	if err := s.deleteNow(x.r.Context(), x.g, m); err != nil {
+		return err
+	}
+	x.w.Header().Set("x-ms-delete-type-permanent", "true")
+	x.w.WriteHeader(http.StatusAccepted)
+	return nil
+}
+
 // undeleteBlob is Undelete Blob.
 func (s *Service) undeleteBlob(x exchange) error {
 	if err := s.undelete(x.r.Context(), x.g); err != nil {

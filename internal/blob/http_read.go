@@ -94,6 +94,9 @@ func (x exchange) describe(b Info) {
 		h.Set("x-ms-blob-committed-block-count", strconv.Itoa(b.Appends))
 	}
 	x.showSequence(b)
+	if b.sealed {
+		h.Set("x-ms-blob-sealed", "true")
+	}
 	if c := b.Copy; c != nil {
 		h.Set("x-ms-copy-id", c.ID)
 		h.Set("x-ms-copy-source", c.Source)

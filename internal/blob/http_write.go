@@ -62,6 +62,9 @@ func (s *Service) putBlob(x exchange) error {
 	if x.r.Header.Get("x-ms-copy-source") != "" {
 		return s.copyBlob(x, d)
 	}
+	if err := x.noSource(); err != nil {
+		return err
+	}
 	switch d.typ = x.r.Header.Get("x-ms-blob-type"); d.typ {
 	case "":
 		return fail(http.StatusBadRequest, "MissingRequiredHeader", "The header x-ms-blob-type is missing; it must be BlockBlob, PageBlob or AppendBlob.")

@@ -30,6 +30,8 @@ type Info struct {
 	tier           string
 	tiered         time.Time
 	sequence       int64
+	sealed         bool
+	onlyPast       bool // of a list: there are versions, and no blob
 }
 
 // copied is where a blob was copied from.
@@ -45,6 +47,6 @@ func (b *row) info(name string) Info {
 		Name: name, Type: b.Type, Size: b.Size, ETag: b.ETag, Created: b.Created, Modified: b.Modified,
 		Headers: b.Head, Meta: maps.Clone(b.Meta), Appends: b.Appends, Copy: b.Copy, lease: b.Lease, Version: b.Version,
 		past: b.Past, waits: b.waits,
-		sequence: b.Sequence, tags: b.Tags, tier: b.Tier, tiered: b.Tiered, deleted: b.Deleted, until: b.Until,
+		sequence: b.Sequence, sealed: b.Sealed, onlyPast: b.onlyPast, tags: b.Tags, tier: b.Tier, tiered: b.Tiered, deleted: b.Deleted, until: b.Until,
 	}
 }

@@ -96,6 +96,7 @@ var writes = map[string]struct {
 	"PUT comp=appendblock": {
 		body: "new", of: appendBlob,
 	},
+	"PUT comp=seal": {of: appendBlob},
 	"PUT comp=page": {
 		headers: []string{"x-ms-page-write: clear", "x-ms-range: bytes=0-511"}, of: pageBlob,
 	},
@@ -107,7 +108,7 @@ func TestEveryWriteAsksForTheLease(t *testing.T) {
 	w := newWorld(t)
 	// A lease is changed by its own door; a snapshot and what was deleted are beside
 	// the blob, and no lease holds a version.
-	free := map[string]bool{"PUT comp=lease": true, "PUT comp=snapshot": true, "PUT comp=undelete": true, "DELETE versionid": true, "PUT comp=copy": true}
+	free := map[string]bool{"PUT comp=lease": true, "PUT comp=snapshot": true, "PUT comp=undelete": true, "DELETE versionid": true, "DELETE deletetype=permanent": true, "PUT comp=copy": true}
 	doors := 0
 	for _, rt := range w.s.Plane().Routes {
 		if !strings.HasPrefix(rt.Pattern, "/{container}/{blob...}") || rt.Method == "GET" || rt.Method == "HEAD" || rt.Why != "" {

@@ -33,6 +33,7 @@ type listing struct {
 	versions                  bool
 	deleted                   bool
 	uncommitted               bool // blobs of which there are only blocks that wait
+	onlyPast                  bool // names of which there are only versions
 }
 
 // List lists up to limit blobs of the container that the Grant, for BlobRead, is
@@ -120,13 +121,16 @@ func (l listing) cursors(tx *store.Tx, c containerRow, after string) merge {
 	if l.snapshots || l.versions || l.deleted {
 		m = append(m, at(pastTable))
 	}
-	if l.uncommitted {
-		blocks := at(blockTable)
-		blocks.whole = true
-		if after != "" {
-			blocks.pass(after)
+	for table, shown := range map[string]bool{blockTable: l.uncommitted, pastTable: l.onlyPast} {
+		if !shown {
+			continue
 		}
-		m = append(m, blocks)
+		names := at(table)
+		names.whole = true
+		if after != "" {
+			names.pass(after)
+		}
+		m = append(m, names)
 	}
 	return m
 }
@@ -136,6 +140,10 @@ func (l listing) shown(tx *store.Tx, c containerRow, cur *cursor, name string, v
 	if cur.table == blockTable {
 		is, err := findBlob(tx, c, name)
 		return row{Type: blockBlob, waits: true}, is == nil, err
+	}
+	if cur.whole {
+		ok, err := onlyVersions(tx, c, name)
+		return row{onlyPast: true}, ok, err
 	}
 	if err := json.Unmarshal(value, &b); err != nil {
 		return b, false, fmt.Errorf("reading a blob's row: %w", err)
@@ -151,6 +159,18 @@ func (l listing) shown(tx *store.Tx, c containerRow, cur *cursor, name string, v
 		return l.shownBase(tx, c, name, b)
 	}
 	return b, true, nil
+}
+
+// onlyVersions reports whether there are versions of the blob, and not itself.
+func onlyVersions(tx *store.Tx, c containerRow, name string) (found bool, err error) {
+	if b, err := findBlob(tx, c, name); err != nil || b != nil {
+		return false, err
+	}
+	err = pastOf(tx, c, name, func(r pastRow) error {
+		found = found || r.Past == isVersion
+		return nil
+	})
+	return found, err
 }
 
 // shownBase shows a deleted blob as itself if there is no other, else as a snapshot.

@@ -56,8 +56,10 @@ func (s *Service) Plane() *gate.Plane {
 		gate.On(BlobRead, "HEAD "+blob, s.atBlob, s.serve(s.headBlob, reading...)),
 		gate.Stream(BlobWrite, "PUT "+blob, s.atBlob, s.serve(s.putBlob, making...)),
 		gate.On(BlobDelete, "DELETE "+blob, s.atBlob, s.serve(s.deleteBlob, "snapshot", ifTags)),
+		gate.On(BlobDeletePermanent, "DELETE "+blob+"?deletetype=permanent", s.atBlob, s.serve(s.deletePermanently, "snapshot", "versionid", "deletetype")),
 		gate.On(BlobDeleteVersion, "DELETE "+blob+"?versionid", s.atBlob, s.serve(s.deleteBlob, "versionid", ifTags)),
 		gate.On(BlobWrite, "PUT "+blob+"?comp=snapshot", s.atBlob, s.serve(s.snapshotBlob, ifTags)),
+		gate.On(BlobWrite, "PUT "+blob+"?comp=seal", s.atBlob, s.serve(s.sealBlob, ifTags)),
 		gate.On(BlobWrite, "PUT "+blob+"?comp=undelete", s.atBlob, s.serve(s.undeleteBlob)),
 		gate.Stream(BlobWrite, "PUT "+blob+"?comp=block", s.atBlob, s.serve(s.putBlockOf, from...)),
 		gate.On(BlobWrite, "PUT "+blob+"?comp=blocklist", s.atBlob, s.serve(s.putBlockList, ifTags, "x-ms-tags", "x-ms-access-tier")),
@@ -205,15 +207,15 @@ const ifTags = "x-ms-if-tags"
 // What doors take besides: those that read a blob, and those that make one.
 var (
 	reading = []string{"snapshot", "versionid", ifTags}
-	making  = []string{ifTags, "x-ms-tags", "x-ms-access-tier", "x-ms-copy-source", "x-ms-copy-source-authorization", "x-ms-source-content-md5", "x-ms-source-content-crc64"}
-	from    = []string{"x-ms-copy-source", "x-ms-copy-source-authorization", "x-ms-source-content-md5", "x-ms-source-content-crc64", "x-ms-source-range"}
+	making  = []string{ifTags, "x-ms-tags", "x-ms-access-tier", "x-ms-copy-source", "x-ms-copy-source-authorization", "x-ms-source-content-md5", "x-ms-source-content-crc64", "x-ms-source-if-tags", "x-ms-seal-blob"}
+	from    = []string{"x-ms-copy-source", "x-ms-copy-source-authorization", "x-ms-source-content-md5", "x-ms-source-content-crc64", "x-ms-source-range", "x-ms-source-if-tags"}
 )
 
 // rareQuery and rareHeaders are what only some doors take. What a door does not
 // name is refused there, for it would change what is done.
 var (
 	rareQuery   = []string{"snapshot", "prevsnapshot", "versionid", "showonly", "where", "startfrom", "endbefore", "deletetype", "copyid", "tier", "qt"}
-	rareHeaders = append([]string{ifTags, "x-ms-tags", "x-ms-access-tier", "x-ms-rehydrate-priority"}, from...)
+	rareHeaders = append([]string{ifTags, "x-ms-tags", "x-ms-access-tier", "x-ms-rehydrate-priority", "x-ms-seal-blob"}, from...)
 )
 
 // serve reads what all requests have in common. takes are the rare parameters and
@@ -264,8 +266,8 @@ func (s *Service) versionOf(r *http.Request) string {
 
 // refusedHeaders ask for what the platform does not do.
 var refusedHeaders = []string{
-	"x-ms-encryption-key", "x-ms-encryption-scope", "x-ms-source-if-tags", "x-ms-structured-body", "x-ms-legal-hold",
-	"x-ms-immutability-policy-until-date", "x-ms-previous-snapshot-url", "x-ms-immutability-policy-mode", "x-ms-seal-blob",
+	"x-ms-encryption-key", "x-ms-encryption-scope", "x-ms-structured-body", "x-ms-legal-hold",
+	"x-ms-immutability-policy-until-date", "x-ms-previous-snapshot-url", "x-ms-immutability-policy-mode",
 	"x-ms-default-encryption-scope", "x-ms-copy-source-tag-option",
 }
 

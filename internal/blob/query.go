@@ -74,6 +74,9 @@ func doorOf(r *http.Request) string {
 	if err != nil {
 		return "unreadable"
 	}
+	if q["deletetype"] == "permanent" && r.Method == http.MethodDelete && q.door() == "" {
+		return "deletetype=permanent"
+	}
 	if _, ok := q["versionid"]; ok && r.Method == http.MethodDelete && q.door() == "" {
 		return "versionid" // which asks for another right than to delete the blob
 	}

@@ -79,6 +79,7 @@ type row struct {
 	Pieces   []piece           `json:"pieces,omitempty"`
 	Apart    bool              `json:"apart,omitempty"`   // the pieces lie in a layout
 	Appends  int               `json:"appends,omitempty"` // blocks added to an append blob
+	Sealed   bool              `json:"sealed,omitempty"`  // of an append blob
 	Sequence int64             `json:"seq,omitempty"`     // of a page blob
 	Base     string            `json:"base,omitempty"`    // of a page blob, another for each that is made
 	Copy     *copied           `json:"copy,omitempty"`
@@ -91,7 +92,8 @@ type row struct {
 	Deleted  time.Time         `json:"deleted,omitzero"`
 	Until    time.Time         `json:"until,omitzero"` // when it is removed for good
 
-	waits bool // there are only blocks that wait to be committed
+	waits    bool // there are only blocks that wait to be committed
+	onlyPast bool // there are only versions
 }
 
 // piece is some bytes of a blob. It belongs to one blob or to one waiting block.

@@ -265,6 +265,8 @@ func (rq request) permitted(perms string, wholeAccount bool) bool {
 		return has("d")
 	case BlobDeleteVersion.Key():
 		return has("x")
+	case BlobDeletePermanent.Key():
+		return has("y")
 	case BlobTagsRead.Key(), BlobTagsWrite.Key():
 		return has("t")
 	case BlobFilter.Key():

@@ -37,7 +37,7 @@ type ServiceProperties struct {
 type Retention struct {
 	Enabled   bool `json:"enabled"`
 	Days      *int `json:"days,omitempty"`
-	Permanent bool `json:"allowPermanentDelete,omitempty" arm:"only=false"`
+	Permanent bool `json:"allowPermanentDelete,omitempty"` // what is kept may be removed before its time
 }
 
 // period is how long, or 0; field names it in errors.
@@ -61,6 +61,7 @@ type rules struct {
 	version        string // of requests that name none; "" is the platform's
 	versioning     bool
 	keep           time.Duration // deleted blobs, snapshots and versions; 0 is not at all
+	permanent      bool          // what is kept may be removed before its time
 	keepContainers time.Duration
 }
 
@@ -72,6 +73,10 @@ func rulesOf(d *resource.Doc) (r rules, err error) {
 	r.versioning, r.cors, r.version = p.Versioning, p.CORS.list(), p.Version
 	if r.keep, err = p.Retention.period("deleteRetentionPolicy"); err != nil {
 		return r, err
+	}
+	r.permanent = r.keep > 0 && p.Retention.Permanent
+	if p.ContainerRetain != nil && p.ContainerRetain.Permanent {
+		return r, arm.Errorf(arm.Unsupported, "containerDeleteRetentionPolicy.allowPermanentDelete is true; it must be false")
 	}
 	r.keepContainers, err = p.ContainerRetain.period("containerDeleteRetentionPolicy")
 	return r, err

@@ -178,6 +178,44 @@ func (s *Service) deleteAt(ctx context.Context, g gate.Grant, p place, d deletio
 	return err
 }
 
+// deleteNow removes for good, before its time, a snapshot or version that is
+// deleted but kept, of the blob that the Grant, for BlobDeletePermanent, is about.
+func (s *Service) deleteNow(ctx context.Context, g gate.Grant, m moment) error {
+	p, err := s.blobTarget(g, BlobDeletePermanent)
+	if err != nil {
+		return err
+	}
+	if !p.rules.permanent {
+		return fail(http.StatusConflict, "PermanentDeleteNotAllowed", "The account's deleteRetentionPolicy does not allow what is kept to be removed before its time (allowPermanentDelete).")
+	}
+	var gone []piece
+	err = g.Change(ctx, s.DB, func(tx *store.Tx) error {
+		c, err := findContainer(tx, p)
+		if err != nil {
+			return err
+		}
+		key := pastPrefix(c, p.blob) + m.stamp()
+		b, ok, err := store.GetJSON[row](tx, pastTable, key)
+		switch {
+		case err != nil:
+			return err
+		case !ok || b.Past == isVersion && m.version == "" || b.Past != isVersion && m.version != "":
+			return noBlob()
+		case !b.deleted():
+			return fail(http.StatusConflict, "BlobNotSoftDeleted", "Only a snapshot or version that was deleted already can be removed for good.")
+		}
+		if err := c.Guard.deletes(&b, s.Now()); err != nil {
+			return err
+		}
+		gone, err = dropPast(tx, key, &b)
+		return err
+	})
+	if err == nil {
+		s.files.remove(fileIDs(gone))
+	}
+	return err
+}
+
 // undelete brings back what was deleted of the blob that the Grant, for
 // BlobWrite, is about, and is still kept. With versions the blob itself stays as
 // it is: a version is copied over it by who wants it back.

@@ -22,6 +22,7 @@ type draft struct {
 	tier    string
 	content content
 	copy    *copied
+	sealed  bool
 	// Of a new page blob:
 	size, sequence int64
 }
@@ -60,7 +61,7 @@ func (s *Service) put(ctx context.Context, g gate.Grant, d draft) (info Info, er
 		if err := s.allows(d.when, old, false); err != nil {
 			return nil, nil, err
 		}
-		next := row{Type: d.typ, Size: t.piece.Size, Head: d.head, Meta: d.meta, Tags: d.tags, Tier: d.tier, Copy: d.copy}
+		next := row{Type: d.typ, Size: t.piece.Size, Head: d.head, Meta: d.meta, Tags: d.tags, Tier: d.tier, Copy: d.copy, Sealed: d.sealed}
 		if d.typ == pageBlob {
 			next.Size, next.Sequence, next.Base = max(d.size, t.piece.Size), d.sequence, arm.NewHex()
 			t.piece.Len = t.piece.Size
@@ -156,7 +157,7 @@ func (s *Service) change(ctx context.Context, g gate.Grant, p place, as how, fn 
 		}
 		if next == nil {
 			err = c.Guard.deletes(old, s.Now())
-		} else {
+		} else if err = old.unsealed(); err == nil {
 			err = c.Guard.changes(old, as)
 		}
 		if err != nil {
@@ -374,6 +375,8 @@ func (a addition) allowed(s *Service, old *row, n int64) (*row, error) {
 	switch {
 	case old.Type != appendBlob:
 		return nil, wrongType(old.Type)
+	case old.Sealed:
+		return nil, old.unsealed()
 	case a.pinned && a.at != old.Size:
 		return nil, fail(http.StatusPreconditionFailed, "AppendPositionConditionNotMet", "The append position condition specified was not met: the blob has %d bytes.", old.Size)
 	case a.most > 0 && next.Size > a.most:

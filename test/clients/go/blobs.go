@@ -37,10 +37,19 @@ func (r *run) depth(c *azblob.Client) {
 	r.pages(box)
 }
 
-// pages keeps a disk: written in places, resized, and compared with what it was.
+// pages seals an append blob, and keeps a disk: written in places, resized, and compared with what it was.
 func (r *run) pages(box *container.Client) {
+	done := box.NewAppendBlobClient("done")
+	_, err := done.Create(r.ctx, nil)
+	if err == nil {
+		_, err = done.Seal(r.ctx, nil)
+	}
+	r.ok("azblob: seal", err)
+	_, err = done.AppendBlock(r.ctx, streaming.NopCloser(strings.NewReader("more")), nil)
+	r.refused("more of what is sealed", err, "BlobIsSealed")
+
 	disk := box.NewPageBlobClient("disk")
-	_, err := disk.Create(r.ctx, 1<<20, &pageblob.CreateOptions{SequenceNumber: to.Ptr(int64(3))})
+	_, err = disk.Create(r.ctx, 1<<20, &pageblob.CreateOptions{SequenceNumber: to.Ptr(int64(3))})
 	put := func(at int64, b byte) error {
 		data := bytes.Repeat([]byte{b}, 4096)
 		_, err := disk.UploadPages(r.ctx, streaming.NopCloser(bytes.NewReader(data)), blob.HTTPRange{Offset: at, Count: int64(len(data))}, nil)
