@@ -17,6 +17,7 @@ import (
 	"castellan/internal/arm"
 	"castellan/internal/audit"
 	"castellan/internal/blob"
+	"castellan/internal/cmk"
 	"castellan/internal/compliance"
 	"castellan/internal/compute"
 	"castellan/internal/deploy"
@@ -135,6 +136,7 @@ type App struct {
 	policies  *compliance.Service
 	vault     *vault.Service
 	blob      *blob.Service
+	keys      *cmk.Keys
 	compute   *compute.Service
 	ml        *ml.Service
 	tracking  *tracking.Service
@@ -246,6 +248,12 @@ func (a *App) services(ctx context.Context, key seal.Key) (err error) {
 	if err != nil {
 		return err
 	}
+	a.keys, err = cmk.OpenKeys(ctx, a.db, &cmk.Ring{Root: key.Derive("workspaces"), Vaults: customerKeys{a}, Now: a.Now})
+	if err != nil {
+		return err
+	}
+	a.db.SetGuard(guard{a.keys}.key)
+	a.gate.Ready = a.keys.Ready
 	a.blob, err = blob.New(blob.Config{
 		DB: a.db, Gate: a.gate, Root: key, Dir: filepath.Join(a.Data, "blobs"), Site: a.Site, Now: a.Now, Log: a.Log,
 		Who: a.identity.Bearer(a.Site.StorageAudiences()...), May: a.may, OnRemove: a.roles.DropScope,
@@ -285,7 +293,7 @@ func (a *App) learning(ctx context.Context) (err error) {
 	}
 	a.ml, err = ml.New(ml.Config{
 		DB: a.db, Gate: a.gate, Root: scratch, Site: a.Site, Now: a.Now, Log: a.Log,
-		Blobs: mlBlobs{a}, Accounts: mlAccounts{a}, Roles: mlRoles{a}, Vaults: mlVaults{a}, Runs: mlRuns{a},
+		Keys: a.keys, Customers: customerKeys{a}, Blobs: mlBlobs{a}, Accounts: mlAccounts{a}, Roles: mlRoles{a}, Vaults: mlVaults{a}, Runs: mlRuns{a},
 		Sandboxes: mlSandboxes{a.compute}, Tokens: mlTokens{a}, Metadata: mlMetadata{a.Now}, People: mlPeople{a}, Applications: mlApplications{a}, Policies: policyJobs{a}, Around: mlAround{a},
 	})
 	if err != nil {
@@ -394,7 +402,7 @@ func (a *App) Run(ctx context.Context) {
 }
 
 func (a *App) workers() map[string]func(context.Context) error {
-	return map[string]func(context.Context) error{"operations": a.runner.Run, "sign-in": a.identity.Run, "blobs": a.blob.Run, "customer-keys": a.blob.RunKeys, "vaults": a.vault.Run, "policies": a.policies.Run, "jobs": a.ml.Run, "audit": a.runAudit, "diagnostics": a.diagnoses.Run}
+	return map[string]func(context.Context) error{"operations": a.runner.Run, "sign-in": a.identity.Run, "blobs": a.blob.Run, "customer-keys": a.blob.RunKeys, "workspace-keys": a.runKeys, "vaults": a.vault.Run, "policies": a.policies.Run, "jobs": a.ml.Run, "audit": a.runAudit, "diagnostics": a.diagnoses.Run}
 }
 
 // Close ends the work in the background and closes the data folder.

@@ -165,6 +165,11 @@ func TestCustomersKeyGuardsAnAccount(t *testing.T) {
 		{"deleted", func() { g.key(http.StatusOK, http.MethodDelete, "k", nil) }, func() {
 			must(t, g.a, http.StatusOK, g.keys, http.MethodPost, "https://guards."+g.a.Site.VaultSuffix()+"/deletedkeys/k/recover"+vaultVersion, nil)
 		}, "KeyVaultEncryptionKeyNotFound"},
+		{"expired", func() {
+			g.key(http.StatusOK, http.MethodPatch, "k", map[string]any{"attributes": map[string]any{"exp": g.clock.now().Unix() - 10}})
+		}, func() {
+			g.key(http.StatusOK, http.MethodPatch, "k", map[string]any{"attributes": map[string]any{"exp": g.clock.now().Unix() + 1<<20}})
+		}, "KeyVaultEncryptionKeyNotFound"},
 		{"not for it", func() {
 			g.key(http.StatusOK, http.MethodPatch, "k", map[string]any{"key_ops": []string{"sign"}})
 		}, func() {

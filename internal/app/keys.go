@@ -22,7 +22,7 @@ var keysRead = arm.NewAction("Castellan.Keys/dataKeys/read", "see which key prot
 // derived is what keys that are derived from the root key protect, by their labels.
 var derived = map[string]string{
 	"pages": "every page of the store's file", "values": "every row of the store",
-	"blob": "the data keys of storage accounts", "vault": "the data keys of key vaults",
+	"blob": "the data keys of storage accounts", "vault": "the data keys of key vaults", "workspaces": "the data keys of workspaces",
 	"identity signing keys": "the keys that sign tokens", "identity federation": "passwords and keys for other providers",
 	"identity flows": "the steps of sign-ins under way", "one-time codes": "the seeds of one-time codes",
 	"backup": "backups of secrets, keys and certificates", "backup folder": "the manifests of backups",
@@ -31,7 +31,7 @@ var derived = map[string]string{
 // keptKeys are the data keys of all resources.
 func (a *App) keptKeys(ctx context.Context) (all []cmk.Kept, err error) {
 	err = a.db.View(ctx, func(tx *store.Tx) error {
-		for _, of := range []func(*store.Tx) ([]cmk.Kept, error){a.vault.DataKeys, a.blob.DataKeys} {
+		for _, of := range []func(*store.Tx) ([]cmk.Kept, error){a.vault.DataKeys, a.blob.DataKeys, a.ml.DataKeys} {
 			more, err := of(tx)
 			if err != nil {
 				return err

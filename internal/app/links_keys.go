@@ -2,11 +2,16 @@ package app
 
 import (
 	"context"
+	"strings"
+	"time"
 
 	"castellan/internal/arm"
 	"castellan/internal/cmk"
 	"castellan/internal/gate"
+	"castellan/internal/resource"
+	"castellan/internal/seal"
 	"castellan/internal/store"
+	"castellan/internal/tracking"
 	"castellan/internal/vault"
 )
 
@@ -62,6 +67,9 @@ func (l customerKeys) Wrap(ctx context.Context, r cmk.Ref, version string, plain
 
 func (l customerKeys) Unwrap(ctx context.Context, r cmk.Ref, version string, wrapped []byte) ([]byte, error) {
 	return customerDo(ctx, l, r, vault.KeyUnwrap, func(g gate.Grant) ([]byte, error) {
+		if err := l.db.View(ctx, func(tx *store.Tx) error { return l.vault.Unwraps(tx, r.Vault, r.Key, version) }); err != nil {
+			return nil, err
+		}
 		_, out, err := l.vault.Unwrap(ctx, g, version, wrapping, wrapped)
 		return out, err
 	})
@@ -88,4 +96,49 @@ func (l customerKeys) UserAssigned(ctx context.Context, id arm.ID) (principal st
 		return err
 	})
 	return principal, err
+}
+
+// guard tells the store which rows workspaces' data keys guard: run history, and
+// the resources in a workspace but its computes, which hold no data, and what
+// others keep about it.
+type guard struct{ keys *cmk.Keys }
+
+func (g guard) key(table, key string) (k seal.Key, guarded bool, err error) {
+	switch {
+	case table == resource.Table:
+		return g.keys.Below(key, "/computes/", "/providers/")
+	case history[table]:
+		ws, _, _ := strings.Cut(key, "|")
+		return g.keys.Of(ws)
+	}
+	return k, false, nil
+}
+
+// history are the tables of run history.
+var history = func() map[string]bool {
+	out := map[string]bool{}
+	for _, t := range tracking.Tables() {
+		out[t] = true
+	}
+	return out
+}()
+
+// turnKeys is how often workspaces look for newer versions of customers' keys.
+const turnKeys = 5 * time.Minute
+
+// runKeys wraps workspaces' keys anew when customers' keys get newer versions,
+// until ctx is done.
+func (a *App) runKeys(ctx context.Context) error {
+	tick := time.NewTicker(turnKeys)
+	defer tick.Stop()
+	for {
+		if err := a.keys.Turn(ctx); err != nil && ctx.Err() == nil {
+			a.Log.Warn("keys of workspaces were not wrapped by the newest versions of customers' keys; it is tried again", "error", err)
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+	}
 }

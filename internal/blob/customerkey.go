@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"net/http"
 	"net/url"
 	"strings"
 	"time"
@@ -158,18 +157,10 @@ func (s *Service) needsKey(ctx context.Context, c resource.Change) (any, error) 
 	}
 	w, err := s.ring.Wrap(ctx, ref, n.row.UID, key)
 	if err != nil {
-		return nil, asBadRequest(err)
+		return nil, cmk.AsBadRequest(err)
 	}
 	n.row.Customer = &w
 	return &n, nil
-}
-
-// asBadRequest is a vault's refusal as Resource Manager tells it to who chooses a key.
-func asBadRequest(err error) error {
-	if e, ok := err.(*arm.Error); ok && e.Status == http.StatusForbidden {
-		return &arm.Error{Code: e.Code, Status: http.StatusBadRequest, Message: e.Message, Err: e.Err}
-	}
-	return err
 }
 
 // ref names the key that p asks for, and the identity as which it is asked.

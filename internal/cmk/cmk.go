@@ -15,6 +15,7 @@ import (
 	"errors"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"castellan/internal/arm"
@@ -26,6 +27,9 @@ const (
 	Lease = 30 * time.Second
 	// Glance is how long the last look at the key stands.
 	Glance = 250 * time.Millisecond
+	// hold is how long an answer of Held stands: what was let in while the key could
+	// be used may end so much later.
+	hold = 5 * time.Second
 	// pause is how long a refusal stands, so that clients of what is shut do not
 	// each go to the vault.
 	pause = time.Second
@@ -80,6 +84,16 @@ type lease struct {
 	until time.Time // the answer, key or err, stands so long
 	seen  time.Time // when the vault was last looked at
 	drop  *time.Timer
+
+	last atomic.Pointer[answer] // for who may not wait
+}
+
+// answer is what a lease said last.
+type answer struct {
+	of    Ref
+	key   seal.Key
+	err   error
+	until time.Time
 }
 
 // Wrap wraps a data key, which uid names, with the customer's key as it is now.
@@ -125,6 +139,7 @@ func (r *Ring) Open(ctx context.Context, uid string, w Wrapped) (seal.Key, error
 	r.mu.Unlock()
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	defer l.tell()
 	asked := r.Now()
 	stands := l.of.Same(w) && asked.Before(l.until)
 	if stands && (l.err != nil || asked.Sub(l.seen) < Glance) {
@@ -146,6 +161,35 @@ func (r *Ring) Open(ctx context.Context, uid string, w Wrapped) (seal.Key, error
 	}
 	l.drop = time.AfterFunc(Lease, func() { r.lapse(uid, l) })
 	return l.key, l.err
+}
+
+// tell lets Held know what the lease says.
+func (l *lease) tell() {
+	until := l.seen.Add(hold)
+	if l.until.Before(until) {
+		until = l.until
+	}
+	l.last.Store(&answer{l.of.Ref, l.key, l.err, until})
+}
+
+// Held is what Open said a moment ago. It asks nobody, and may be called where
+// nobody may wait; if nothing was said it has somebody ask for the next time.
+func (r *Ring) Held(uid string, w Wrapped) (seal.Key, error) {
+	r.mu.Lock()
+	l := r.leases[uid]
+	r.mu.Unlock()
+	if l != nil {
+		if a := l.last.Load(); a != nil && a.of == w.Ref && r.Now().Before(a.until) {
+			return a.key, a.err
+		}
+	}
+	if l == nil || l.mu.TryLock() { // else somebody asks already
+		if l != nil {
+			l.mu.Unlock()
+		}
+		go func() { _, _ = r.Open(context.Background(), uid, w) }() // Held tells what came of it
+	}
+	return seal.Key{}, &arm.Error{Code: "ServerBusy", Status: http.StatusServiceUnavailable, Message: "The key vault that guards the data is asked. Try again."}
 }
 
 // Same reports whether both are one wrapping.
@@ -196,4 +240,12 @@ func Refused(err error, ref Ref) error {
 		out.Code, out.Message = "KeyVaultVaultNotFound", "The vault '"+ref.Vault+"' is not there."+see
 	}
 	return out
+}
+
+// AsBadRequest is a vault's refusal as Resource Manager tells it to who chooses a key.
+func AsBadRequest(err error) error {
+	if e, ok := err.(*arm.Error); ok && e.Status == http.StatusForbidden {
+		return &arm.Error{Code: e.Code, Status: http.StatusBadRequest, Message: e.Message, Err: e.Err}
+	}
+	return err
 }

@@ -64,6 +64,9 @@ func (s *Service) remember(tx *store.Tx, found []state) error {
 
 // scanAll judges all resources if a day has gone by since that was done.
 func (s *Service) scanAll(ctx context.Context) error {
+	if s.Gate.Ready != nil {
+		s.Gate.Ready(ctx, arm.Root)
+	}
 	now := s.Now().UTC()
 	var found []state
 	due := false

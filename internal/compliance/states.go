@@ -1,6 +1,7 @@
 package compliance
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -151,6 +152,9 @@ func (s *Service) related(tx *store.Tx, x *subject, r *policy.Rule, in *policy.I
 		}
 		found, err = resource.List(tx, want.Type, scope, "", 0)
 	}
+	if _, shut := errors.AsType[*store.Shut](err); shut {
+		return false, nil // nothing is known of it now
+	}
 	if err != nil {
 		return false, err
 	}
@@ -204,6 +208,9 @@ func (s *Service) statesBelow(tx *store.Tx, scope arm.ID) ([]state, error) {
 			return nil, err
 		}
 		for _, d := range docs {
+			if d.Shut != nil {
+				continue // nothing is known of it now
+			}
 			if out, err = s.statesOf(tx, d, only, out); err != nil {
 				return nil, err
 			}

@@ -49,6 +49,9 @@ type Gate struct {
 	// Report is told of answers that are our own fault, with their causes, for
 	// operators; nil reports to nobody.
 	Report func(r *http.Request, err error)
+	// Ready prepares for an admitted caller what the target needs and no transaction
+	// may wait for; nil prepares nothing.
+	Ready func(ctx context.Context, id arm.ID)
 	// Site tells which tenant owns what; only callers of that tenant may act on it.
 	Site arm.Site
 }
@@ -151,6 +154,9 @@ func (g *Gate) weigh(ctx context.Context, plane string, c arm.Caller, a arm.Acti
 		return nil, false, unrecorded(err)
 	}
 	ok, reason := g.judge(c, a, on)
+	if ok && g.Ready != nil {
+		g.Ready(ctx, on.ID)
+	}
 	return &state{gate: g, caller: c, action: a, target: on, reason: reason, plane: plane, correlation: arm.NewHex(), address: Peer(ctx)}, ok, nil
 }
 

@@ -146,6 +146,9 @@ func (s *Service) versionAdded(tx *store.Tx, k *resource.Kind, c resource.Change
 
 // versionRemoved makes the newest of the versions that stay the latest.
 func versionRemoved(tx *store.Tx, d *resource.Doc) error {
+	if d.Shut != nil {
+		return nil // its container goes too
+	}
 	parent, err := resource.Load(tx, d.ID.Parent())
 	if err != nil || parent == nil {
 		return err

@@ -27,6 +27,12 @@ const retry = 2 * time.Second
 // errKilled is the cause for which a canceled job's context ends.
 var errKilled = errors.New("the job was canceled")
 
+// errShut is the cause for which a job's context ends when its workspace's key was
+// taken away.
+var errShut = errors.New("the workspace's key can't be used")
+
+const lostKey = "The key of the workspace could not be used while the job ran, so the job was ended; submit it again."
+
 // errOver says that a job is over, and so was not changed.
 var errOver = errors.New("the job is over")
 
@@ -126,22 +132,40 @@ func (e *engine) recover(ctx context.Context) error {
 		return err
 	}
 	for _, j := range open {
-		err := e.s.setJob(ctx, j, func(in *jobInner) {
-			now := e.s.Now().UTC()
-			switch {
-			case in.Launched && in.Cancel, !in.Launched && in.Cancel:
-				in.Status, in.Ended = Canceled, now
-			case in.Launched:
-				in.Status, in.Ended, in.Error = Failed, now, "The server ended while the job ran, and the job with it; submit it again."
-			case in.Status != NotStarted:
-				in.Status = Queued
+		if err := e.settle(ctx, j, "The server ended while the job ran, and the job with it; submit it again."); err != nil {
+			if !shut(err) {
+				return err
 			}
-		})
-		if err != nil && !errors.Is(err, errOver) && arm.CodeOf(err) != arm.NotFound {
-			return err
+			e.s.Log.Warn("a job's workspace can't be read; it is settled when it can", "job", j.ID.String(), "error", err)
 		}
 	}
 	return nil
+}
+
+// settle ends or requeues a job that nobody runs any more; why is for one whose
+// command had begun.
+func (e *engine) settle(ctx context.Context, j openJob, why string) error {
+	err := e.s.setJob(ctx, j, func(in *jobInner) {
+		now := e.s.Now().UTC()
+		switch {
+		case in.Launched && in.Cancel, !in.Launched && in.Cancel:
+			in.Status, in.Ended = Canceled, now
+		case in.Launched:
+			in.Status, in.Ended, in.Error = Failed, now, why
+		case in.Status != NotStarted:
+			in.Status = Queued
+		}
+	})
+	if errors.Is(err, errOver) || arm.CodeOf(err) == arm.NotFound {
+		return nil
+	}
+	return err
+}
+
+// shut reports whether err is that a workspace's key can't be used.
+func shut(err error) bool {
+	_, ok := errors.AsType[*store.Shut](err)
+	return ok
 }
 
 func (e *engine) open(ctx context.Context) (out []openJob, err error) {
@@ -164,8 +188,10 @@ func (e *engine) dispatch(ctx context.Context, wg *sync.WaitGroup) (again bool) 
 			continue
 		}
 		if err := e.consider(ctx, j, wg); err != nil && ctx.Err() == nil {
+			if again = true; shut(err) {
+				continue // whoever took the key away knows
+			}
 			e.s.Log.Error("a job could not be moved on", "job", j.ID.String(), "error", err)
-			again = true
 		}
 	}
 	return again
@@ -179,6 +205,9 @@ func (e *engine) isBusy(instance string) bool {
 
 // consider takes the next step with one job that nobody runs.
 func (e *engine) consider(ctx context.Context, j openJob, wg *sync.WaitGroup) error {
+	if e.s.Gate.Ready != nil {
+		e.s.Gate.Ready(ctx, j.ID)
+	}
 	d, in, err := e.s.job(ctx, j)
 	if arm.CodeOf(err) == arm.NotFound {
 		return nil // its removal takes the row
@@ -193,8 +222,9 @@ func (e *engine) consider(ctx context.Context, j openJob, wg *sync.WaitGroup) er
 		if err := e.announce(ctx, j); err != nil {
 			return err
 		}
-	case in.Status != Queued:
-		return nil
+	case in.Status != Queued: // its end could not be written down
+		defer e.wake()
+		return e.settle(ctx, j, lostKey)
 	}
 	var (
 		cl cluster

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -36,6 +37,9 @@ type folders struct{ root, code, inputs, outputs string }
 
 // execute takes a job from the queue to its end, whatever that is.
 func (s *Service) execute(ctx context.Context, j openJob, cl cluster) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	go s.watchKey(ctx, cancel, j)
 	status, why := s.perform(ctx, j, cl)
 	after, stop := context.WithTimeout(context.WithoutCancel(ctx), 30*time.Second)
 	defer stop()
@@ -44,6 +48,27 @@ func (s *Service) execute(ctx context.Context, j openJob, cl cluster) {
 	}
 	if err := s.finish(after, j, status, why); err != nil && !errors.Is(err, errOver) && arm.CodeOf(err) != arm.NotFound {
 		s.Log.Error("a job's end was not recorded", "job", j.ID.String(), "error", err)
+	}
+}
+
+// watchKey ends a job that runs when its workspace's key is taken away: what it has
+// of the workspace goes with it.
+func (s *Service) watchKey(ctx context.Context, cancel context.CancelCauseFunc, j openJob) {
+	tick := time.NewTicker(keyWatch)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		if s.Gate.Ready != nil {
+			s.Gate.Ready(ctx, j.ID)
+		}
+		if _, _, err := s.job(ctx, j); shut(err) && gate.Status(err) == http.StatusForbidden {
+			cancel(errShut)
+			return
+		}
 	}
 }
 
@@ -80,6 +105,8 @@ func (s *Service) verdict(ctx context.Context, err error) (Status, string) {
 		return "", ""
 	case errors.Is(context.Cause(ctx), errKilled):
 		return Canceled, ""
+	case errors.Is(context.Cause(ctx), errShut):
+		return Failed, lostKey
 	case ctx.Err() != nil:
 		return "", ""
 	}
@@ -230,6 +257,8 @@ func (k *work) finalize(ctx context.Context, end Ended) (Status, string) {
 	switch {
 	case killed:
 		return Canceled, ""
+	case errors.Is(context.Cause(ctx), errShut):
+		return Failed, lostKey
 	case ctx.Err() != nil:
 		return Failed, "The server was stopped while the job ran, and the job with it; submit it again."
 	case end.TimedOut:

@@ -2,6 +2,7 @@ package ml
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -181,6 +182,9 @@ func (o *jobOutput) place(job, name string) string {
 
 // removeJob stops the job and takes it out of the queue.
 func (s *Service) removeJob(tx *store.Tx, d *resource.Doc) error {
+	if d.Shut != nil {
+		return s.removeShut(tx, d)
+	}
 	in, err := inner[jobInner](d)
 	if err != nil {
 		return err
@@ -190,6 +194,31 @@ func (s *Service) removeJob(tx *store.Tx, d *resource.Doc) error {
 		s.engine.kill(d.Instance)
 	})
 	return tx.Delete(openJobs, in.Queue)
+}
+
+// removeShut is removeJob of a job of which the queue alone tells.
+func (s *Service) removeShut(tx *store.Tx, d *resource.Doc) error {
+	rows, err := tx.Scan(openJobs, "", "", 0)
+	if err != nil {
+		return err
+	}
+	for _, r := range rows {
+		var j openJob
+		if err := json.Unmarshal(r.Value, &j); err != nil {
+			return err
+		}
+		if j.ID.Key() != d.ID.Key() {
+			continue
+		}
+		tx.After(func() {
+			s.live.end(d.ID.Parent(), d.Name)
+			s.engine.kill(j.Instance)
+		})
+		if err := tx.Delete(openJobs, r.Key); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // cancel ends a job that waits at once, and one that runs soon. The run's token

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"castellan/internal/arm"
+	"castellan/internal/cmk"
 	"castellan/internal/resource"
 	"castellan/internal/store"
 )
@@ -50,6 +51,14 @@ type Accounts interface {
 	// a question mark. permissions is as Azure spells it, such as racwl. It can
 	// do no more than the caller may at the time.
 	Sign(ctx context.Context, as arm.Caller, account arm.ID, container, permissions string, until time.Time) (arm.Secret, error)
+}
+
+// CustomerKeys is what is asked before a customer's key guards a workspace. nil: none can.
+type CustomerKeys interface {
+	// Fit says whether the vault may have such a key: it must keep what is deleted.
+	Fit(ctx context.Context, r cmk.Ref) error
+	// UserAssigned is the principal of a user-assigned identity.
+	UserAssigned(ctx context.Context, id arm.ID) (string, error)
 }
 
 // Roles gives roles to identities. The caller is the package's worker, whose

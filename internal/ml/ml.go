@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"castellan/internal/arm"
+	"castellan/internal/cmk"
 	"castellan/internal/gate"
 	"castellan/internal/resource"
 	"castellan/internal/store"
@@ -35,6 +36,8 @@ type Config struct {
 	Now  func() time.Time // nil means time.Now
 	Log  *slog.Logger     // for operators; nothing is logged if nil
 
+	Keys         *cmk.Keys // guard what workspaces keep
+	Customers    CustomerKeys
 	Blobs        Blobs
 	Accounts     Accounts
 	Roles        Roles
@@ -80,8 +83,8 @@ type kinds struct {
 
 // New makes a Service. Nothing runs before Run.
 func New(cfg Config) (*Service, error) {
-	if cfg.DB == nil || cfg.Gate == nil || cfg.Root == "" {
-		return nil, errors.New("ml: Config wants DB, Gate and Root")
+	if cfg.DB == nil || cfg.Gate == nil || cfg.Root == "" || cfg.Keys == nil {
+		return nil, errors.New("ml: Config wants DB, Gate, Root and Keys")
 	}
 	if cfg.Blobs == nil || cfg.Accounts == nil || cfg.Roles == nil || cfg.Vaults == nil || cfg.Runs == nil || cfg.Sandboxes == nil || cfg.Tokens == nil || cfg.Metadata == nil || cfg.People == nil || cfg.Applications == nil || cfg.Around == nil {
 		return nil, errors.New("ml: Config wants every link (Blobs, Accounts, Roles, Vaults, Runs, Sandboxes, Tokens, Metadata, People, Applications, Around)")

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"castellan/internal/arm"
+	"castellan/internal/cmk"
 	"castellan/internal/gate"
 	"castellan/internal/resource"
 	"castellan/internal/store"
@@ -49,7 +50,9 @@ func (s *Service) workspaceKind() *resource.Kind {
 			return &workspaceProps{PublicNetworkAccess: "Enabled", SystemDatastoresAuthMode: byKey, State: "Creating"}
 		},
 		Identity: func(d *resource.Doc) string { return d.Name },
-		Check:    checkWorkspace,
+		Check:    s.checkWorkspace,
+		Needs:    s.needsKey,
+		Remove:   s.removeWorkspace,
 		Links:    workspaceLinks,
 		Holds:    true,
 		Save:     s.saveWorkspace,
@@ -90,6 +93,9 @@ func workspaceLinks(d *resource.Doc) ([]resource.Linked, error) {
 		{Action: readStorage, ID: p.StorageAccount.ID, Field: "storageAccount"}, {Action: writeStorage, ID: p.StorageAccount.ID, Field: "storageAccount"},
 		{Action: readVault, ID: p.KeyVault.ID, Field: "keyVault"}, {Action: writeVault, ID: p.KeyVault.ID, Field: "keyVault"},
 	}
+	if p.customer() && p.Encryption.Key != nil {
+		out = append(out, resource.Linked{Action: readVault, ID: p.Encryption.Key.Vault.ID, Field: "encryption.keyVaultProperties.keyVaultArmId"})
+	}
 	if !p.ContainerRegistry.IsZero() {
 		out = append(out, resource.Linked{Action: readRegistry, ID: p.ContainerRegistry.ID, Field: "containerRegistry"}, resource.Linked{Action: writeRegistry, ID: p.ContainerRegistry.ID, Field: "containerRegistry"})
 	}
@@ -119,14 +125,27 @@ func (s *Service) saveWorkspace(tx *store.Tx, c resource.Change) error {
 		}
 		instances[l.field] = d.Instance
 	}
+	fresh, _ := c.Seen.(*cmk.Fresh)
 	if c.Old != nil {
+		if fresh != nil {
+			if err := s.Keys.Rewrap(tx, fresh); err != nil {
+				return err
+			}
+		}
 		return relink(c, p, instances["containerRegistry"])
 	}
 	role := roleAIAdministrator
 	if s.LegacyContributor {
 		role = roleContributor
 	}
-	return setInner(c.Doc, workspaceInner{ID: arm.NewUUID(), Role: role, Storage: instances["storageAccount"], Vault: instances["keyVault"], Registry: instances["containerRegistry"]})
+	uid := arm.NewUUID()
+	if fresh != nil {
+		uid = fresh.UID
+	}
+	if err := s.Keys.Add(tx, c.Doc.ID, uid, fresh); err != nil {
+		return err
+	}
+	return setInner(c.Doc, workspaceInner{ID: uid, Role: role, Storage: instances["storageAccount"], Vault: instances["keyVault"], Registry: instances["containerRegistry"]})
 }
 
 // relink notes which registry is meant by a link that changed; the others can't.

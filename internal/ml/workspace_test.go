@@ -104,7 +104,7 @@ func TestAWorkspacePromisesOnlyWhatIsKept(t *testing.T) {
 		`"managedNetwork":{"isolationMode":"AllowInternetOutbound"}`:                            "NotSupported",
 		`"managedNetwork":{"isolationMode":"AllowOnlyApprovedOutbound"}`:                        "NotSupported",
 		`"encryption":{"status":"Enabled"}`:                                                     "NotSupported",
-		`"encryption":{"status":"Disabled","keyVaultProperties":{"keyIdentifier":"https://k"}}`: "NotSupported",
+		`"encryption":{"status":"Disabled","keyVaultProperties":{"keyIdentifier":"https://k"}}`: "BadRequest",
 		`"enableDataIsolation":"true"`:                                                          "NotSupported",
 		`"hubResourceId":"/x"`:                                                                  "NotSupported",
 		`"noSuchThing":1`:                                                                       "InvalidRequestContent",

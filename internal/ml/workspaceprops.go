@@ -1,6 +1,7 @@
 package ml
 
 import (
+	"encoding/json"
 	"strings"
 
 	"castellan/internal/arm"
@@ -60,26 +61,6 @@ type workspaceProps struct {
 	Created      any `json:"creationTime,omitempty" arm:"readonly"`
 }
 
-// encryption is with a customer's key in Azure; here the platform's root key
-// encrypts everything, and another can't be named yet.
-type encryption struct {
-	Status   string         `json:"status" arm:"only=Disabled"`
-	Identity any            `json:"identity,omitempty" arm:"only={}"`
-	Key      *encryptionKey `json:"keyVaultProperties,omitempty"`
-	CosmosDB string         `json:"cosmosDbArmId,omitempty" arm:"only="`
-	Storage  string         `json:"storageAccountArmId,omitempty" arm:"only="`
-	Search   string         `json:"searchAccountArmId,omitempty" arm:"only="`
-	Cosmos2  string         `json:"cosmosDbResourceId,omitempty" arm:"only="`
-	Storage2 string         `json:"storageAccountResourceId,omitempty" arm:"only="`
-	Search2  string         `json:"searchAccountResourceId,omitempty" arm:"only="`
-}
-
-type encryptionKey struct {
-	Vault  string `json:"keyVaultArmId,omitempty" arm:"only="`
-	Key    string `json:"keyIdentifier,omitempty" arm:"only="`
-	Client string `json:"identityClientId,omitempty" arm:"only="`
-}
-
 // managedNetwork is a promise about jobs' networks that takes a network to keep.
 type managedNetwork struct {
 	IsolationMode string `json:"isolationMode" arm:"only=Disabled"`
@@ -107,7 +88,7 @@ type serverlessCompute struct {
 
 // checkWorkspace judges a workspace by itself, and gives one that names no
 // identity its own.
-func checkWorkspace(c resource.Change) error {
+func (s *Service) checkWorkspace(c resource.Change) error {
 	d := c.Doc
 	if !workspaceName.MatchString(d.Name) {
 		return arm.Errorf(arm.InvalidResourceName, "the workspace name %q must be 3 to 33 letters, digits, hyphens and underscores and begin with a letter or digit", d.Name)
@@ -131,12 +112,22 @@ func checkWorkspace(c resource.Change) error {
 	if err := p.checkPrimary(d.Identity); err != nil {
 		return err
 	}
-	if c.Old == nil {
-		return nil
+	var was *workspaceProps
+	if c.Old != nil {
+		old, err := props[workspaceProps](c.Old)
+		if err != nil {
+			return err
+		}
+		was = &old
 	}
-	was, err := props[workspaceProps](c.Old)
-	if err != nil {
+	if err := s.checkEncryption(d, &p, was); err != nil {
 		return err
+	}
+	if d.Properties, err = json.Marshal(p); err != nil {
+		return err
+	}
+	if was == nil {
+		return nil
 	}
 	if was.StorageAccount.Key() != p.StorageAccount.Key() || was.KeyVault.Key() != p.KeyVault.Key() {
 		return arm.Errorf(arm.BadRequest, "storageAccount and keyVault can't be changed; they are '%s' and '%s'", was.StorageAccount, was.KeyVault)

@@ -20,6 +20,7 @@ import (
 
 	"castellan/internal/arm"
 	"castellan/internal/audit"
+	"castellan/internal/cmk"
 	"castellan/internal/gate"
 	"castellan/internal/ops"
 	"castellan/internal/rbac"
@@ -49,6 +50,7 @@ const (
 // world is a platform in a small place: the real store, gate, roles, resources,
 // operations and this package, with neighbours that complain when misused.
 type world struct {
+	root   seal.Key // wraps workspaces' keys
 	t      *testing.T
 	db     *store.DB
 	engine *rbac.Engine
@@ -73,7 +75,7 @@ type world struct {
 }
 
 func newWorld(t *testing.T) *world {
-	w := &world{t: t, site: arm.Site{Suffix: "castellan.localhost", Tenant: "tenant-1", Subscription: "11111111-2222-3333-4444-555555555555", Location: "local"}}
+	w := &world{root: seal.Random(), t: t, site: arm.Site{Suffix: "castellan.localhost", Tenant: "tenant-1", Subscription: "11111111-2222-3333-4444-555555555555", Location: "local"}}
 	db, err := store.Open(t.TempDir(), seal.Random())
 	if err != nil {
 		t.Fatal(err)
@@ -125,8 +127,12 @@ func (w *world) giveAs(name, who, role, scope string) {
 // start makes the service and lets it work; stopped and started again it is the
 // same platform in a new process.
 func (w *world) start() {
+	keys, err := cmk.OpenKeys(w.t.Context(), w.db, &cmk.Ring{Root: w.root, Now: time.Now})
+	if err != nil {
+		w.t.Fatal(err)
+	}
 	s, err := New(Config{
-		DB: w.db, Gate: w.gate, Root: w.t.TempDir(), Site: w.site, Blobs: w.blobs, Accounts: w.blobs, Roles: w.roles, Vaults: w.roles,
+		Keys: keys, DB: w.db, Gate: w.gate, Root: w.t.TempDir(), Site: w.site, Blobs: w.blobs, Accounts: w.blobs, Roles: w.roles, Vaults: w.roles,
 		Runs: w.runs, Sandboxes: w.boxes, Tokens: w.roles, Applications: w.roles, Metadata: endpoints{}, People: w.people, Around: w.roles, Machine: Machine{CPUs: 16, MemoryMB: 64 << 10},
 	})
 	if err != nil {

@@ -44,6 +44,9 @@ func (s *Server) exportGroup(w http.ResponseWriter, r *http.Request, g gate.Gran
 				return true
 			}
 			var one map[string]any
+			if failed = d.Shut; failed != nil {
+				return false
+			}
 			if one, failed = k.export(d); failed == nil {
 				list = append(list, one)
 			}

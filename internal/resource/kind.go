@@ -33,6 +33,9 @@ type Doc struct {
 	Inner json.RawMessage `json:"-"`
 	// Instance tells this resource from another that had its id before or after.
 	Instance string `json:"-"`
+	// Shut is why no more than the id is known of a resource: a customer's key
+	// guards it and can't be used. It may be deleted.
+	Shut error `json:"-"`
 }
 
 // System says who made and changed a resource, and when (Azure's systemData).

@@ -218,13 +218,13 @@ func listed(d *Doc, expand []string) map[string]any {
 // of their ids, beginning behind the key after, until it returns false.
 func (s *Server) each(tx *store.Tx, g gate.Grant, scope arm.ID, after string, do func(k *Kind, d *Doc) bool) error {
 	for {
-		rows, err := tx.Scan(docs, strings.TrimSuffix(scope.Key(), "/")+"/", after, page)
+		keys, err := tx.Keys(docs, strings.TrimSuffix(scope.Key(), "/")+"/", after, page)
 		if err != nil {
 			return err
 		}
-		for _, row := range rows {
-			after = row.Key
-			id, err := arm.ParseID(row.Key)
+		for _, key := range keys {
+			after = key
+			id, err := arm.ParseID(key)
 			if err != nil {
 				return err
 			}
@@ -232,7 +232,7 @@ func (s *Server) each(tx *store.Tx, g gate.Grant, scope arm.ID, after string, do
 			if k == nil || !g.Sees(k.read, id) {
 				continue
 			}
-			d, err := Load(tx, id)
+			d, err := glimpse(tx, id)
 			if err != nil {
 				return err
 			}
@@ -240,7 +240,7 @@ func (s *Server) each(tx *store.Tx, g gate.Grant, scope arm.ID, after string, do
 				return nil
 			}
 		}
-		if len(rows) < page {
+		if len(keys) < page {
 			return nil
 		}
 	}

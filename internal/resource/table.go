@@ -2,11 +2,15 @@ package resource
 
 import (
 	"encoding/json"
+	"errors"
 	"strings"
 
 	"castellan/internal/arm"
 	"castellan/internal/store"
 )
+
+// Table is where resources lie, each under its id's key.
+const Table = docs
 
 // Resources lie in one table under their ids' keys, and once more, empty, under
 // type and key, which is what lists walk.
@@ -37,6 +41,9 @@ func Load(tx *store.Tx, id arm.ID) (*Doc, error) {
 
 // Save keeps d.
 func Save(tx *store.Tx, d *Doc) error {
+	if d.Shut != nil {
+		return d.Shut // what is not known must not be written over
+	}
 	if err := store.PutJSON(tx, docs, d.ID.Key(), row{*d, d.Inner, d.Instance}); err != nil {
 		return err
 	}
@@ -49,6 +56,16 @@ func Remove(tx *store.Tx, d *Doc) error {
 		return err
 	}
 	return tx.Delete(docs, d.ID.Key())
+}
+
+// glimpse is Load, but of a resource whose row can't be opened it tells what the id
+// tells, and why in Shut.
+func glimpse(tx *store.Tx, id arm.ID) (*Doc, error) {
+	d, err := Load(tx, id)
+	if shut, ok := errors.AsType[*store.Shut](err); ok {
+		return &Doc{ID: id, Name: id.Name(), Type: id.Type(), Properties: json.RawMessage("{}"), Shut: shut.Err}, nil
+	}
+	return d, err
 }
 
 // List is up to limit resources of a type below scope, in the order of their
@@ -80,19 +97,20 @@ func List(tx *store.Tx, typ string, scope arm.ID, after string, limit int) ([]*D
 	return out, nil
 }
 
-// Below is every resource that lies below scope, innermost last.
+// Below is every resource that lies below scope, innermost last. Of those whose
+// key can't be used Shut says so.
 func Below(tx *store.Tx, scope arm.ID) ([]*Doc, error) {
-	rows, err := tx.Scan(docs, strings.TrimSuffix(scope.Key(), "/")+"/", "", 0)
+	keys, err := tx.Keys(docs, strings.TrimSuffix(scope.Key(), "/")+"/", "", 0)
 	if err != nil {
 		return nil, err
 	}
-	out := make([]*Doc, 0, len(rows))
-	for _, r := range rows {
-		id, err := arm.ParseID(r.Key)
+	out := make([]*Doc, 0, len(keys))
+	for _, key := range keys {
+		id, err := arm.ParseID(key)
 		if err != nil {
 			return nil, err
 		}
-		d, err := Load(tx, id)
+		d, err := glimpse(tx, id)
 		if err != nil {
 			return nil, err
 		}

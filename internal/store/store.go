@@ -35,6 +35,7 @@ type DB struct {
 	read  *sql.DB
 	write *sql.DB
 	key   seal.Key
+	guard Guard // nil: no row has another key
 	work  chan *job
 	stop  chan struct{} // closed when Close begins
 	dead  chan struct{} // closed when the writer has ended
@@ -258,7 +259,10 @@ func (tx *Tx) Get(table, key string) ([]byte, error) {
 }
 
 func (tx *Tx) open(table, key string, v []byte) ([]byte, error) {
-	plain, err := tx.db.key.Open(v, place(table, key))
+	plain, err := tx.opened(table, key, v)
+	if shut, ok := errors.AsType[*Shut](err); ok {
+		return nil, shut
+	}
 	if err != nil {
 		return nil, fmt.Errorf("a row of %s was altered on disk: %w", table, err)
 	}
@@ -273,8 +277,11 @@ func (tx *Tx) Put(table, key string, value []byte) error {
 	if tx.job == nil {
 		return errors.New("store: Put in a View")
 	}
-	_, err := tx.tx.Exec("INSERT OR REPLACE INTO kv (t,k,v) VALUES (?,?,?)", table, key, tx.db.key.Seal(value, place(table, key)))
+	v, err := tx.sealed(table, key, value)
 	if err != nil {
+		return err
+	}
+	if _, err := tx.tx.Exec("INSERT OR REPLACE INTO kv (t,k,v) VALUES (?,?,?)", table, key, v); err != nil {
 		return fmt.Errorf("writing %s: %w", table, err)
 	}
 	return nil
@@ -304,6 +311,26 @@ func (tx *Tx) Scan(table, prefix, after string, limit int) ([]Row, error) {
 		limit = -1
 	}
 	return tx.list(table, "k>=? AND k<? AND k>? ORDER BY k LIMIT ?", prefix, prefix+"\U0010ffff", after, limit)
+}
+
+// Keys is Scan without the values, of which none is opened.
+func (tx *Tx) Keys(table, prefix, after string, limit int) (out []string, err error) {
+	if limit == 0 {
+		limit = -1
+	}
+	rows, err := tx.tx.Query("SELECT k FROM kv WHERE t=? AND k>=? AND k<? AND k>? ORDER BY k LIMIT ?", table, prefix, prefix+"\U0010ffff", after, limit)
+	if err != nil {
+		return nil, fmt.Errorf("listing %s: %w", table, err)
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var k string
+		if err := rows.Scan(&k); err != nil {
+			return nil, fmt.Errorf("listing %s: %w", table, err)
+		}
+		out = append(out, k)
+	}
+	return out, rows.Err()
 }
 
 // ScanDown is up to limit rows whose key begins with prefix and comes before

@@ -106,7 +106,7 @@ func (s *Service) beginJob(tx *store.Tx, w Workspace, e experiment, j JobRun) (e
 	if r.Properties, err = addProperties(nil, j.Properties, true); err != nil {
 		return err
 	}
-	if r.Number, err = nextNumber(tx); err != nil {
+	if err := r.number(tx, w.UID); err != nil {
 		return err
 	}
 	return saveRun(tx, w.UID, r, nil)

@@ -262,6 +262,9 @@ func (s *Service) counted(tx *store.Tx, d *resource.Doc, by arm.Caller) error {
 
 // versionRemoved takes a version out of its container's aliases.
 func (s *Service) versionRemoved(tx *store.Tx, d *resource.Doc) error {
+	if d.Shut != nil {
+		return nil // the workspace goes, with the model and its aliases
+	}
 	if err := s.unregister(tx, d); err != nil {
 		return err
 	}

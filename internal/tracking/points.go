@@ -59,15 +59,15 @@ func (p point) mark() string {
 	return hex64(sortable(p.t)) + hex64(sortable(p.step)) + hex64(sortableFloat(p.v))
 }
 
-func loadLedger(tx *store.Tx, number uint64) (l ledger, err error) {
-	b, err := tx.Get(latest, numberKey(number))
+func loadLedger(tx *store.Tx, at string) (l ledger, err error) {
+	b, err := tx.Get(latest, at)
 	if err != nil {
 		return l, err
 	}
 	if err := l.readLatest(b); err != nil {
 		return l, err
 	}
-	if b, err = tx.Get(tail, numberKey(number)); err != nil {
+	if b, err = tx.Get(tail, at); err != nil {
 		return l, err
 	}
 	return l, l.readTail(b)
@@ -111,9 +111,9 @@ func (l *ledger) readTail(b []byte) error {
 }
 
 // save keeps the ledger, and sorts a tail that is long into blocks.
-func (l *ledger) save(tx *store.Tx, number uint64) error {
+func (l *ledger) save(tx *store.Tx, at string) error {
 	if len(l.tail) > max(tailPoints, tailEach*len(l.names)) {
-		if err := l.settle(tx, number); err != nil {
+		if err := l.settle(tx, at); err != nil {
 			return err
 		}
 	}
@@ -122,18 +122,18 @@ func (l *ledger) save(tx *store.Tx, number uint64) error {
 		b = append(binary.AppendUvarint(b, uint64(len(name))), name...)
 		b = binary.BigEndian.AppendUint64(l.last[i].append(b), uint64(l.last[i].n))
 	}
-	if err := tx.Put(latest, numberKey(number), b); err != nil {
+	if err := tx.Put(latest, at, b); err != nil {
 		return err
 	}
 	b = binary.AppendUvarint(nil, l.seq)
 	for _, p := range l.tail {
 		b = p.append(binary.AppendUvarint(b, uint64(p.name)))
 	}
-	return tx.Put(tail, numberKey(number), b)
+	return tx.Put(tail, at, b)
 }
 
 // settle makes one block of every metric in the tail.
-func (l *ledger) settle(tx *store.Tx, number uint64) error {
+func (l *ledger) settle(tx *store.Tx, at string) error {
 	slices.SortStableFunc(l.tail, func(a, b packed) int { return cmp.Or(cmp.Compare(a.name, b.name), a.order(b.point)) })
 	l.seq++
 	for i := 0; i < len(l.tail); {
@@ -141,8 +141,8 @@ func (l *ledger) settle(tx *store.Tx, number uint64) error {
 		for ; j < len(l.tail) && l.tail[j].name == l.tail[i].name; j++ {
 			b = l.tail[j].append(b)
 		}
-		key := blockPrefix(number, l.names[l.tail[i].name]) + l.tail[i].mark() + "|" + hex64(l.seq)
-		if err := tx.Put(points, key, b); err != nil {
+		block := blockPrefix(at, l.names[l.tail[i].name]) + l.tail[i].mark() + "|" + hex64(l.seq)
+		if err := tx.Put(points, block, b); err != nil {
 			return err
 		}
 		i = j
@@ -151,11 +151,11 @@ func (l *ledger) settle(tx *store.Tx, number uint64) error {
 	return nil
 }
 
-func blockPrefix(number uint64, name string) string { return numberKey(number) + "|" + name + "|" }
+func blockPrefix(at, name string) string { return key(at, name, "") }
 
 // loadLatest is the last value of every metric of a run.
 func loadLatest(tx *store.Tx, r *run) (map[string]point, error) {
-	b, err := tx.Get(latest, numberKey(r.Number))
+	b, err := tx.Get(latest, r.at())
 	if err != nil || len(b) == 0 {
 		return nil, err
 	}
@@ -178,7 +178,7 @@ func addMetrics(tx *store.Tx, ws string, r *run, metrics []metric) error {
 	if err := measure(tx, ws, r, metrics); err != nil {
 		return err
 	}
-	l, err := loadLedger(tx, r.Number)
+	l, err := loadLedger(tx, r.at())
 	if err != nil {
 		return err
 	}
@@ -205,7 +205,7 @@ func addMetrics(tx *store.Tx, ws string, r *run, metrics []metric) error {
 	if len(l.names) > maxMetrics {
 		return arm.Errorf(limited, "Run %s would have %d metrics; at most %d are allowed.", r.ID, len(l.names), maxMetrics)
 	}
-	return l.save(tx, r.Number)
+	return l.save(tx, r.at())
 }
 
 // A page's mark is the last point that was shown, and where the first block
@@ -229,12 +229,12 @@ func markPoint(s string) point {
 // point logged twice is shown once.
 func history(tx *store.Tx, r *run, name, mark string, limit int) (out []metric, next string, err error) {
 	h := pager{limit: limit}
-	prefix, from := blockPrefix(r.Number, name), ""
+	prefix, from := blockPrefix(r.at(), name), ""
 	if mark != "" {
 		p := markPoint(mark)
 		h.mark, from = &p, prefix+mark[markSize:]
 	}
-	l, err := loadLedger(tx, r.Number)
+	l, err := loadLedger(tx, r.at())
 	if err != nil {
 		return nil, "", err
 	}

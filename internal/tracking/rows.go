@@ -9,16 +9,17 @@ import (
 	"castellan/internal/store"
 )
 
-// What is kept, by table. Every key begins with the workspace's GUID and "|";
-// metrics lie under the run's number, which is given once and never again.
+// What is kept, by table. Every key begins with the workspace's GUID and "|", by
+// which the key that guards the row is found; metrics lie under the run's number
+// there, which is given once and never again.
 //
 //	experiments   ws|id                    an experiment
 //	names         ws|name                  the id of the experiment
 //	runs          ws|run                   a run: what it is, parameters, tags
 //	order         ws|experiment|start|run  nothing: the runs of an experiment, the latest first
-//	latest        number                   the last value of every metric of a run
-//	tail          number                   the points that came last, of all metrics
-//	points        number|metric|first|seq  a block of the metric's points, in order
+//	latest        ws|number                the last value of every metric of a run
+//	tail          ws|number                the points that came last, of all metrics
+//	points        ws|number|metric|first|seq a block of the metric's points, in order
 //	logged        ws|id                    a logged model (MLflow 3)
 //	numbers       "run"                    the last number given to a run
 const (
@@ -51,7 +52,8 @@ type experiment struct {
 // run is one as it is kept.
 type run struct {
 	ID         string            `json:"id"`
-	Number     uint64            `json:"number"` // what its metrics lie under
+	Number     uint64            `json:"number"`
+	Place      string            `json:"place,omitempty"` // what its metrics lie under; "" for the number alone, as of old
 	Name       string            `json:"name"`
 	Experiment string            `json:"experiment"`
 	User       string            `json:"user,omitempty"`   // as MLflow's user_id
@@ -139,6 +141,26 @@ func hex64(u uint64) string {
 }
 
 func numberKey(n uint64) string { return strconv.FormatUint(n, 36) }
+
+// at is what the run's metrics lie under.
+func (r *run) at() string {
+	if r.Place != "" {
+		return r.Place
+	}
+	return numberKey(r.Number)
+}
+
+// number gives a new run its number.
+func (r *run) number(tx *store.Tx, ws string) (err error) {
+	r.Number, err = nextNumber(tx)
+	r.Place = key(ws, numberKey(r.Number))
+	return err
+}
+
+// Tables are those whose keys begin with the workspace's GUID and "|".
+func Tables() []string {
+	return []string{experiments, names, runs, order, latest, tail, points, logged}
+}
 
 // nextNumber gives out a run's number.
 func nextNumber(tx *store.Tx) (uint64, error) {

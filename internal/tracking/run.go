@@ -139,7 +139,7 @@ func (s *Service) createRun(ctx context.Context, g gate.Grant, in *input) (any, 
 		if err := r.retag(tags); err != nil {
 			return err
 		}
-		if r.Number, err = nextNumber(tx); err != nil {
+		if err := r.number(tx, w.UID); err != nil {
 			return err
 		}
 		return saveRun(tx, w.UID, r, nil)

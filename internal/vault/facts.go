@@ -36,7 +36,8 @@ func (s *Service) PurgeProtected(vault string) bool {
 	return v != nil && v.Props.protected()
 }
 
-// Unwraps says whether a version of a key could unwrap now, whoever asked.
+// Unwraps says whether a version of a key may unwrap now what a customer's key
+// guards, whoever asked. One that is expired may not, though it still unwraps.
 func (s *Service) Unwraps(tx *store.Tx, vault, key, version string) error {
 	v := s.byName(vault)
 	if v == nil {
@@ -46,7 +47,10 @@ func (s *Service) Unwraps(tx *store.Tx, vault, key, version string) error {
 	if err != nil {
 		return err
 	}
-	return s.usableFor(ver, opUnwrap)
+	if err := s.usableFor(ver, opUnwrap); err != nil {
+		return err
+	}
+	return keys.usable(ver, opUnwrap, s.Now())
 }
 
 // DataKeys are the keys of all vaults, also of those in the bin.
