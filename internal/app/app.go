@@ -244,7 +244,7 @@ func (a *App) services(ctx context.Context, key seal.Key) (err error) {
 	a.resources.OnRemove = append(a.resources.OnRemove, a.roles.DropScope, a.policies.DropScope)
 	a.identity.OnPrincipalGone(a.roles.DropPrincipal)
 	a.identity.OnTenant(a.foundTenant)
-	a.vault, err = vault.New(vault.Config{DB: a.db, Gate: a.gate, Log: a.Log, Root: key, Site: a.Site, Now: a.Now, Who: a.identity.Bearer(a.Site.VaultAudiences()...), May: a.may, Judge: a.resources.Judge})
+	a.vault, err = vault.New(vault.Config{DB: a.db, Gate: a.gate, Log: a.Log, Root: key, Site: a.Site, Now: a.Now, Who: a.identity.Bearer(a.Site.VaultAudiences()...), May: a.may, Judge: a.resources.Judge, Told: a.told})
 	if err != nil {
 		return err
 	}
@@ -257,7 +257,7 @@ func (a *App) services(ctx context.Context, key seal.Key) (err error) {
 	a.blob, err = blob.New(blob.Config{
 		DB: a.db, Gate: a.gate, Root: key, Dir: filepath.Join(a.Data, "blobs"), Site: a.Site, Now: a.Now, Log: a.Log,
 		Who: a.identity.Bearer(a.Site.StorageAudiences()...), May: a.may, OnRemove: a.roles.DropScope,
-		Customers: customerKeys{a},
+		Customers: customerKeys{a}, Told: a.told,
 		Signer: func(_ context.Context, tenant, object string) (arm.Caller, error) {
 			return a.identity.Known(tenant, object)
 		},
@@ -353,6 +353,9 @@ func (a *App) actions() (out []arm.Action) {
 	}
 	return out
 }
+
+// told has what a sandbox is told kept out of its job's log.
+func (a *App) told(ctx context.Context, secret arm.Secret) { a.ml.Told(gate.Origin(ctx), secret) }
 
 func (a *App) may(c arm.Caller, act arm.Action, id arm.ID) bool {
 	return a.Site.TenantOf(id) == c.Tenant && a.engine.Decide(c, act, id).Allowed

@@ -209,10 +209,15 @@ func (s *Service) Keys(_ context.Context, g gate.Grant) (key1, key2 arm.Secret, 
 	return text(0), text(1), nil
 }
 
-func (s *Service) listKeys(_ context.Context, g gate.Grant, _ *resource.Doc, _ []byte) (int, any, error) {
+func (s *Service) listKeys(ctx context.Context, g gate.Grant, _ *resource.Doc, _ []byte) (int, any, error) {
 	p, err := s.target(g, KeyList)
 	if err != nil {
 		return 0, nil, err
+	}
+	for _, k := range p.Keys {
+		if s.Told != nil {
+			s.Told(ctx, arm.NewSecret([]byte(base64.StdEncoding.EncodeToString(k.Value))))
+		}
 	}
 	return http.StatusOK, showKeys(p.accountRow), nil
 }

@@ -50,7 +50,9 @@ type Config struct {
 	Patience time.Duration
 	// Customers are customers' keys, in vaults. Without it accounts have the platform's alone.
 	Customers CustomerKeys
-	Log       *slog.Logger // for operators; nil logs nothing
+	// Told hears of every account key before it is given out; nil is nobody.
+	Told func(ctx context.Context, key arm.Secret)
+	Log  *slog.Logger // for operators; nil logs nothing
 }
 
 // CustomerKeys are customers' keys in vaults.

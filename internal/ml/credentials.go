@@ -198,7 +198,7 @@ func (s *Service) tryOpen(ctx context.Context, w workspace, l location, sent *se
 	case sent != nil:
 		by, err = s.opening(ctx, l, *sent)
 	case l.creds.Type != credNone:
-		by, err = s.access(ctx, w, l, arm.Caller{})
+		by, _, err = s.access(ctx, w, l, arm.Caller{})
 	}
 	if err != nil {
 		return err

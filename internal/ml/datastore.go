@@ -206,6 +206,7 @@ func (s *Service) listSecrets(ctx context.Context, g gate.Grant, d *resource.Doc
 	}
 	if !in.System {
 		kept, err := s.kept(ctx, w, d, in)
+		s.hideFrom(ctx, kept.texts()...)
 		return http.StatusOK, kept, err
 	}
 	if !ask.Expirable {
@@ -217,5 +218,6 @@ func (s *Service) listSecrets(ctx context.Context, g gate.Grant, d *resource.Doc
 	if err != nil {
 		return 0, nil, err
 	}
+	s.hideFrom(ctx, secrets{SAS: string(sas.Reveal())}.texts()...)
 	return http.StatusOK, map[string]any{"secretsType": credSAS, "sasToken": string(sas.Reveal())}, nil
 }

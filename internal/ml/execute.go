@@ -30,6 +30,7 @@ type work struct {
 	lent *Loan    // of the one who submitted it, if it runs with their identity
 	dir  folders
 	logs []LogFilter // what its log goes through
+	hide *redactor   // and what keeps secrets out of it
 }
 
 // folders are a job's, on the host.
@@ -121,7 +122,7 @@ func (s *Service) verdict(ctx context.Context, err error) (Status, string) {
 
 // begin loads all that the job is about and makes its folder.
 func (s *Service) begin(ctx context.Context, j openJob, cl cluster) (*work, error) {
-	k := &work{s: s, open: j, cl: cl, run: j.ID.Name()}
+	k := &work{s: s, open: j, cl: cl, run: j.ID.Name(), hide: &redactor{}}
 	if err := s.setJob(ctx, j, func(in *jobInner) { in.Status = Preparing }); err != nil {
 		return nil, err
 	}
@@ -176,7 +177,7 @@ func (k *work) launch(ctx context.Context) (Ended, error) {
 	if err != nil {
 		return Ended{}, err
 	}
-	run := liveRun{workspace: k.w.Doc.ID, run: k.run, object: k.who.principal, kind: arm.ServicePrincipal, lent: k.lent != nil, tenant: k.w.tenant, sandbox: sandboxName(k.open.Instance)}
+	run := liveRun{workspace: k.w.Doc.ID, run: k.run, object: k.who.principal, kind: arm.ServicePrincipal, lent: k.lent != nil, tenant: k.w.tenant, hides: k.hide, sandbox: sandboxName(k.open.Instance)}
 	if run.object == "" || run.lent {
 		run.object, run.kind = k.in.By.Object, k.in.By.Kind
 	}
@@ -196,6 +197,7 @@ func (k *work) launch(ctx context.Context) (Ended, error) {
 	if err != nil {
 		return Ended{}, err
 	}
+	k.hide.hide(string(token.Reveal()))
 	command, err := k.p.render(func(n string) string { return s.Sandboxes.Inside(k.input(n)) }, func(n string) string { return s.Sandboxes.Inside(k.output(n)) })
 	if err != nil {
 		return Ended{}, err
@@ -337,6 +339,7 @@ func (k *work) reach(ctx context.Context, find func(tx *store.Tx) (location, err
 	if err != nil {
 		return l, by, err
 	}
-	by, err = k.s.access(ctx, k.w, l, as)
+	by, used, err := k.s.access(ctx, k.w, l, as)
+	k.hide.hide(used.texts()...)
 	return l, by, err
 }

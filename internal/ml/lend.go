@@ -61,7 +61,9 @@ func (k *work) onBehalf(ctx context.Context, audience string) (token arm.Secret,
 	}
 	as := k.s.system("giving the job "+k.run+" a token of who submitted it", k.open.ID, mintLent)
 	as.Lease.Item = k.lent.ID
-	return k.s.People.Token(ctx, as, k.open.ID, k.lent.ID, audience)
+	token, client, expires, err = k.s.People.Token(ctx, as, k.open.ID, k.lent.ID, audience)
+	k.hide.hide(string(token.Reveal()))
+	return token, client, expires, err
 }
 
 // watch is how often a running job's lender is looked at.

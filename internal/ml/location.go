@@ -170,19 +170,19 @@ func cutFold(s, prefix string) (string, bool) {
 
 // access is by what a job reaches the location: by what the datastore keeps; as
 // the workspace itself in the workspace's own, unless that goes by identities;
-// else as the job's own identity.
-func (s *Service) access(ctx context.Context, w workspace, l location, job arm.Caller) (Access, error) {
+// else as the job's own identity. used is the secret that opens it, if there is one.
+func (s *Service) access(ctx context.Context, w workspace, l location, job arm.Caller) (by Access, used secrets, err error) {
 	switch {
 	case l.creds.Type == credNone && job.IsZero():
-		return Access{}, arm.Errorf(arm.Forbidden, "the datastore %s keeps no credentials and the job has no identity: give the compute cluster a managed identity with a role on the storage account", l.name)
+		return by, used, arm.Errorf(arm.Forbidden, "the datastore %s keeps no credentials and the job has no identity: give the compute cluster a managed identity with a role on the storage account", l.name)
 	case l.creds.Type == credNone:
-		return Access{As: job}, nil
+		return Access{As: job}, used, nil
 	case l.in.System:
-		return Access{As: w.self()}, nil
+		return Access{As: w.self()}, used, nil
 	}
-	x, err := s.kept(ctx, w, l.datastore, l.in)
-	if err != nil {
-		return Access{}, err
+	if used, err = s.kept(ctx, w, l.datastore, l.in); err != nil {
+		return by, used, err
 	}
-	return s.opening(ctx, l, x)
+	by, err = s.opening(ctx, l, used)
+	return by, used, err
 }

@@ -100,7 +100,7 @@ func (l *logs) show(line []byte) {
 // so does the command then.
 func (l *logs) Write(b []byte) (int, error) {
 	l.mu.Lock()
-	n := l.take(b)
+	n := l.take(l.k.hide.next(b))
 	l.mu.Unlock()
 	if n >= logBatch {
 		select {
@@ -158,6 +158,7 @@ func (l *logs) flush() {
 // datastores that the filters name, too, reached as the workspace.
 func (l *logs) close() error {
 	l.mu.Lock()
+	l.take(l.k.hide.last())
 	if len(l.line) > 0 {
 		l.show(l.line)
 		l.line = nil
@@ -193,7 +194,7 @@ func (l *logs) keep(ctx context.Context, datastore string) error {
 	}); err != nil {
 		return err
 	}
-	by, err := k.s.access(ctx, k.w, to, k.w.self())
+	by, _, err := k.s.access(ctx, k.w, to, k.w.self())
 	if err != nil {
 		return err
 	}

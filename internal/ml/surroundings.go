@@ -98,6 +98,7 @@ func (k *work) metadata(env map[string]string) map[string]http.Handler {
 	_, _ = rand.Read(b[:]) // never fails
 	secret := hex.EncodeToString(b[:])
 	endpoint := "http://" + k.s.Sandboxes.Address(msiListener) + "/msi/token"
+	k.hide.hide(secret)
 	env["MSI_ENDPOINT"], env["MSI_SECRET"] = endpoint, secret
 	env["IDENTITY_ENDPOINT"], env["IDENTITY_HEADER"] = endpoint, secret
 	env["DEFAULT_IDENTITY_CLIENT_ID"] = cmp.Or(k.who.client, k.s.Tokens.Client(k.who.of, k.who.principal))
@@ -144,6 +145,7 @@ func (k *work) tokens(all []identity) TokenFunc {
 			if clientID != "" && !strings.EqualFold(clientID, client) || i.client != "" && i.client != client {
 				continue // the latter is of another identity, made since under the same id
 			}
+			k.hide.hide(string(token.Reveal()))
 			return token, client, end, nil
 		}
 		return arm.Secret{}, "", time.Time{}, none

@@ -84,6 +84,7 @@ type liveRun struct {
 	kind      arm.Kind  // of object
 	lent      bool      // the one who submitted it lent it their identity; the attempt is the loan
 	sandbox   string    // its token is good out of it alone
+	hides     *redactor // keeps its secrets out of its log
 	until     time.Time // no token outlives it: the job's timeout; zero if it has none
 }
 
@@ -239,6 +240,7 @@ func (s *Service) renew(w http.ResponseWriter, r *http.Request, g gate.Grant) er
 	if err != nil {
 		return err
 	}
+	run.hides.hide(string(token.Reveal()))
 	w.Header().Set("Cache-Control", "no-store")
 	gate.WriteJSON(w, http.StatusOK, map[string]any{"token": string(token.Reveal()), "expiryTimeUtc": end.UTC().Format(time.RFC3339)})
 	return nil

@@ -304,5 +304,6 @@ func (s *Service) storageKey(ctx context.Context, w workspace) (any, error) {
 	if err != nil {
 		return nil, fmt.Errorf("listing the storage account's key as the workspace: %w", err)
 	}
+	s.hideFrom(ctx, string(key.Reveal()))
 	return string(key.Reveal()), nil
 }

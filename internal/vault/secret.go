@@ -64,7 +64,11 @@ func (s *Service) SetSecret(ctx context.Context, g gate.Grant, in Draft) (out Ob
 // GetSecret is a version of the secret that the Grant is for, with its value;
 // the newest if version is "".
 func (s *Service) GetSecret(ctx context.Context, g gate.Grant, version string) (Object, error) {
-	return s.load(ctx, g, secrets, SecretGet, version, func(v versionRow) error { return secrets.usable(v, "get", s.Now()) })
+	out, err := s.load(ctx, g, secrets, SecretGet, version, func(v versionRow) error { return secrets.usable(v, "get", s.Now()) })
+	if err == nil && s.Told != nil {
+		s.Told(ctx, out.Value)
+	}
+	return out, err
 }
 
 // DeleteSecret puts the secret that the Grant is for in the bin.

@@ -39,6 +39,8 @@ type Config struct {
 	// Judge says whether a vault may be as a change of its access policies makes
 	// it; nil lets all be.
 	Judge func(tx *store.Tx, d *resource.Doc, by arm.Caller) error
+	// Told hears of every secret's value before it is given out; nil is nobody.
+	Told func(ctx context.Context, value arm.Secret)
 }
 
 // Service is all key vaults of an installation.

@@ -5,6 +5,7 @@ the system's Python and nothing of the user's.
 """
 
 import contextlib
+import hashlib
 import io
 import logging
 import pathlib
@@ -28,10 +29,11 @@ HOST = Environment(image="castellan.local/host:1")
 SYSTEM = "/usr/bin/python3"
 WORKSPACE = f"/subscriptions/{world['subscriptionId']}/resourceGroups/clients/providers/Microsoft.MachineLearningServices/workspaces/lab"
 STORAGE = f"/subscriptions/{world['subscriptionId']}/resourceGroups/clients/providers/Microsoft.Storage/storageAccounts/clientsacct"
-SCIENTIST, BLOB_READER = "f6c7c914-8db3-469d-8ca1-694a8f32e121", "2a2b9908-6ea1-4ae2-8e65-a410df84e7d1"
+VAULT = f"/subscriptions/{world['subscriptionId']}/resourceGroups/clients/providers/Microsoft.KeyVault/vaults/clients-kv"
+SECRETS_USER, SCIENTIST, BLOB_READER = "4633458b-17de-408a-b874-0445c86b69e6", "f6c7c914-8db3-469d-8ca1-694a8f32e121", "2a2b9908-6ea1-4ae2-8e65-a410df84e7d1"
 
 IN_JOB = '''
-import base64, json, os, sys
+import base64, hashlib, json, os, sys
 from azure.identity import DefaultAzureCredential, ManagedIdentityCredential
 from azure.storage.blob import BlobServiceClient
 
@@ -54,6 +56,20 @@ if sys.argv[1] == "managed":
     said("default", lambda: oid(DefaultAzureCredential().get_token(scope).token))
     said("default-client-id", lambda: oid(ManagedIdentityCredential(client_id=os.environ["DEFAULT_IDENTITY_CLIENT_ID"]).get_token(scope).token))
     said("containers", lambda: listed(ManagedIdentityCredential()))
+    try:
+        from azure.keyvault.secrets import SecretClient
+        vault = SecretClient(sys.argv[3], ManagedIdentityCredential())
+        value = vault.get_secret("for-jobs").value
+    except Exception as e:
+        vault, value = None, f"{type(e).__name__} {' '.join(str(e).split())[:300]}"
+    said("secret", lambda: value)
+    said("secret-digest", lambda: hashlib.sha256(value.encode()).hexdigest())
+    said("secret-in-base64", lambda: base64.b64encode(b"x" + value.encode()).decode())
+    print("said secret-in-pieces ", end="", flush=True)
+    for c in value:
+        print(c, end="", flush=True)
+    print(flush=True)
+    said("secret-set", lambda: vault.set_secret("made-by-a-job", "x").id)
     said("others", lambda: oid(ManagedIdentityCredential(client_id="00000000-1111-2222-3333-444444444444").get_token(scope).token))
     for name in ("IDENTITY_ENDPOINT", "IDENTITY_HEADER"):
         del os.environ[name]
@@ -84,6 +100,8 @@ def code_folder():
     with tarfile.open(folder / "packages.tar", "w") as archive:
         for entry in sorted(packages.iterdir()):
             archive.add(entry, entry.name, filter=lambda i: None if skip & set(i.name.split("/")) else i)
+        # azure-keyvault-secrets, which azure-ai-ml does not need itself.
+        archive.add(pathlib.Path(sys.prefix).parent / "management" / "lib" / f"python{sys.version_info[0]}.{sys.version_info[1]}" / "site-packages" / "azure" / "keyvault", "azure/keyvault")
     (folder / "inside.py").write_text(IN_JOB)
     return folder
 
@@ -111,7 +129,7 @@ def token(audience):
 
 def work(client, how, **more):
     """Runs a job; what it said, by name."""
-    line = f"mkdir p && tar xf packages.tar -C p && PYTHONPATH=p PYTHONDONTWRITEBYTECODE=1 {SYSTEM} inside.py {how} https://clientsacct.{ready['suffixes']['blob']}/"
+    line = f"mkdir p && tar xf packages.tar -C p && PYTHONPATH=p PYTHONDONTWRITEBYTECODE=1 {SYSTEM} inside.py {how} https://clientsacct.{ready['suffixes']['blob']}/ https://clients-kv.{ready['suffixes']['vault']}/"
     run = quiet(lambda: client.jobs.create_or_update(command(code=str(folder), command=line, environment=HOST, compute="mi", **more)))[0]
     log = quiet(lambda: client.jobs.stream(run.name))[1]
     found = dict(l.split(" ", 2)[1:] for l in log.splitlines() if l.startswith("said "))
@@ -138,11 +156,21 @@ folder = code_folder()
 cluster = suite.ok("cluster with an identity", lambda: admin.compute.begin_create_or_update(AmlCompute(name="mi", size="Standard_DS1_v2", max_instances=1, identity=IdentityConfiguration(type="system_assigned"))).result())
 principal = cluster.identity.principal_id if cluster else "none"
 suite.ok("its role", lambda: give(BLOB_READER, STORAGE, principal, "ServicePrincipal"))
+
+# A secret that the cluster's identity may read, and not set.
+vault, secret = f"https://clients-kv.{ready['suffixes']['vault']}/secrets/", "a secret for jobs, " + uuid.uuid4().hex
+call("PUT", vault + "for-jobs?api-version=7.5", token("https://vault.azure.net"), {"value": secret})
+give(SECRETS_USER, VAULT, principal, "ServicePrincipal")
 said = suite.ok("a job with the cluster's identity", lambda: work(admin, "managed"))
 for name in ("app-service", "default", "default-client-id", "azure-ml", "imds", "imds-default"):
     check(name, said, principal)
 check("containers", said, "True")
 check("others", said, lambda text: text.startswith("ERROR"))
+check("secret-digest", said, hashlib.sha256(secret.encode()).hexdigest())
+check("secret", said, "[redacted]")
+check("secret-in-pieces", said, "[redacted]")
+check("secret-in-base64", said, lambda text: "[redacted]" in text and len(text) < 20)
+check("secret-set", said, lambda text: "ERROR" in text and "Forbidden" in text)
 
 name = f"jana@{world['admin']['userName'].split('@')[1]}"
 password = "Correct-Horse-Battery-7!"
