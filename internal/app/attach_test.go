@@ -12,6 +12,7 @@ import (
 // who may assign that: the right to change the thing alone is refused, and the
 // refusal names action and scope (B25, B26).
 func TestAttachingAnIdentityAsksForIt(t *testing.T) {
+	t.Parallel()
 	a, s := serveHere(t)
 	l := newLab(t, s)
 	group := "/subscriptions/" + l.sub + "/resourceGroups/identities"

@@ -56,6 +56,7 @@ func (l *lab) knockAt(t *testing.T, d doorway, token string) reply {
 // what is no access token, or another installation's, opens nothing (TOK-05,
 // TOK-08, TOK-10, TOK-06).
 func TestTokensOpenOnlyAtHome(t *testing.T) {
+	t.Parallel()
 	s := spawn(t, t.TempDir()+"/data")
 	l := newLab(t, s)
 	ml := s.token(t, *s.ready.Admin, "https://ml.azure.com")
@@ -203,6 +204,7 @@ func (l *lab) keyAndSignature(t *testing.T) (key, signature string) {
 // its workspace that is not on the published list, no other workspace and no
 // other plane; once the job is over it opens nothing (MID-04).
 func TestRunTokenIsForItsRun(t *testing.T) {
+	t.Parallel()
 	needsSandbox(t)
 	a, s := serveHere(t)
 	l := newLab(t, s)

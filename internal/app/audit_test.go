@@ -14,6 +14,7 @@ import (
 // A data folder that was put back to an older state does not start against its
 // witness, and leaves the witness as it is; nor does another folder.
 func TestWitness(t *testing.T) {
+	t.Parallel()
 	dir, now := t.TempDir(), time.Now()
 	cfg := Config{Data: filepath.Join(dir, "data"), Witness: filepath.Join(dir, "witness"), AuditDays: 30, Now: func() time.Time { return now }}
 	start := func(cfg Config) (*App, error) {
@@ -81,6 +82,7 @@ func TestWitness(t *testing.T) {
 // Strangers have checkpoints and proofs, are told what is wrong with a question,
 // and learn nothing of what entries say.
 func TestAuditDoors(t *testing.T) {
+	t.Parallel()
 	a, err := New(t.Context(), Config{Data: filepath.Join(t.TempDir(), "data")})
 	if err != nil {
 		t.Fatal(err)

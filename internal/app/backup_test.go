@@ -72,6 +72,7 @@ func (k *kept) restored(t *testing.T, p backup.Point) *guarded {
 // A backup that is made while blobs come and go is of one moment: each blob that
 // it names is in it, whole, and so it is after each later backup.
 func TestBackupsAreOfOneMoment(t *testing.T) {
+	t.Parallel()
 	k := newKept(t)
 	big := func(i int) []byte { return bytes.Repeat([]byte(fmt.Sprintf("%08d", i)), 20<<10) }
 	if code, body := k.blob(http.MethodPut, "/first", big(0)); code != http.StatusCreated {
@@ -146,6 +147,7 @@ func TestBackupsAreOfOneMoment(t *testing.T) {
 // Whatever is altered, cut or taken away in a backup is noticed, and then nothing
 // is restored; another root key opens nothing.
 func TestBackupsShowTampering(t *testing.T) {
+	t.Parallel()
 	k := newKept(t)
 	if code, body := k.blob(http.MethodPut, "/b", bytes.Repeat([]byte("tamper"), 50<<10)); code != http.StatusCreated {
 		t.Fatalf("a blob = %d %s", code, body)
@@ -211,6 +213,7 @@ func TestBackupsShowTampering(t *testing.T) {
 // A customer who takes their key away takes it from later backups too. One that was
 // made before has the vault as it was, and so the key.
 func TestBackupsAreGuardedByCustomersKeys(t *testing.T) {
+	t.Parallel()
 	k := newKept(t)
 	k.letIn()
 	if code, body := k.guard(nil); code != http.StatusOK {

@@ -340,6 +340,7 @@ func needsSandbox(t testing.TB) {
 // while the platform runs, not when it was killed, not when it was stopped. Nor
 // does the audit log tell of it, but for names (KV-07, AUD-02).
 func TestNothingIsInTheClear(t *testing.T) {
+	t.Parallel()
 	needsSandbox(t)
 	s := spawn(t, t.TempDir()+"/data")
 	p := &planter{lab: newLab(t, s), s: s, t: t}

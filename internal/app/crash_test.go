@@ -157,6 +157,7 @@ func (l *ledger) total() (n int) {
 // it acknowledged, whole; nothing half-done; and an audit log that verifies and
 // tells of every change there is (REL-01).
 func TestKilledAtAnyMoment(t *testing.T) {
+	t.Parallel()
 	rounds, seed := crashRounds, uint64(time.Now().UnixNano())
 	if testing.Short() {
 		rounds = 3
@@ -584,6 +585,7 @@ func whole(t *testing.T, a *App, led *ledger) {
 // next start is a first start again, or one that is over: never a platform that
 // nobody can sign in to without having been told how.
 func TestKilledWhileItIsMade(t *testing.T) {
+	t.Parallel()
 	if testing.Short() {
 		t.Skip("it starts a platform some times")
 	}

@@ -107,6 +107,7 @@ func (g *guarded) past() { g.clock.to(g.clock.now().Add(time.Second)) }
 // it guards within a lease, with a stream that is under way; every way of giving
 // it back brings all back as it was.
 func TestCustomersKeyGuardsAnAccount(t *testing.T) {
+	t.Parallel()
 	g := newGuarded(t)
 	if code, body := g.blob(http.MethodPut, "?restype=container", nil); code != http.StatusCreated {
 		t.Fatalf("a container = %d %s", code, body)
@@ -221,6 +222,7 @@ func TestCustomersKeyGuardsAnAccount(t *testing.T) {
 // A customer's key with a new version wraps the account's key anew: the data
 // stays as it is, nothing fails meanwhile, and the old version can go.
 func TestCustomersKeyRotates(t *testing.T) {
+	t.Parallel()
 	g := newGuarded(t)
 	g.letIn()
 	if code, body := g.guard(nil); code != http.StatusOK {
@@ -277,6 +279,7 @@ func TestCustomersKeyRotates(t *testing.T) {
 // An account may begin with a customer's key, by a user-assigned identity; an
 // identity that the key hangs on can't be taken away.
 func TestCustomersKeyWithAUserAssignedIdentity(t *testing.T) {
+	t.Parallel()
 	g := newGuarded(t)
 	ua := g.group + "/providers/Microsoft.ManagedIdentity/userAssignedIdentities/keyuser"
 	g.fine(ua, map[string]any{"location": "local"})

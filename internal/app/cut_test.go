@@ -40,6 +40,7 @@ const cutWithin = 5 * time.Second
 // an upload of somebody who is disabled, whose sign-in is revoked by taking the
 // credential away, or whose role is taken (OID-13, continuous access evaluation).
 func TestWhatIsUnderWayIsCut(t *testing.T) {
+	t.Parallel()
 	s := spawn(t, t.TempDir()+"/data")
 	l := newLab(t, s)
 	l.must(t, nil, l.blob, http.MethodPut, l.blobURL+"con/large", make([]byte, 64<<20), "x-ms-version", storageVersion, "x-ms-blob-type", "BlockBlob")

@@ -19,6 +19,7 @@ import (
 // group, and each tenant has its own: another's administrator, who may do the
 // same, neither sees nor replaces them.
 func TestDeploymentsToTheTenant(t *testing.T) {
+	t.Parallel()
 	a := newApp(t)
 	base, v := a.Site.Base(), "?api-version=2021-04-01"
 	const list = "/providers/Microsoft.Resources/deployments"
@@ -75,6 +76,7 @@ func whatIf(t *testing.T, a *App, token, group string, body any) (changes []any,
 // What-if knows what a deployment of all kinds in a group would change, as they
 // are there already: nothing.
 func TestWhatIfOfWhatIsThere(t *testing.T) {
+	t.Parallel()
 	a := newApp(t)
 	x := newTenant(t, a, "there.example")
 	x.settle(t, a, "there")
@@ -161,6 +163,7 @@ func (a *App) lacking(template map[string]any, maybe bool, all, must map[string]
 // for what it would change is told all types that there are none of, and nothing
 // is made.
 func TestQuickstartsNameWhatIsMissing(t *testing.T) {
+	t.Parallel()
 	files, _ := filepath.Glob("../../../shared/data/quickstarts-ml/*/azuredeploy.json")
 	if len(files) == 0 {
 		t.Skip("shared/data is absent, so the quickstart templates are not held against")

@@ -119,6 +119,7 @@ func (w *sick) take(scope string) {
 // nothing else, and is clean once it is healed; resyncKeys says what it repaired
 // where it is the cure, and finds nothing to do then (C16, B20, B21, T19).
 func TestDiagnosisNamesWhatIsBroken(t *testing.T) {
+	t.Parallel()
 	w := newSick(t, true)
 	reader := w.a.newPerson(t, "reader")
 	w.a.giveRole(t, w.token, w.path(w.ws), reader.object, "Reader")
@@ -246,6 +247,7 @@ func TestDiagnosisNamesWhatIsBroken(t *testing.T) {
 // In a vault that goes by access policies the identity's policy is looked at, all
 // of it; a vault that goes by roles afterwards wants the role (B13, B21).
 func TestDiagnosisOfAccessPolicies(t *testing.T) {
+	t.Parallel()
 	w := newSick(t, false)
 	policies := func(op string, secrets ...string) {
 		t.Helper()
@@ -275,6 +277,7 @@ func TestDiagnosisOfAccessPolicies(t *testing.T) {
 // datastores and repair a workspace, but list no keys, gets no key by that. Nor
 // does it renew keys for a workspace that goes by identities.
 func TestResyncGivesNobodyAKey(t *testing.T) {
+	t.Parallel()
 	w := newSick(t, true)
 	thief := w.a.newPerson(t, "thief")
 	role := w.sub + "/providers/Microsoft.Authorization/roleDefinitions/" + arm.NewUUID()

@@ -42,6 +42,7 @@ func logged(t *testing.T, a *App, token, account, category string) (out []map[st
 // with who, what and why; whoever makes it must have the right to the account's
 // keys; and an account that comes later by the same name gets nothing.
 func TestDiagnosticSettings(t *testing.T) {
+	t.Parallel()
 	a, err := New(t.Context(), Config{Data: t.TempDir() + "/data"})
 	if err != nil {
 		t.Fatal(err)

@@ -58,6 +58,7 @@ func foldPattern(p string) string {
 // Every door with its permission stands in testdata/doors.txt: a new public
 // door or a changed permission is a line in the diff.
 func TestDoorsAreAsWritten(t *testing.T) {
+	t.Parallel()
 	a := newApp(t)
 	got := strings.Join(doors(a), "\n") + "\n"
 	if *update {
@@ -155,6 +156,7 @@ var everybodys = map[string]bool{"microsoft.directory/me/read": true, "microsoft
 // Every guarded door is shut to whoever is not signed in and to whoever has no
 // role, and opens to neither by another token's luck (RBAC-02, TOK-05).
 func TestEveryDoorIsShut(t *testing.T) {
+	t.Parallel()
 	a := newApp(t)
 	stranger := a.stranger(t)
 	n := 0
@@ -233,6 +235,7 @@ var withoutGrant = map[string]string{
 
 // Every verb of every service asks for a Grant.
 func TestEveryVerbAsksForAGrant(t *testing.T) {
+	t.Parallel()
 	a := newApp(t)
 	ctx, grant := reflect.TypeFor[context.Context](), reflect.TypeFor[gate.Grant]()
 	used := map[string]bool{}

@@ -31,6 +31,7 @@ var muxes = []string{"NewServeMux(", "ListenAndServe", "http.Handle(", "http.Han
 
 // Packages import downwards only, and only the edge listens.
 func TestFloors(t *testing.T) {
+	t.Parallel()
 	dirs, err := os.ReadDir("..")
 	if err != nil {
 		t.Fatal(err)

@@ -11,6 +11,7 @@ import (
 // elevates, makes groups, and moves a subscription; policies of the groups bind
 // and let go with the next request, and nobody else gets anywhere.
 func TestManagementGroups(t *testing.T) {
+	t.Parallel()
 	a := newApp(t)
 	base, v := a.Site.Base(), "?api-version=2022-04-01"
 	admin, stranger := a.admin(t, "arm"), a.stranger(t)["arm"]
@@ -62,6 +63,7 @@ func TestManagementGroups(t *testing.T) {
 // Subscriptions are made by who may at the root management group: they lie where
 // new ones go, belong to their maker, and are what any other is.
 func TestMoreSubscriptions(t *testing.T) {
+	t.Parallel()
 	a := newApp(t)
 	base, v := a.Site.Base(), "?api-version=2021-10-01"
 	admin, stranger := a.admin(t, "arm"), a.stranger(t)["arm"]

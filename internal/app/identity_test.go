@@ -107,6 +107,7 @@ var tokenText = regexp.MustCompile(`eyJ[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-
 // logs show; the host reaches none. An identity that is taken away is gone at once
 // (B17, B27, MID-01, MID-02, MID-07).
 func TestSandboxesKeepTheirIdentities(t *testing.T) {
+	t.Parallel()
 	needsSandbox(t)
 	a, s := serveHere(t)
 	ownNetwork(t, a)
@@ -265,6 +266,7 @@ func (l *lab) signedIn(t *testing.T, s *served, who ReadyAdmin, audiences ...str
 // the person what the cluster can't (B27, B28). The person's token is theirs in
 // the job alone, and they are lent no longer than the run lives and they may sign in.
 func TestAJobActsAsAPersonOrAsItsCluster(t *testing.T) {
+	t.Parallel()
 	needsSandbox(t)
 	a, s := serveHere(t)
 	ownNetwork(t, a)

@@ -113,6 +113,7 @@ func theft(t *testing.T, a *App, l *lab, token string, from map[string]door) {
 
 // Nobody but the edge inside a sandbox says where a request comes from.
 func TestOnlyTheInnerEdgeSaysWhereFrom(t *testing.T) {
+	t.Parallel()
 	var who []string
 	for _, d := range goFiles(t) {
 		b, err := os.ReadFile(d)

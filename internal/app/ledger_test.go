@@ -15,6 +15,7 @@ import (
 // none is double, at whatever door, whether the caller may do all or nothing
 // (AUD-01). The ledger is the clients'.
 func TestTheLogIsTheLedger(t *testing.T) {
+	t.Parallel()
 	a, s := serveHere(t)
 	l := newLab(t, s)
 	x := &realm{tenant: a.Site.Tenant, sub: l.sub, user: l.owner, account: l.account, vault: "lab-vault", scope: l.workspace[1:]}
@@ -91,6 +92,7 @@ func mustKnow(t *testing.T, a *App, object string) arm.Caller {
 // The platform has no door to its inside: none to profiles, variables, metrics or
 // dumps on any host, by any method, for nobody and for the Owner (AUD-12).
 func TestNoDoorToTheInside(t *testing.T) {
+	t.Parallel()
 	a := newApp(t)
 	token := a.admin(t, "arm")
 	for _, p := range a.Planes {

@@ -43,6 +43,7 @@ func made(t *testing.T, a *App, token, id string, body any) (out struct {
 // In a vault that goes by access policies, a workspace's identity gets a policy
 // with every permission but purge (B13), and roles count for nothing there.
 func TestAWorkspaceGetsAPolicyWhereRolesDoNotCount(t *testing.T) {
+	t.Parallel()
 	a := newApp(t)
 	admin := a.admin(t, "arm")
 	group := "/subscriptions/" + a.Site.Subscription + "/resourceGroups/g"

@@ -34,6 +34,7 @@ func (p *policed) unlock(u string) {
 // Owner's request too: a ReadOnly lock but for doors that only read, a
 // CanNotDelete lock at those that delete. Only locks themselves can be changed.
 func TestEveryDoorIsLocked(t *testing.T) {
+	t.Parallel()
 	a := newApp(t)
 	p := newPoliced(t, a)
 	for _, level := range []string{"ReadOnly", "CanNotDelete"} {
@@ -82,6 +83,7 @@ func holds(level string, p *gate.Plane, rt gate.Route) bool {
 // What others do at somebody's bidding is held, too: deployments, roles given to
 // workspaces. Data is not, as in Azure.
 func TestLocksHoldInside(t *testing.T) {
+	t.Parallel()
 	a := newApp(t)
 	p := newPoliced(t, a)
 	u, body := p.account("lockedacct", map[string]any{})
@@ -180,6 +182,7 @@ func (s *slow) Read(b []byte) (int, error) {
 // A request that was let in before the lock was there, and takes its time, is
 // held all the same.
 func TestLocksHoldWhatIsUnderWay(t *testing.T) {
+	t.Parallel()
 	a := newApp(t)
 	p := newPoliced(t, a)
 	r := httptest.NewRequest(http.MethodPatch, p.group+version, &slow{strings.NewReader(`{"tags":{"team":"red"}}`), func() { p.lock(p.group, "ReadOnly") }})
@@ -196,6 +199,7 @@ func TestLocksHoldWhatIsUnderWay(t *testing.T) {
 
 // No lock keeps a lost administrator out.
 func TestRecoverBelowALock(t *testing.T) {
+	t.Parallel()
 	cfg := Config{Data: t.TempDir() + "/data"}
 	a, err := New(t.Context(), cfg)
 	if err != nil {

@@ -8,6 +8,7 @@ import (
 // Resource Manager shows the identity of a resource to who may see it, as long
 // as the resource has one.
 func TestTheIdentityOfAResourceIsShown(t *testing.T) {
+	t.Parallel()
 	a := newApp(t)
 	p := newPoliced(t, a)
 	const at = "/providers/Microsoft.ManagedIdentity/identities/default"

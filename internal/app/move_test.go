@@ -50,6 +50,7 @@ func (p *policed) move(token, verb, from, to string, what ...string) *httptest.R
 // What is moved has another id from one moment to the next: its content and its
 // endpoints stay, and nothing is left at the old id, neither rights nor doors.
 func TestMove(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir() + "/data"
 	a, err := New(t.Context(), Config{Data: dir})
 	if err != nil {
@@ -145,6 +146,7 @@ func TestMove(t *testing.T) {
 
 // A move that may not be is refused by name and changes nothing.
 func TestMoveRefused(t *testing.T) {
+	t.Parallel()
 	a := newApp(t)
 	p := newPoliced(t, a)
 	to := p.sub + "/resourceGroups/target"

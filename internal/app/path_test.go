@@ -26,6 +26,7 @@ func attacked(t *testing.T, a *App) (x *realm, resources []string) {
 // A resource is one, however its id is spelt: the answer has the spelling that was
 // stored, and one etag (ARM-01).
 func TestOneResourceInAnySpelling(t *testing.T) {
+	t.Parallel()
 	a := newApp(t)
 	x, resources := attacked(t, a)
 	r := rand.New(rand.NewPCG(1, 2))
@@ -48,6 +49,7 @@ func TestOneResourceInAnySpelling(t *testing.T) {
 // or to what it says, and nothing is changed by it (ARM-02, ARM-03). Nor is a
 // request without exactly one api-version of the right form (ARM-04).
 func TestOddPathsLeadNowhere(t *testing.T) {
+	t.Parallel()
 	a := newApp(t)
 	x, resources := attacked(t, a)
 	group := "/subscriptions/" + x.sub + "/resourceGroups/mine"
@@ -96,6 +98,7 @@ func TestOddPathsLeadNowhere(t *testing.T) {
 // that folds to another by Unicode alone is another letter (ARM-05, ARM-06). What
 // the server says is not the client's to say (ARM-08, ARM-09).
 func TestBodiesSayOneThing(t *testing.T) {
+	t.Parallel()
 	a := newApp(t)
 	p := newPoliced(t, a)
 	def := p.define("private", "All", nil, tree(t, `{"if":{"allOf":[{"field":"type","equals":"Microsoft.Storage/storageAccounts"},{"field":"Microsoft.Storage/storageAccounts/allowSharedKeyAccess","notEquals":false}]},"then":{"effect":"deny"}}`))
@@ -142,6 +145,7 @@ func TestBodiesSayOneThing(t *testing.T) {
 // A long operation is its beginner's: nobody else sees it, of this tenant or
 // another, and its id can't be guessed (ARM-15).
 func TestOperationsAreTheirBeginners(t *testing.T) {
+	t.Parallel()
 	a := newApp(t)
 	x, resources := attacked(t, a)
 	w := call(a, x.tokens["arm"], http.MethodPatch, a.Site.Base()+resources[4]+"?api-version=2024-04-01", map[string]any{"tags": map[string]any{"a": "b"}})
@@ -174,6 +178,7 @@ func TestOperationsAreTheirBeginners(t *testing.T) {
 // What a policy denies of a child is denied where the child is made by itself,
 // within its parent, and within its parent in a template (POL-10).
 func TestPolicyDeniesChildrenHoweverTheyCome(t *testing.T) {
+	t.Parallel()
 	a := newApp(t)
 	p := newPoliced(t, a)
 	const villain = "11111111-2222-3333-4444-555555555555"

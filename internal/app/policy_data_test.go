@@ -34,6 +34,7 @@ func value(v any) map[string]any { return map[string]any{"value": v} }
 // enforceSetting binds jobs, the Owner's too: where their images come from and
 // who wrote what they run. It binds by what the compute is.
 func TestPolicySettingsBindJobs(t *testing.T) {
+	t.Parallel()
 	p := newPoliced(t, newApp(t))
 	ws := p.withLab()
 	job := func(name string) string { return ws + "/jobs/" + name }
@@ -106,6 +107,7 @@ func TestPolicySettingsBindJobs(t *testing.T) {
 // Rules of the mode v2.Data deny and audit jobs; each job is a component that
 // complies or does not.
 func TestPolicyJudgesJobs(t *testing.T) {
+	t.Parallel()
 	p := newPoliced(t, newApp(t))
 	ws := p.withLab()
 	const kind = "Microsoft.MachineLearningServices.v2.Data/workspaces/jobs"
@@ -151,6 +153,7 @@ func TestPolicyJudgesJobs(t *testing.T) {
 // What nothing here would keep is refused by its name when it is assigned, with
 // nothing left of it.
 func TestPolicySettingsThatBindNothing(t *testing.T) {
+	t.Parallel()
 	p := newPoliced(t, newApp(t))
 	rule := func(effect, details string) any {
 		return tree(t, `{"if":{"field":"Microsoft.MachineLearningServices.Data/workspaces/computeName","exists":true},"then":{"effect":"`+effect+`","details":`+details+`}}`)
@@ -189,6 +192,7 @@ func TestPolicySettingsThatBindNothing(t *testing.T) {
 // People attest to policies that nobody can judge but they: one attestation for
 // a resource and a policy, until it ends.
 func TestPolicyAttestations(t *testing.T) {
+	t.Parallel()
 	clock := &movable{at: time.Now()}
 	a, err := New(t.Context(), Config{Data: t.TempDir() + "/data", Now: clock.now})
 	if err != nil {
@@ -274,6 +278,7 @@ func TestPolicyAttestations(t *testing.T) {
 // Everything is judged once a day; what was found stays to be asked for, while
 // the latest states are those of now.
 func TestPolicyScans(t *testing.T) {
+	t.Parallel()
 	clock := &movable{at: time.Now()}
 	a, err := New(t.Context(), Config{Data: t.TempDir() + "/data", Now: clock.now})
 	if err != nil {
@@ -316,6 +321,7 @@ func TestPolicyScans(t *testing.T) {
 // A task repairs as many side by side as it says and stops when too many fail; a
 // delayed policy looks when its time has come; auditAction tells of deletions.
 func TestPolicyTasksAndDelays(t *testing.T) {
+	t.Parallel()
 	clock := &movable{at: time.Now()}
 	a, err := New(t.Context(), Config{Data: t.TempDir() + "/data", Now: clock.now})
 	if err != nil {

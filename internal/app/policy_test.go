@@ -111,6 +111,7 @@ func (p *policed) denied(method, u string, body any, assignment string) {
 // A deny policy binds the Owner, whatever way the change comes, and leaves
 // nothing behind.
 func TestPolicyDenies(t *testing.T) {
+	t.Parallel()
 	a, err := New(t.Context(), Config{Data: t.TempDir() + "/data"})
 	if err != nil {
 		t.Fatal(err)
@@ -187,6 +188,7 @@ const contributor = "/providers/Microsoft.Authorization/roleDefinitions/b24988ac
 // Policies that change a resource come before those that deny it, in whatever
 // order they are assigned; what two want otherwise is refused.
 func TestPolicyChangesBeforeItDenies(t *testing.T) {
+	t.Parallel()
 	p := newPoliced(t, newApp(t))
 	modify := p.define("no-keys", "Indexed", nil, tree(t, `{"if":{"field":"type","equals":"Microsoft.Storage/storageAccounts"},"then":{"effect":"modify","details":{"roleDefinitionIds":["`+contributor+`"],
 		"operations":[{"operation":"addOrReplace","field":"Microsoft.Storage/storageAccounts/allowSharedKeyAccess","value":false}]}}}`))
@@ -263,6 +265,7 @@ func orders(n int) [][]int {
 // Who may not exempt from an assignment can't, though they may write exemptions;
 // an exemption ends when it says.
 func TestPolicyExemptions(t *testing.T) {
+	t.Parallel()
 	now := &movable{at: time.Now()}
 	a, err := New(t.Context(), Config{Data: t.TempDir() + "/data", Now: now.now})
 	if err != nil {
@@ -303,6 +306,7 @@ func TestPolicyExemptions(t *testing.T) {
 // What is not enforced lets pass and is told; an effect that guards against
 // deletion guards; a disabled one leaves no trace.
 func TestPolicyStates(t *testing.T) {
+	t.Parallel()
 	p := newPoliced(t, newApp(t))
 	rule := `{"if":{"allOf":[{"field":"type","equals":"Microsoft.Storage/storageAccounts"},{"field":"Microsoft.Storage/storageAccounts/allowSharedKeyAccess","notEquals":false}]},"then":{"effect":"[parameters('effect')]"}}`
 	def := p.define("keys", "All", tree(t, `{"effect":{"type":"String","defaultValue":"Deny","allowedValues":["Deny","Audit","Disabled"]}}`), tree(t, rule))
@@ -366,6 +370,7 @@ func TestPolicyStates(t *testing.T) {
 // An initiative binds by each of its members; a message, an override and an
 // exemption reach one of them.
 func TestPolicyInitiative(t *testing.T) {
+	t.Parallel()
 	p := newPoliced(t, newApp(t))
 	tag := p.define("need-tag", "Indexed", tree(t, `{"tag":{"type":"String"},"effect":{"type":"String","defaultValue":"Deny"}}`), tree(t, `{"if":{"field":"[concat('tags[', parameters('tag'), ']')]","exists":"false"},"then":{"effect":"[parameters('effect')]"}}`))
 	set := p.sub + "/providers/Microsoft.Authorization/policySetDefinitions/tags"
@@ -460,6 +465,7 @@ func (p *policed) there(u string) bool {
 // A policy deploys what a resource lacks, and a task repairs what is there
 // already: both as the assignment's own identity, and as far as its roles go.
 func TestPolicyRepairs(t *testing.T) {
+	t.Parallel()
 	p := newPoliced(t, newApp(t))
 	template := `{"$schema":"https://schema.management.azure.com/schemas/2019-04-01/deploymentTemplate.json#","contentVersion":"1.0.0.0","parameters":{"of":{"type":"string"}},
 		"resources":[{"type":"Microsoft.ManagedIdentity/userAssignedIdentities","apiVersion":"2023-01-31","name":"[concat('of-', parameters('of'))]","location":"local"}]}`
@@ -536,6 +542,7 @@ func TestPolicyRepairs(t *testing.T) {
 // What a policy deploys to the subscription needs the assignment's identity to
 // hold a role there: one at the resource's group is not enough.
 func TestPolicyRepairsTheSubscription(t *testing.T) {
+	t.Parallel()
 	p := newPoliced(t, newApp(t))
 	rule := func(deployment string) any {
 		return tree(t, `{"if":{"field":"type","equals":"Microsoft.Storage/storageAccounts"},"then":{"effect":"deployIfNotExists","details":{
@@ -583,6 +590,7 @@ func TestPolicyRepairsTheSubscription(t *testing.T) {
 
 // The aliases that a provider lists are those by which policies find properties.
 func TestPolicyAliases(t *testing.T) {
+	t.Parallel()
 	p := newPoliced(t, newApp(t))
 	seen := 0
 	for _, x := range must(t, p.a, http.StatusOK, p.token, http.MethodGet, p.sub+"/providers/Microsoft.Storage"+version+"&$expand=resourceTypes/aliases", nil)["resourceTypes"].([]any) {
@@ -608,6 +616,7 @@ func TestPolicyAliases(t *testing.T) {
 // What is written by other ways than a resource's own doors is judged too:
 // models by MLflow's registry, role assignments, a vault's access policies.
 func TestPolicyHoldsEverywhere(t *testing.T) {
+	t.Parallel()
 	l := newLab(t, spawn(t, t.TempDir()+"/data"))
 	vault := l.group + "/providers/Microsoft.KeyVault/vaults/open-vault"
 	l.put(t, vault, map[string]any{"location": l.location, "properties": map[string]any{"tenantId": claimOf(l.arm, "tid"), "sku": map[string]any{"family": "A", "name": "standard"}, "accessPolicies": []any{}}})

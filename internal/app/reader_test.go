@@ -373,6 +373,7 @@ func (v *visitor) known(wildcard, at string) []string {
 // any plane, by any list, export, log, explanation, state of policies or
 // diagnostics, nor by any refusal (RBAC-06). Nor does the server's own log tell.
 func TestAReaderMeetsNoSecret(t *testing.T) {
+	t.Parallel()
 	said := &said{}
 	sinkHeader := newCanary()
 	sinks := filepath.Join(t.TempDir(), "sinks")

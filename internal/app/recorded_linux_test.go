@@ -16,6 +16,7 @@ import (
 // could be recorded; what was let through before is recorded once there is room,
 // and everything works again without a restart (AUD-05).
 func TestAFullDiskStopsEverything(t *testing.T) {
+	t.Parallel()
 	s := spawn(t, t.TempDir()+"/data")
 	l := newLab(t, s)
 	secret := l.vaultURL + "secrets/s?api-version=7.4"
@@ -90,6 +91,7 @@ func correlations(t *testing.T, a *App) map[string][]audit.Entry {
 // Killed at any moment, the platform has given no secret, key or signature
 // without its entry (AUD-06).
 func TestNoSecretWithoutItsEntry(t *testing.T) {
+	t.Parallel()
 	s := spawn(t, t.TempDir()+"/data")
 	l := newLab(t, s)
 	l.must(t, nil, l.vault, http.MethodPut, l.vaultURL+"secrets/s?api-version=7.4", map[string]any{"value": newCanary()})

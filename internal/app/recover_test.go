@@ -14,6 +14,7 @@ import (
 // A lost administrator comes back with the root key alone: not without it, not
 // with another, not beside a running server; and the log shows it, unbroken.
 func TestRecover(t *testing.T) {
+	t.Parallel()
 	cfg := Config{Data: t.TempDir() + "/data"}
 	a, err := New(t.Context(), cfg)
 	if err != nil {
@@ -65,6 +66,7 @@ func TestRecover(t *testing.T) {
 // Deny assignments that leave out nobody who still exists shut everybody out, the
 // Owner too. Who was recovered takes them away, and all are let in again.
 func TestRecoverWhereEverybodyIsDenied(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir() + "/data"
 	s := spawn(t, dir)
 	base, v := s.ready.ARM, "?api-version=2022-04-01"

@@ -12,6 +12,7 @@ import (
 // Lists of resources of all types choose, page and add as asked, and show each
 // caller what they may see.
 func TestListsOfResources(t *testing.T) {
+	t.Parallel()
 	a := newApp(t)
 	p := newPoliced(t, a)
 	for i, tags := range []string{"team=red note=a and b", "team=blue", "Team=red"} {
@@ -76,6 +77,7 @@ func TestListsOfResources(t *testing.T) {
 
 // A group's template has what a client could send, and makes the same again.
 func TestExportOfAGroup(t *testing.T) {
+	t.Parallel()
 	a := newApp(t)
 	p := newPoliced(t, a)
 	u, body := p.account("exportacct", map[string]any{"minimumTlsVersion": "TLS1_2"})
@@ -115,6 +117,7 @@ func TestExportOfAGroup(t *testing.T) {
 // A provider that a subscription unregistered serves what is there and makes
 // nothing new.
 func TestProviderRegistration(t *testing.T) {
+	t.Parallel()
 	a := newApp(t)
 	p := newPoliced(t, a)
 	kv, storage := p.sub+"/providers/Microsoft.KeyVault", p.sub+"/providers/microsoft.storage"
@@ -154,6 +157,7 @@ func TestProviderRegistration(t *testing.T) {
 // Predefined tag names and values are made once, counted where they are used,
 // and not forgotten while they are.
 func TestTagNames(t *testing.T) {
+	t.Parallel()
 	a := newApp(t)
 	p := newPoliced(t, a) // the group has the tag team=green
 	at := p.sub + "/tagNames"

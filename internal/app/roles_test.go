@@ -11,6 +11,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"castellan/internal/arm"
@@ -39,13 +40,14 @@ func says(r rbac.Role, a arm.Action) bool {
 	return given && !taken
 }
 
-var compiledOnce = map[string]*regexp.Regexp{}
+var compiledOnce sync.Map // text to *regexp.Regexp
 
 func regexpOf(text string) *regexp.Regexp {
-	if compiledOnce[text] == nil {
-		compiledOnce[text] = regexp.MustCompile(text)
+	re, ok := compiledOnce.Load(text)
+	if !ok {
+		re, _ = compiledOnce.LoadOrStore(text, regexp.MustCompile(text))
 	}
-	return compiledOnce[text]
+	return re.(*regexp.Regexp)
 }
 
 // doors that no role opens: to approvals, by being an approver; to everything, by
@@ -207,6 +209,7 @@ func newIdentities(t *testing.T, a *App, l *lab, s *served) *identities {
 // right from the definition, read by a few lines that share nothing with the
 // engine. A part of it, chosen by chance, is asked through the edge.
 func TestDoorsAreAsWrittenByRole(t *testing.T) {
+	t.Parallel()
 	a, s := serveHere(t)
 	l := newLab(t, s)
 	ids := newIdentities(t, a, l, s)

@@ -9,6 +9,7 @@ import (
 // OPS-01: the platform does not start on a secret that others of the machine can
 // read, nor leave anything in its data folder that they can.
 func TestLooseSecretFilesAreRefused(t *testing.T) {
+	t.Parallel()
 	for _, what := range []string{"root key", "passphrase"} {
 		dir := t.TempDir()
 		path := filepath.Join(dir, "secret")

@@ -11,6 +11,7 @@ import (
 // Tags are kept at subscriptions, groups and resources; who may tag changes
 // nothing else; policies and locks have their say.
 func TestTags(t *testing.T) {
+	t.Parallel()
 	a := newApp(t)
 	p := newPoliced(t, a)
 	u, body := p.account("taggedacct", map[string]any{})

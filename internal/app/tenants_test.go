@@ -163,6 +163,7 @@ func documents(t *testing.T, a *App, sub string) string {
 // that everybody may ask for tell nothing of it; and the owner's audit log tells
 // of the attempts (TOK-06, TEN-01). The home tenant has no rights in others.
 func TestTenantsShareNothing(t *testing.T) {
+	t.Parallel()
 	a := newApp(t)
 	home := realm{tenant: a.Site.Tenant, sub: a.Site.Subscription, domain: a.Site.Suffix, admin: person{id: a.Admin.ClientID, secret: string(a.Admin.ClientSecret.Reveal())}}
 	home.user = fmt.Sprint(must(t, a, http.StatusOK, a.admin(t, "graph"), http.MethodGet, "https://"+a.Site.GraphHost()+"/v1.0/users/"+a.Admin.UserName, nil)["id"])
@@ -232,6 +233,7 @@ func (x *realm) attack(t *testing.T, a *App, thief *realm, r *rand.Rand) (calls 
 
 // A role, a role assignment and an access policy can't be given to, or by, another tenant.
 func TestNothingIsGivenAcrossTenants(t *testing.T) {
+	t.Parallel()
 	a := newApp(t)
 	other := newTenant(t, a, "other.example")
 	other.settle(t, a, "other")

@@ -11,6 +11,7 @@ import (
 // says how many more requests may come; one too many is told when to come again,
 // and holds up nobody else.
 func TestHeadersOfEveryAnswer(t *testing.T) {
+	t.Parallel()
 	a, err := New(t.Context(), Config{Data: t.TempDir() + "/data", Throttle: 1})
 	if err != nil {
 		t.Fatal(err)

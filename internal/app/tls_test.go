@@ -20,6 +20,7 @@ import (
 // An account that wants TLS 1.3 answers nobody who comes by less, whatever they
 // show, and others still by TLS 1.2.
 func TestAnAccountsMinimumTLS(t *testing.T) {
+	t.Parallel()
 	a := newApp(t)
 	p := newPoliced(t, a)
 	me := a.newPerson(t, "operator")
@@ -45,6 +46,7 @@ func TestAnAccountsMinimumTLS(t *testing.T) {
 // Clients from outside are shown the certificate that was brought, by HTTP/2 too;
 // those that come by the proxy, as jobs do, the installation's own.
 func TestABroughtCertificateIsShown(t *testing.T) {
+	t.Parallel()
 	a := newApp(t)
 	certDER, keyDER, err := server.NewAuthority("theirs", time.Now())
 	if err != nil {
