@@ -158,7 +158,14 @@ func (l *ledger) total() (n int) {
 // tells of every change there is (REL-01).
 func TestKilledAtAnyMoment(t *testing.T) {
 	t.Parallel()
-	rounds, seed := crashRounds, uint64(time.Now().UnixNano())
+	endings(t, t.TempDir()+"/data", crashRounds, func(s *served) { s.kill(t) })
+}
+
+// endings serves a data folder in rounds, each of which end puts an end to at a
+// moment as likely as any other, and holds the folder against the ledger.
+func endings(t *testing.T, dir string, rounds int, end func(*served)) {
+	t.Helper()
+	seed := uint64(time.Now().UnixNano())
 	if testing.Short() {
 		rounds = 3
 	}
@@ -171,39 +178,39 @@ func TestKilledAtAnyMoment(t *testing.T) {
 	}
 	t.Logf("seed %d", seed)
 	rnd, led := rand.New(rand.NewPCG(seed, 1)), newLedger()
-	s := spawn(t, t.TempDir()+"/data")
+	s := spawn(t, dir)
 	l := newLab(t, s)
 	for round := range rounds {
-		kill := killAfter + time.Duration(rnd.Int64N(int64(killBefore-killAfter)))
+		after := killAfter + time.Duration(rnd.Int64N(int64(killBefore-killAfter)))
 		load(l, led, round, seed, func() {
-			<-time.After(kill)
-			s.kill(t)
+			<-time.After(after)
+			end(s)
 		})
 		last := round == rounds-1
 		if round%50 == 49 {
-			t.Logf("%d kills, %d acknowledged writes", round+1, led.total())
+			t.Logf("%d rounds, %d acknowledged writes", round+1, led.total())
 		}
 		check(t, l, led, last)
 		if t.Failed() {
-			t.Fatalf("in round %d of seed %d, killed after %s", round, seed, kill)
+			t.Fatalf("in round %d of seed %d, ended after %s", round, seed, after)
 		}
 		if round < rounds-1 {
 			s = spawn(t, s.dir)
 			l.door = s.door
 		}
 	}
-	t.Logf("%d kills, %d acknowledged writes (%v), %d names, %d runs", rounds, led.total(), led.acks, len(led.past.names), len(led.past.runs))
+	t.Logf("%d rounds, %d acknowledged writes (%v), %d names, %d runs", rounds, led.total(), led.acks, len(led.past.names), len(led.past.runs))
 }
 
-// load has clients write until the server is gone.
-func load(l *lab, led *ledger, round int, seed uint64, kill func()) {
+// load has clients write until the server is gone, which end sees to.
+func load(l *lab, led *ledger, round int, seed uint64, end func()) {
 	var wg sync.WaitGroup
 	var dead atomic.Bool
 	for i, work := range []func(*client){(*client).groups, (*client).groups, (*client).secrets, (*client).blobs, (*client).blobs, (*client).metrics, (*client).metrics} {
 		c := &client{lab: l, led: led, dead: &dead, round: round, name: fmt.Sprintf("c%d", i), rnd: rand.New(rand.NewPCG(seed, uint64(round*100+i+2)))}
 		wg.Go(func() { work(c) })
 	}
-	kill()
+	end()
 	dead.Store(true)
 	wg.Wait()
 }

@@ -87,6 +87,7 @@ go_modules
 debian chromium browser chromium
 PATH=$PATH:/usr/sbin debian slapd federation slapd ldap-utils
 PATH=$PATH:/usr/sbin debian rsyslogd sinks rsyslog rsyslog-gnutls
-# The tests of the program itself run this one; they say so where they can't.
+# The tests of the program itself run these; they say so where they can't.
+PATH=$PATH:/usr/sbin debian mkfs.btrfs none btrfs-progs
 debian samba-tool none samba samba-ad-provision samba-dsdb-modules samba-vfs-modules python3-samba winbind
 echo "$cache"
