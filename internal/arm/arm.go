@@ -4,6 +4,7 @@ package arm
 import (
 	"errors"
 	"fmt"
+	"hash/fnv"
 	"strings"
 )
 
@@ -14,16 +15,25 @@ type Action struct{ d *actionData }
 type actionData struct {
 	name, key, doc string
 	data           bool
+	hash           uint64 // of key and data
 }
 
 // NewAction makes a control-plane action: role actions and notActions speak of it.
 func NewAction(name, doc string) Action {
-	return Action{&actionData{name: name, key: strings.ToLower(name), doc: doc}}
+	return newAction(name, doc, false)
 }
 
 // NewDataAction makes a data action: dataActions and notDataActions speak of it.
 func NewDataAction(name, doc string) Action {
-	return Action{&actionData{name: name, key: strings.ToLower(name), doc: doc, data: true}}
+	return newAction(name, doc, true)
+}
+
+func newAction(name, doc string, data bool) Action {
+	d := &actionData{name: name, key: strings.ToLower(name), doc: doc, data: data}
+	h := fnv.New64a()
+	fmt.Fprint(h, d.key, data)
+	d.hash = h.Sum64()
+	return Action{d}
 }
 
 // Name is the action's name, as Azure spells it.
@@ -52,6 +62,14 @@ func (a Action) Doc() string {
 
 // Data reports whether a is a data action.
 func (a Action) Data() bool { return a.d != nil && a.d.data }
+
+// Hash is a number that equal actions share, reckoned once. Others may share it.
+func (a Action) Hash() uint64 {
+	if a.d == nil {
+		return 0
+	}
+	return a.d.hash
+}
 
 // IsZero reports whether a names nothing.
 func (a Action) IsZero() bool { return a.d == nil }

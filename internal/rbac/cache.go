@@ -28,11 +28,11 @@ func (t *table[T]) set(h uint64) *set[T] { return &t.sets[h&t.mask] }
 // put remembers v under h, in an empty place, or in that of an equal hash, or
 // else in one that the hash picks. Tag and item are written one after the other:
 // a reader between the two meets a value whose key differs, which is a miss.
-func (t *table[T]) put(h uint64, v *T, stale func(*T) bool) {
+func (t *table[T]) put(h uint64, v *T) {
 	s := t.set(h)
 	at := int(h>>60) % ways
 	for i := range ways {
-		if old := s.item[i].Load(); old == nil || s.tag[i].Load() == h || stale(old) {
+		if s.tag[i].Load() == h || s.item[i].Load() == nil {
 			at = i
 			break
 		}

@@ -3,6 +3,7 @@ package rbac
 import (
 	"hash/maphash"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"castellan/internal/arm"
@@ -41,7 +42,7 @@ const (
 
 // decided is a Decision together with everything it depends on.
 type decided struct {
-	gen    uint64
+	gen    atomic.Uint64 // the last at which it is known to have held
 	who    *identity
 	action actionKey
 	scope  string
@@ -71,24 +72,26 @@ func (s *span) holds() bool {
 // It denies callers with a Lease, for whom the credential decides. Conditions
 // are held against the action alone.
 func (e *Engine) Decide(c arm.Caller, a arm.Action, on arm.ID) Decision {
-	return e.DecideWith(c, a, on, nil)
+	return e.settle(e.decide(&c, a, on), a, nil)
 }
 
 // DecideWith is Decide with what conditions may ask about the request, the
 // resource and the caller. It is asked for only where a condition decides.
 func (e *Engine) DecideWith(c arm.Caller, a arm.Action, on arm.ID, attributes func() *condition.Attributes) Decision {
-	d := e.decide(c, a, on)
+	return e.settle(e.decide(&c, a, on), a, attributes)
+}
+
+// settle holds the conditions that d hangs on against the request.
+func (e *Engine) settle(d *Decision, a arm.Action, attributes func() *condition.Attributes) Decision {
 	if d.maybe == nil && (d.unless == nil || !d.Allowed) {
-		d.unless = nil
-		return d
+		return Decision{Allowed: d.Allowed, By: d.By, Role: d.Role, Reason: d.Reason}
 	}
 	at := attributesOf(a, attributes)
 	if no := d.unless.first(&at); no.By != "" {
 		return no
 	}
 	if d.maybe == nil {
-		d.unless = nil
-		return d
+		return Decision{Allowed: d.Allowed, By: d.By, Role: d.Role, Reason: d.Reason}
 	}
 	for m := d.maybe; m != nil; m = m.next {
 		if m.holds(&at) {
@@ -107,25 +110,32 @@ func (m *maybe) holds(at *condition.Attributes) bool {
 	return true
 }
 
-// decide is Decide but for conditions.
-func (e *Engine) decide(c arm.Caller, a arm.Action, on arm.ID) Decision {
-	if why := refuse(&c, a, on); why != "" {
-		return Decision{Reason: why}
+// decide is Decide but for conditions. What it finds is remembered: nobody changes it.
+func (e *Engine) decide(c *arm.Caller, a arm.Action, on arm.ID) *Decision {
+	if why := refuse(c, a, on); why != "" {
+		return &Decision{Reason: why}
 	}
 	// Reading gen first is what makes a change count for the next Decide.
 	gen := e.gen.Load()
-	k := actionKey{a.Key(), a.Data()}
-	h := e.hash3(c.Object, k, on.Key())
+	k, object := actionKey{a.Key(), a.Data()}, e.hash(c.Object)
+	h := mix(object, a.Hash(), e.hash(on.Key()))
 	s := e.decisions.set(h)
 	for i := range ways {
 		if s.tag[i].Load() != h {
 			continue
 		}
-		if x := s.item[i].Load(); x != nil && x.gen == gen && x.is(&c, k, on.Key()) && x.span.holds() {
-			return x.d
+		x := s.item[i].Load()
+		if x == nil || !x.is(c, k, on.Key()) || !x.span.holds() {
+			continue
+		}
+		if at := x.gen.Load(); at == gen {
+			return &x.d
+		} else if e.still(at, x.who) {
+			x.gen.Store(gen) // a change since then is later than gen
+			return &x.d
 		}
 	}
-	return e.decideAnew(h, &c, k, on)
+	return e.decideAnew(h, object, c, a, on)
 }
 
 func (x *decided) is(c *arm.Caller, k actionKey, scope string) bool {
@@ -145,21 +155,23 @@ func refuse(c *arm.Caller, a arm.Action, on arm.ID) string {
 	return ""
 }
 
-// decideAnew looks at the assignments, and remembers what it found.
-func (e *Engine) decideAnew(h uint64, c *arm.Caller, k actionKey, on arm.ID) Decision {
+// decideAnew looks at the assignments, and remembers what it found under h. The
+// hash of the caller's object is object.
+func (e *Engine) decideAnew(h, object uint64, c *arm.Caller, a arm.Action, on arm.ID) *Decision {
+	k := actionKey{a.Key(), a.Data()}
 	e.mu.RLock()
 	defer e.mu.RUnlock()
-	gen := e.gen.Load() // cannot change under mu
-	v := e.view(gen, c.Object, c.Groups)
+	v := e.view(object, c.Object, c.Groups)
 	now, in := e.span(v)
 	d, u := e.denied(v.who, k, on.Key())
 	if d.By == "" {
-		d = e.weigh(v, k, on.Key(), now)
+		d = e.weigh(v, e.mask(k, a.Hash()), on.Key(), now)
 		d.unless = u
 	}
-	x := &decided{gen: gen, who: v.who, action: k, scope: on.Key(), d: d, span: in}
-	e.decisions.put(h, x, func(old *decided) bool { return old.gen != gen })
-	return x.d
+	x := &decided{who: v.who, action: k, scope: on.Key(), d: d, span: in}
+	x.gen.Store(e.gen.Load()) // cannot change under mu
+	e.decisions.put(h, x)
+	return &x.d
 }
 
 // span is the time now, and how long what is decided now holds. With no clock,
@@ -181,19 +193,22 @@ func (e *Engine) span(v *view) (now time.Time, in *span) {
 }
 
 // weigh goes up from the scope until a role allows the action.
-func (e *Engine) weigh(v *view, k actionKey, scope string, now time.Time) Decision {
+func (e *Engine) weigh(v *view, m *mask, scope string, now time.Time) Decision {
 	var room [16]string
-	mask := e.mask(k)
 	out := Decision{Reason: becauseUnassigned}
 	for _, s := range e.scopes(room[:0], scope) {
+		h := e.hash(s)
 		if v.places == nil {
-			if e.weighHolders(v, k, s, now, &out); out.Allowed {
+			if e.weighHolders(v, m, s, h, now, &out); out.Allowed {
 				return out
 			}
 			continue
 		}
-		for at := v.place(e.hash(s), s).first - 1; at >= 0; at = v.links[at].next {
-			if l := &v.links[at]; e.weighOne(l.x, l.role, k, mask, now, &out) {
+		p := v.place(h)
+		for i, role := range v.roles[p.first:][:p.n] {
+			if !m.any.has(role) {
+				out.reached()
+			} else if x := v.given[int(p.first)+i]; x.Scope.Key() == s && m.weigh(x, now, &out) {
 				return out
 			}
 		}
@@ -202,42 +217,41 @@ func (e *Engine) weigh(v *view, k actionKey, scope string, now time.Time) Decisi
 }
 
 // weighHolders is weigh at one scope for a caller with very many assignments.
-func (e *Engine) weighHolders(v *view, k actionKey, scope string, now time.Time, out *Decision) {
-	mask := e.mask(k)
+func (e *Engine) weighHolders(v *view, m *mask, scope string, hash uint64, now time.Time, out *Decision) {
 	for _, h := range v.holders {
-		h.each(scope, func(x *entry) {
-			if !out.Allowed {
-				e.weighOne(x, x.effective(v.who), k, mask, now, out)
+		h.each(scope, hash, func(x *entry) {
+			switch {
+			case out.Allowed:
+			case !m.any.has(x.effective(v.who)):
+				out.reached()
+			default:
+				m.weigh(x, now, out)
 			}
 		})
 	}
 }
 
-// weighOne holds the action against one assignment, and writes down what it finds.
-func (e *Engine) weighOne(x *entry, role int32, k actionKey, mask []uint64, now time.Time, out *Decision) bool {
-	if role < 0 {
-		if out.Reason == becauseUnassigned {
-			out.Reason = becauseInsufficient
-		}
-		return false
+// reached notes that an assignment reaches the resource, but does not do.
+func (d *Decision) reached() {
+	if d.Reason == becauseUnassigned {
+		d.Reason = becauseInsufficient
 	}
-	allows := has(mask, role)
-	if !allows && (x.slot.role == nil || !x.slot.role.mayAllow(k)) {
-		if out.Reason == becauseUnassigned {
-			out.Reason = becauseInsufficient
-		}
-		return false
-	}
+}
+
+// weigh looks at when and on what condition x gives the action, which its role
+// may give, and writes down what it finds. It reports whether the action is allowed.
+func (m *mask) weigh(x *entry, now time.Time, out *Decision) bool {
 	if x.timed && (now.IsZero() || !x.Holds(now)) {
 		out.Reason = becauseUntimely
 		return false
 	}
+	allows := m.all.has(int32(x.slot.index))
 	d := Decision{Allowed: true, By: x.ID, Role: x.slot.role.name, Reason: becauseAssigned}
 	if allows && x.Condition == "" {
 		*out = d
 		return true
 	}
-	for _, conditions := range x.slot.role.conditions(k, allows) {
+	for _, conditions := range x.slot.role.conditions(m.action, allows) {
 		if x.Condition != "" {
 			conditions = append(conditions, x.cond) // nil, which never holds, if it can't be read
 		}
@@ -246,31 +260,44 @@ func (e *Engine) weighOne(x *entry, role int32, k actionKey, mask []uint64, now 
 	return false
 }
 
-func has(mask []uint64, i int32) bool {
+// bitset has a bit for every slot of a role.
+type bitset []uint64
+
+func (b bitset) has(i int32) bool {
 	w := int(i >> 6)
-	return w < len(mask) && mask[w]&(1<<(i&63)) != 0
+	return uint(w) < uint(len(b)) && b[w]&(1<<(i&63)) != 0 // -1 is in none
 }
 
-// mask has a bit for every role that allows the action. Callers hold mu.
-func (e *Engine) mask(k actionKey) []uint64 {
-	e.masksMu.RLock()
-	m, ok := e.masks[k]
-	e.masksMu.RUnlock()
-	if ok {
-		return m
-	}
-	m = make([]uint64, len(e.slots)/64+1)
-	for i, s := range e.slots {
-		if s.role != nil && s.role.allows(k) {
-			m[i>>6] |= 1 << (i & 63)
+// mask tells which roles give an action: whatever holds, and perhaps.
+type mask struct {
+	gen      uint64
+	action   actionKey
+	all, any bitset
+}
+
+// mask is that of the action, whose hash is h. Callers hold mu.
+func (e *Engine) mask(k actionKey, h uint64) *mask {
+	s, floor := e.masks.set(h), e.floor.Load()
+	for i := range ways {
+		if m := s.item[i].Load(); m != nil && m.gen >= floor && m.action == k {
+			return m
 		}
 	}
-	e.masksMu.Lock()
-	defer e.masksMu.Unlock()
-	if len(e.masks) >= maskCache {
-		clear(e.masks)
+	words := len(e.slots)/64 + 1
+	both := make(bitset, 2*words)
+	m := &mask{floor, k, both[:words], both[words:]}
+	for i, s := range e.slots {
+		if s.role == nil {
+			continue
+		}
+		if s.role.allows(k) {
+			m.all[i>>6] |= 1 << (i & 63)
+			m.any[i>>6] |= 1 << (i & 63)
+		} else if s.role.mayAllow(k) {
+			m.any[i>>6] |= 1 << (i & 63)
+		}
 	}
-	e.masks[k] = m
+	e.masks.put(h, m)
 	return m
 }
 
@@ -324,15 +351,10 @@ func cutPair(key string) int {
 
 func (e *Engine) hash(s string) uint64 { return maphash.String(e.seed, s) }
 
-// hash3 mixes the parts of a question. Groups are left to the comparison: who
-// comes with other groups under one object id meets a miss.
-func (e *Engine) hash3(object string, k actionKey, scope string) uint64 {
+// mix is the hash of a question by those of its parts. Groups are left to the
+// comparison: who comes with other groups under one object id meets a miss.
+func mix(object, action, scope uint64) uint64 {
 	const odd = 0x9e3779b97f4a7c15
-	h := e.hash(object)
-	h = (h^h>>29)*odd + e.hash(k.name)
-	h = (h^h>>29)*odd + e.hash(scope)
-	if k.data {
-		h = ^h
-	}
-	return h
+	h := (object^object>>29)*odd + action
+	return (h^h>>29)*odd + scope
 }

@@ -333,3 +333,13 @@ func TestRememberedDecisionAllocatesNothing(t *testing.T) {
 		t.Errorf("a remembered decision makes %v allocations, want 0", n)
 	}
 }
+
+// Scopes whose hashes are the same are still two: an assignment at one gives
+// nothing at the other.
+func TestHashesThatMeet(t *testing.T) {
+	e := engineWith(t, [3]string{alice, "Owner", rg1})
+	e.holders[alice].all[0].hash = e.hash(arm.MustID(sub).Key())
+	if d := e.Decide(arm.Caller{Object: alice}, wsWrite, arm.MustID(sub)); d.Allowed {
+		t.Errorf("Decide = %+v by an assignment that begins elsewhere", d)
+	}
+}

@@ -99,7 +99,7 @@ func (e *Engine) Denied(c arm.Caller, a arm.Action, on arm.ID, attributes func()
 		return Decision{}, false
 	}
 	e.mu.RLock()
-	d, u := e.denied(&identity{c.Object, c.Groups}, actionKey{a.Key(), a.Data()}, on.Key())
+	d, u := e.denied(&identity{object: c.Object, groups: c.Groups}, actionKey{a.Key(), a.Data()}, on.Key())
 	e.mu.RUnlock()
 	if d.By == "" && u != nil {
 		at := attributesOf(a, attributes)

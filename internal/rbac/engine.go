@@ -24,10 +24,15 @@ import (
 type Engine struct {
 	seed maphash.Seed
 
-	// gen counts the changes. What was remembered under another gen is not used.
-	gen       atomic.Uint64
+	// gen counts the changes, floor is the last that could count for everybody,
+	// and stamps the last for each stripe of principals. What was remembered at a
+	// gen is used while none that it hangs on is later. All are written under mu.
+	gen, floor atomic.Uint64
+	stamps     [stripes]atomic.Uint64
+
 	decisions *table[decided]
 	views     *table[view]
+	masks     *table[mask]
 
 	mu      sync.RWMutex // guards everything below
 	roles   map[string]*roleSlot
@@ -40,9 +45,6 @@ type Engine struct {
 	deniedAt map[string][]*denial // by scope key
 
 	now func() time.Time // nil: what is bound to a time gives nothing
-
-	masksMu sync.RWMutex // guards masks; taken after mu
-	masks   map[actionKey][]uint64
 }
 
 // roleSlot stands for a role id, whether or not the role is there.
@@ -55,9 +57,7 @@ type roleSlot struct {
 // entry is an assignment in the index.
 type entry struct {
 	Assignment
-	slot *roleSlot
-	hash uint64 // of the scope's key
-
+	slot  *roleSlot
 	timed bool                 // the clock counts
 	cond  *condition.Condition // nil if there is none, or it can't be read
 	pos   int                  // place in its holder's list
@@ -65,8 +65,16 @@ type entry struct {
 
 // holder is what was given to one principal.
 type holder struct {
-	all []*entry
+	all []held
 	at  map[string][]*entry // by scope key; nil while all is short
+}
+
+// held is an assignment, with what is asked of all of them beside it.
+type held struct {
+	x    *entry
+	hash uint64 // of the scope's key
+	role int32  // its slot
+	odd  bool   // it is bound to a time or to a group
 }
 
 // Sizes, in entries.
@@ -74,7 +82,8 @@ const (
 	decisionCache = 1 << 16 // decisions remembered
 	viewCache     = 1 << 12 // callers whose assignments are kept gathered
 	maskCache     = 1 << 14 // actions remembered against all roles
-	shortList     = 16      // assignments that a principal has before they are indexed by scope
+	stripes       = 1 << 12 // principals are changed apart in so many parts
+	shortList     = 64      // assignments that a principal has before they are indexed by scope
 	viewLimit     = 512     // assignments gathered for a caller at most; beyond, the index is asked
 )
 
@@ -86,8 +95,8 @@ func New(roles []Role) *Engine {
 		views:     newTable[view](viewCache),
 		roles:     map[string]*roleSlot{},
 		given:     map[string]*entry{},
+		masks:     newTable[mask](maskCache),
 		holders:   map[string]*holder{},
-		masks:     map[actionKey][]uint64{},
 		denials:   map[string]*denial{},
 		deniedAt:  map[string][]*denial{},
 	}
@@ -121,7 +130,6 @@ func (e *Engine) PutRole(r Role) {
 	e.change(func() {
 		s := e.slot(r.ID)
 		s.def, s.role = r, c
-		clear(e.masks)
 	})
 }
 
@@ -130,7 +138,6 @@ func (e *Engine) RemoveRole(id string) {
 	e.change(func() {
 		s := e.slot(id)
 		s.def, s.role = Role{}, nil
-		clear(e.masks)
 	})
 }
 
@@ -178,27 +185,38 @@ func (e *Engine) PutAssignment(a Assignment) error {
 	if a.Scope.IsZero() {
 		return fmt.Errorf("the assignment %s has no scope", a.ID)
 	}
-	e.change(func() {
-		e.drop(a.ID)
-		x := &entry{Assignment: a, slot: e.slot(a.RoleID), hash: e.hash(a.Scope.Key()), timed: a.Timed()}
-		if a.Condition != "" {
-			x.cond, _ = condition.Parse(a.Condition, a.ConditionVersion) // what can't be read never holds
-		}
-		e.given[strings.ToLower(a.ID)] = x
-		k := strings.ToLower(a.Principal)
-		if e.holders[k] == nil {
-			e.holders[k] = &holder{}
-		}
-		e.holders[k].add(x)
-	})
+	x := &entry{Assignment: a, timed: a.Timed()}
+	if a.Condition != "" {
+		x.cond, _ = condition.Parse(a.Condition, a.ConditionVersion) // what can't be read never holds
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	gen := e.gen.Load() + 1
+	e.drop(a.ID, gen)
+	x.slot = e.slot(a.RoleID)
+	e.given[strings.ToLower(a.ID)] = x
+	k := strings.ToLower(a.Principal)
+	if e.holders[k] == nil {
+		e.holders[k] = &holder{}
+	}
+	e.holders[k].add(held{x, e.hash(a.Scope.Key()), int32(x.slot.index), x.timed || a.Via != ""})
+	e.stamps[e.stripe(k)].Store(gen)
+	e.gen.Store(gen)
 	return nil
 }
 
 // RemoveAssignment forgets the assignment with this id, if there is one.
-func (e *Engine) RemoveAssignment(id string) { e.change(func() { e.drop(id) }) }
+func (e *Engine) RemoveAssignment(id string) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	gen := e.gen.Load() + 1
+	e.drop(id, gen)
+	e.gen.Store(gen)
+}
 
-// drop takes an assignment out of the index. The caller holds mu.
-func (e *Engine) drop(id string) {
+// drop takes an assignment out of the index. The caller holds mu, and makes gen
+// the engine's afterwards.
+func (e *Engine) drop(id string, gen uint64) {
 	id = strings.ToLower(id)
 	x := e.given[id]
 	if x == nil {
@@ -211,6 +229,7 @@ func (e *Engine) drop(id string) {
 	if len(h.all) == 0 {
 		delete(e.holders, k)
 	}
+	e.stamps[e.stripe(k)].Store(gen)
 }
 
 // change runs f alone and then makes everybody decide anew.
@@ -218,15 +237,33 @@ func (e *Engine) change(f func()) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	f()
-	e.gen.Add(1)
+	gen := e.gen.Load() + 1
+	e.floor.Store(gen)
+	e.gen.Store(gen)
 }
 
-func (h *holder) add(x *entry) {
-	x.pos = len(h.all)
-	h.all = append(h.all, x)
+// stripe is where the changes of a principal, in lower case, are stamped.
+func (e *Engine) stripe(principal string) uint16 { return uint16(e.hash(principal) % stripes) }
+
+// still reports whether what was found for w at gen holds yet.
+func (e *Engine) still(gen uint64, w *identity) bool {
+	if e.floor.Load() > gen {
+		return false
+	}
+	for _, s := range w.stripes {
+		if e.stamps[s].Load() > gen {
+			return false
+		}
+	}
+	return true
+}
+
+func (h *holder) add(y held) {
+	y.x.pos = len(h.all)
+	h.all = append(h.all, y)
 	if h.at != nil {
-		k := x.Scope.Key()
-		h.at[k] = append(h.at[k], x)
+		k := y.x.Scope.Key()
+		h.at[k] = append(h.at[k], y.x)
 		return
 	}
 	if len(h.all) <= shortList {
@@ -234,16 +271,16 @@ func (h *holder) add(x *entry) {
 	}
 	h.at = map[string][]*entry{}
 	for _, y := range h.all {
-		k := y.Scope.Key()
-		h.at[k] = append(h.at[k], y)
+		k := y.x.Scope.Key()
+		h.at[k] = append(h.at[k], y.x)
 	}
 }
 
 func (h *holder) remove(x *entry) {
 	last := len(h.all) - 1
 	h.all[x.pos] = h.all[last]
-	h.all[x.pos].pos = x.pos
-	h.all[last] = nil
+	h.all[x.pos].x.pos = x.pos
+	h.all[last] = held{}
 	h.all = h.all[:last]
 	if h.at == nil {
 		return
@@ -257,15 +294,17 @@ func (h *holder) remove(x *entry) {
 	h.at[k] = rest
 }
 
-// each calls f with every assignment of h that begins at the scope.
-func (h *holder) each(scope string, f func(*entry)) {
-	list := h.all
+// each calls f with every assignment of h that begins at the scope, of which hash is.
+func (h *holder) each(scope string, hash uint64, f func(*entry)) {
 	if h.at != nil {
-		list = h.at[scope]
-	}
-	for _, x := range list {
-		if x.Scope.Key() == scope {
+		for _, x := range h.at[scope] {
 			f(x)
+		}
+		return
+	}
+	for _, y := range h.all {
+		if y.hash == hash && y.x.Scope.Key() == scope {
+			f(y.x)
 		}
 	}
 }

@@ -40,7 +40,7 @@ func (e *Engine) Explain(c arm.Caller, a arm.Action, on arm.ID) []Weighed {
 	}
 	e.mu.RLock()
 	defer e.mu.RUnlock()
-	who, k := &identity{c.Object, c.Groups}, actionKey{a.Key(), a.Data()}
+	who, k := &identity{object: c.Object, groups: c.Groups}, actionKey{a.Key(), a.Data()}
 	above := e.scopes(nil, on.Key())
 	rank := func(w Weighed) int {
 		if at := slices.Index(above, w.Scope.Key()); at >= 0 {
@@ -49,8 +49,9 @@ func (e *Engine) Explain(c arm.Caller, a arm.Action, on arm.ID) []Weighed {
 		return len(above)
 	}
 	var out []Weighed
-	for _, h := range e.holdersOf(c.Object, c.Groups) {
-		for _, x := range h.all {
+	for _, h := range e.holdersOf(c.Object, c.Groups, nil) {
+		for _, y := range h.all {
+			x := y.x
 			w := Weighed{x.Assignment, x.slot.def, e.verdict(x, who, k, a)}
 			if rank(w) == len(above) {
 				if w.Verdict != Allows {

@@ -67,10 +67,11 @@ func (e *Engine) Inside(c arm.Caller, scope arm.ID) bool {
 	}
 	e.mu.RLock()
 	defer e.mu.RUnlock()
-	above, who := e.scopes(nil, scope.Key()), &identity{c.Object, c.Groups}
+	above, who := e.scopes(nil, scope.Key()), &identity{object: c.Object, groups: c.Groups}
 	group := strings.HasPrefix(scope.Key(), managementGroups)
-	for _, h := range e.holdersOf(c.Object, c.Groups) {
-		for _, x := range h.all {
+	for _, h := range e.holdersOf(c.Object, c.Groups, nil) {
+		for _, y := range h.all {
+			x := y.x
 			if e.gives(x, who) && (slices.Contains(above, x.Scope.Key()) || x.Scope.Within(scope) || group && slices.Contains(e.scopes(nil, x.Scope.Key()), scope.Key())) {
 				return true
 			}
@@ -130,11 +131,11 @@ func (e *Engine) Considered(c arm.Caller, a arm.Action, on arm.ID) []Assignment 
 	e.mu.RLock()
 	defer e.mu.RUnlock()
 	var out []Assignment
-	holders := e.holdersOf(c.Object, c.Groups)
+	holders := e.holdersOf(c.Object, c.Groups, nil)
 	for _, s := range e.scopes(nil, on.Key()) {
 		from := len(out)
 		for _, h := range holders {
-			h.each(s, func(x *entry) { out = append(out, x.Assignment) })
+			h.each(s, e.hash(s), func(x *entry) { out = append(out, x.Assignment) })
 		}
 		slices.SortFunc(out[from:], compareIDs)
 	}
@@ -150,8 +151,8 @@ func (e *Engine) Held(principal string) []Assignment {
 		return nil
 	}
 	out := make([]Assignment, len(h.all))
-	for i, x := range h.all {
-		out[i] = x.Assignment
+	for i, y := range h.all {
+		out[i] = y.x.Assignment
 	}
 	slices.SortFunc(out, compareIDs)
 	return out

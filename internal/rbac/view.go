@@ -8,34 +8,29 @@ import (
 
 // identity is all of a caller that decisions hang on, as the caller spelt it.
 type identity struct {
-	object string
-	groups []string
+	object  string
+	groups  []string
+	stripes []uint16 // of both; see Engine.stamps
 }
 
-// view is what reaches one caller, gathered over the caller and all groups. It
-// holds for one gen.
+// view is what reaches one caller, gathered over the caller and all groups.
 type view struct {
 	gen uint64
 	who *identity // on its own, so that who remembers it does not keep the rest
 
-	places  []place // where chains in links begin, by scope; a power of two of them
-	links   []link
+	places  []place // by hash of scope; a power of two of them
+	roles   []int32 // of the assignments, those of one place together: slots, or -1 for what gives the caller nothing at any time
+	given   []*entry
 	holders []*holder // asked instead of places when the caller has very many
 	timed   []*entry  // all for which the clock counts
 }
 
-// place is where the chain of one scope begins. Scopes whose hashes want one
-// place lie one after the other; an empty place ends the search.
+// place tells what begins at the scopes of one tag: seldom more than one, so
+// whoever means to allow compares the scope. Tags that want one place lie one after
+// the other; an empty place ends the search.
 type place struct {
-	tag   uint32 // the hash's upper half
-	first int32  // the chain's first link, counted from 1; 0 when empty
-}
-
-// link is one assignment in a chain; next is -1 at the end.
-type link struct {
-	x    *entry
-	role int32 // the role's slot, or -1 when the assignment gives the caller nothing at any time
-	next int32
+	tag      uint32 // the hash's upper half
+	first, n uint16 // in roles and given
 }
 
 // is reports whether this is the caller. Every id is compared.
@@ -43,43 +38,61 @@ func (w *identity) is(object string, groups []string) bool {
 	return w.object == object && slices.Equal(w.groups, groups)
 }
 
-// view is the caller's view for gen, remembered or made. The caller of it holds mu.
-func (e *Engine) view(gen uint64, object string, groups []string) *view {
-	h := e.hash(object)
+// view is the caller's view, remembered or made; h is the hash of object. The
+// caller of it holds mu.
+func (e *Engine) view(h uint64, object string, groups []string) *view {
 	s := e.views.set(h)
 	for i := range ways {
 		if s.tag[i].Load() != h {
 			continue
 		}
-		if v := s.item[i].Load(); v != nil && v.gen == gen && v.who.is(object, groups) {
+		if v := s.item[i].Load(); v != nil && v.who.is(object, groups) && e.still(v.gen, v.who) {
 			return v
 		}
 	}
-	v := e.makeView(gen, object, groups)
-	e.views.put(h, v, func(old *view) bool { return old.gen != gen })
+	v := e.makeView(object, groups)
+	e.views.put(h, v)
 	return v
 }
 
-func (e *Engine) makeView(gen uint64, object string, groups []string) *view {
-	v := &view{gen: gen, who: &identity{object, slices.Clone(groups)}}
+func (e *Engine) makeView(object string, groups []string) *view {
+	v := &view{gen: e.gen.Load(), who: &identity{object, slices.Clone(groups), make([]uint16, 0, len(groups)+1)}}
 	total := 0
-	for _, h := range e.holdersOf(object, groups) {
-		v.holders = append(v.holders, h)
+	v.holders = e.holdersOf(object, groups, func(id string) { v.who.stripes = append(v.who.stripes, e.stripe(id)) })
+	for _, h := range v.holders {
 		total += len(h.all)
-		for _, x := range h.all {
-			if x.timed {
-				v.timed = append(v.timed, x)
+		for i := range h.all {
+			if y := &h.all[i]; y.odd && y.x.timed {
+				v.timed = append(v.timed, y.x)
 			}
 		}
 	}
 	if total > viewLimit {
 		return v
 	}
-	v.places = make([]place, 1<<bits.Len(uint(total*2)))
-	v.links = make([]link, 0, total)
+	v.places = make([]place, 1<<bits.Len(uint(total+total/3)))
+	v.roles, v.given = make([]int32, total), make([]*entry, total)
 	for _, h := range v.holders {
-		for _, x := range h.all {
-			v.add(x)
+		for i := range h.all {
+			p := v.place(h.all[i].hash)
+			p.tag = uint32(h.all[i].hash >> 32)
+			p.n++
+		}
+	}
+	end := uint16(0)
+	for i := range v.places {
+		end += v.places[i].n
+		v.places[i].first = end
+	}
+	for _, h := range v.holders { // from the end of each place to its beginning
+		for i := range h.all {
+			y := &h.all[i]
+			p := v.place(y.hash)
+			p.first--
+			v.given[p.first], v.roles[p.first] = y.x, y.role
+			if y.odd {
+				v.roles[p.first] = y.x.effective(v.who)
+			}
 		}
 	}
 	v.holders = nil
@@ -87,37 +100,50 @@ func (e *Engine) makeView(gen uint64, object string, groups []string) *view {
 }
 
 // holdersOf lists what was given to the object and to the groups, each once.
-func (e *Engine) holdersOf(object string, groups []string) []*holder {
+// Every id is told in lower case, also those to whom nothing was given.
+func (e *Engine) holdersOf(object string, groups []string, tell func(id string)) []*holder {
 	out := make([]*holder, 0, len(groups)+1)
-	seen := make(map[*holder]bool, len(groups)+1)
 	add := func(id string) {
-		h := e.holders[strings.ToLower(id)]
-		if h == nil || seen[h] {
-			return
+		id = strings.ToLower(id)
+		if tell != nil {
+			tell(id)
 		}
-		seen[h] = true
-		out = append(out, h)
+		if h := e.holders[id]; h != nil {
+			out = append(out, h)
+		}
 	}
 	add(object)
 	for _, g := range groups {
 		add(g)
 	}
-	return out
+	return unique(out)
 }
 
-func (v *view) add(x *entry) {
-	p := v.place(x.hash, x.Scope.Key())
-	v.links = append(v.links, link{x, x.effective(v.who), p.first - 1})
-	*p = place{uint32(x.hash >> 32), int32(len(v.links))}
+// unique drops what comes again. Few are compared in place, many by a map.
+func unique(list []*holder) []*holder {
+	if len(list) <= 32 {
+		out := list[:0]
+		for _, h := range list {
+			if !slices.Contains(out, h) {
+				out = append(out, h)
+			}
+		}
+		return out
+	}
+	seen := make(map[*holder]bool, len(list))
+	return slices.DeleteFunc(list, func(h *holder) bool {
+		again := seen[h]
+		seen[h] = true
+		return again
+	})
 }
 
-// place is the place of a scope, which is empty if nothing begins there. There
-// are more places than scopes, so that an empty one is always met.
-func (v *view) place(h uint64, scope string) *place {
+// place is the place of a hash, which is empty if nothing begins there. There
+// are more places than tags, so that an empty one is always met.
+func (v *view) place(h uint64) *place {
 	mask := len(v.places) - 1
 	for i := int(h) & mask; ; i = (i + 1) & mask {
-		p := &v.places[i]
-		if p.first == 0 || p.tag == uint32(h>>32) && v.links[p.first-1].x.Scope.Key() == scope {
+		if p := &v.places[i]; p.n == 0 || p.tag == uint32(h>>32) {
 			return p
 		}
 	}

@@ -172,6 +172,12 @@ func TestAgreesWithNaive(t *testing.T) {
 		e := New(n.roles)
 		e.SetClock(func() time.Time { return n.now })
 		e.SetParents(func(k string) []string { return n.parents[k] })
+		type question struct {
+			c  arm.Caller
+			a  arm.Action
+			on arm.ID
+		}
+		var old []question                      // some of them allowed, asked again after each change
 		size := []int{5, 60, 400, 8000}[seed%4] // 8000 is beyond viewLimit
 		for i := range size {
 			a := w.assignment(fmt.Sprint("/a/", i))
@@ -191,8 +197,18 @@ func TestAgreesWithNaive(t *testing.T) {
 			if asked++; d.Allowed {
 				allowed++
 			}
-			if i%20 == 0 {
-				n.shake(t, w, e)
+			if d.Allowed && len(old) < 10 {
+				old = append(old, question{c, a, on})
+			}
+			if i%10 > 0 {
+				continue
+			}
+			n.shake(t, w, e)
+			for _, q := range old {
+				ids, d := n.allows(q.c, q.a, q.on), e.Decide(q.c, q.a, q.on)
+				if d.Allowed != (len(ids) > 0) || d.Allowed && !slices.Contains(ids, d.By) {
+					t.Fatalf("world %d, after a change: Decide(%v %v, %s, %s) = %+v, want one of %v", seed, q.c.Object, q.c.Groups, q.a.Name(), q.on, d, ids)
+				}
 			}
 		}
 	}
@@ -204,16 +220,18 @@ func TestAgreesWithNaive(t *testing.T) {
 // shake makes one change, in the reference and in the engine.
 func (n *naive) shake(t *testing.T, w world, e *Engine) {
 	i := w.IntN(len(n.given))
-	switch w.IntN(3) {
-	case 0:
+	switch w.IntN(6) {
+	case 0, 1: // as often to somebody else
 		n.given[i] = w.assignment(n.given[i].ID)
 		put(t, e, n.given[i])
-	case 1:
+	case 2, 3:
 		if len(n.given) > 1 {
 			e.RemoveAssignment(n.given[i].ID)
 			n.given = slices.Delete(n.given, i, i+1)
 		}
-	case 2:
+	case 4:
+		e.Move(func() { n.parents[w.of("/subscriptions/s", 3)] = [][]string{{strings.ToLower(mgTop)}, nil}[w.IntN(2)] })
+	case 5:
 		i = w.IntN(len(n.roles))
 		n.roles[i] = w.role(n.roles[i].ID)
 		e.PutRole(n.roles[i])
