@@ -29,7 +29,7 @@ import (
 // Config is what a Service needs. DB, Root, Dir, Site and Now are required.
 type Config struct {
 	DB   *store.DB
-	Gate *gate.Gate // asked for the source of a copy; without it nothing is copied
+	Gate *gate.Gate // asked for the source of a copy, and for what lifecycle rules do; without it neither is done
 	Root seal.Key   // wraps the accounts' keys
 	Dir  string     // where the files lie, made if it is not there
 	Site arm.Site
@@ -123,7 +123,7 @@ func (s *Service) load(tx *store.Tx) error {
 func (s *Service) Kinds() []*resource.Kind {
 	accounts := s.accounts()
 	services := s.blobServices(accounts)
-	return []*resource.Kind{accounts, services, s.containers(services), fileServices(accounts)}
+	return []*resource.Kind{accounts, services, s.containers(services), fileServices(accounts), s.managementPolicies(accounts)}
 }
 
 // Run removes files that nothing names, and what deleted containers held, until
@@ -145,6 +145,9 @@ func (s *Service) Run(ctx context.Context) error {
 		case <-tick.C:
 			if err := s.purge(ctx); err != nil && ctx.Err() == nil {
 				s.Log.Error("what was kept long enough was not removed; it is tried again", "error", err)
+			}
+			if err := s.age(ctx); err != nil && ctx.Err() == nil {
+				s.Log.Error("lifecycle rules were not carried out; it is tried again", "error", err)
 			}
 			if err := s.expire(ctx); err != nil && ctx.Err() == nil {
 				s.Log.Error("blocks that were never committed were not removed; it is tried again", "error", err)

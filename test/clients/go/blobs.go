@@ -34,6 +34,7 @@ func (r *run) depth(c *azblob.Client) {
 	r.firewall(c)
 	r.batch(box)
 	r.settings(c)
+	r.aging()
 	r.pages(box)
 }
 
@@ -97,6 +98,32 @@ func (r *run) pages(box *container.Client) {
 		err = errors.Join(err, got.Body.Close(), equal(b.String(), strings.Repeat("\x00", 512)+strings.Repeat("a", 512)))
 	}
 	r.ok("azblob pages: read", err)
+}
+
+// aging gives the account a lifecycle rule.
+func (r *run) aging() {
+	c, err := armstorage.NewManagementPoliciesClient(r.SubscriptionID, r.admin, r.arm())
+	rule := func(days float32, prefix string) armstorage.ManagementPolicy {
+		return armstorage.ManagementPolicy{Properties: &armstorage.ManagementPolicyProperties{Policy: &armstorage.ManagementPolicySchema{Rules: []*armstorage.ManagementPolicyRule{{
+			Name: to.Ptr("old"), Type: to.Ptr(armstorage.RuleTypeLifecycle), Definition: &armstorage.ManagementPolicyDefinition{
+				Filters: &armstorage.ManagementPolicyFilter{BlobTypes: []*string{to.Ptr("blockBlob")}, PrefixMatch: []*string{&prefix}},
+				Actions: &armstorage.ManagementPolicyAction{BaseBlob: &armstorage.ManagementPolicyBaseBlob{Delete: &armstorage.DateAfterModification{DaysAfterModificationGreaterThan: &days}}},
+			},
+		}}}}}
+	}
+	if err == nil {
+		_, err = c.CreateOrUpdate(r.ctx, group, account, armstorage.ManagementPolicyNameDefault, rule(30, "depth/old"), nil)
+	}
+	if err == nil {
+		_, err = c.Get(r.ctx, group, account, armstorage.ManagementPolicyNameDefault, nil)
+	}
+	if !r.ok("armstorage: lifecycle rules", err) {
+		return
+	}
+	_, err = c.CreateOrUpdate(r.ctx, group, account, armstorage.ManagementPolicyNameDefault, rule(-1, "depth/old"), nil)
+	r.refused("a rule for what is not there yet", err, "whole number")
+	_, err = c.Delete(r.ctx, group, account, armstorage.ManagementPolicyNameDefault, nil)
+	r.ok("armstorage: no lifecycle rules", err)
 }
 
 // settings changes what an account's blobs have in common, and asks as a browser would.

@@ -124,6 +124,9 @@ disk = here / "disk.vhd"
 disk.write_bytes(b"d" * 1024 + bytes(7 << 20) + b"e" * 512)
 suite.ok("storage blob upload --type page", lambda: az("storage", "blob", "upload", "--container-name", "by-az", "--name", "disk", "--file", str(disk), "--type", "page", *blob))
 suite.ok("storage blob download of pages", lambda: (az("storage", "blob", "download", "--container-name", "by-az", "--name", "disk", "--file", str(here / "disk.back"), *blob), must((here / "disk.back").read_bytes() == disk.read_bytes(), "other bytes")))
+rules = here / "rules.json"
+rules.write_text('{"rules":[{"enabled":true,"name":"old","type":"Lifecycle","definition":{"filters":{"blobTypes":["blockBlob"],"prefixMatch":["by-az/old"]},"actions":{"baseBlob":{"tierToCool":{"daysAfterModificationGreaterThan":30},"delete":{"daysAfterModificationGreaterThan":90}}}}}]}')
+suite.ok("storage account management-policy create", lambda: equal(az("storage", "account", "management-policy", "create", "--account-name", "byazacct", "--resource-group", "by-az", "--policy", "@" + str(rules))["policy"]["rules"][0]["name"], "old"))
 suite.ok("storage cors add", lambda: az("storage", "cors", "add", "--account-name", "byazacct", "--services", "b", "--methods", "GET", "--origins", "https://page.example", "--allowed-headers", "*", "--exposed-headers", "*", "--max-age", "5"))
 suite.ok("storage blob delete", lambda: az("storage", "blob", "delete", "--container-name", "by-az", "--name", "dir/b.txt", *blob))
 
