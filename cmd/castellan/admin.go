@@ -92,6 +92,10 @@ func (v verb) print(c *cobra.Command, out any) error {
 		e.SetIndent("", "  ")
 		return e.Encode(out)
 	}
+	if text, ok := out.(string); ok { // signed: as it is
+		_, err := io.WriteString(c.OutOrStdout(), text)
+		return err
+	}
 	if v.lines != nil {
 		out = v.lines(out)
 	}

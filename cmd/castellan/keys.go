@@ -2,8 +2,13 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
 
 	"castellan/internal/app"
+	"castellan/internal/audit"
 
 	"github.com/spf13/cobra"
 )
@@ -21,20 +26,22 @@ func keysCommand() *cobra.Command {
 			run: func(a *admin, args []string) (any, error) {
 				return a.graph("DELETE", "signingKeys/"+seg(args[0])+"/"+seg(args[1]), nil)
 			}},
+		verb{use: "destroyed", short: "List the data keys that were destroyed", example: "keys destroyed", columns: []string{"properties.scope", "properties.destroyed", "name"},
+			run: func(a *admin, _ []string) (any, error) { return a.inSubscriptions("destructions") }},
+		verb{use: "statement KEY", short: "Print the signed statement that a data key was destroyed", example: "keys statement 3f0c9a1e5d7b > statement",
+			run: func(a *admin, args []string) (any, error) {
+				rows, err := a.inSubscriptions("destructions")
+				for _, x := range rows {
+					if cell(x, "name") == args[0] {
+						props, _ := x.(map[string]any)["properties"].(map[string]any)
+						return props["statement"], nil
+					}
+				}
+				return nil, errors.Join(err, fmt.Errorf("there is no statement about a key %q that you may read", args[0]))
+			}},
 	)
 	show := verb{use: "keys", example: "keys", columns: []string{"properties.protects", "properties.scope", "properties.wrappedBy", "properties.state", "properties.lastRotated"},
-		run: func(a *admin, _ []string) (any, error) {
-			subs, err := a.s.list(a.ctx, a.h, a.s.ARM, versioned("/subscriptions", "2022-12-01"))
-			all := []any{}
-			for _, sub := range subs {
-				rows, err := a.s.list(a.ctx, a.h, a.s.ARM, versioned(cell(sub, "id")+"/providers/Castellan.Keys/dataKeys", ownVersion))
-				if err != nil {
-					return nil, err
-				}
-				all = append(all, rows...)
-			}
-			return all, err
-		}}
+		run: func(a *admin, _ []string) (any, error) { return a.inSubscriptions("dataKeys") }}
 	var cfg app.Config
 	shown := show.command()
 	c.Long = `Show which key protects what, from the installation's root key down to the key of each
@@ -45,6 +52,7 @@ one's data folder, with its root key, everything.
   castellan keys
   castellan keys --output json
   castellan keys --data FOLDER`
+	c.AddCommand(verifyStatement())
 	c.Flags().AddFlagSet(shown.Flags())
 	rootFlags(c, &cfg)
 	c.RunE = func(c *cobra.Command, args []string) error {
@@ -68,5 +76,51 @@ one's data folder, with its root key, everything.
 		}
 		return show.print(c, rows)
 	}
+	return c
+}
+
+// inSubscriptions lists what the caller may see of keys in all subscriptions.
+func (a *admin) inSubscriptions(typ string) ([]any, error) {
+	subs, err := a.s.list(a.ctx, a.h, a.s.ARM, versioned("/subscriptions", "2022-12-01"))
+	all := []any{}
+	for _, sub := range subs {
+		rows, err := a.s.list(a.ctx, a.h, a.s.ARM, versioned(cell(sub, "id")+"/providers/Castellan.Keys/"+typ, ownVersion))
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, rows...)
+	}
+	return all, err
+}
+
+// verifyStatement is castellan keys verify, which needs no server.
+func verifyStatement() *cobra.Command {
+	var key string
+	c := &cobra.Command{
+		Use: "verify FILE", Short: `Verify a statement of destruction offline ("-" for standard input)`, Args: cobra.ExactArgs(1),
+		RunE: func(c *cobra.Command, args []string) error {
+			in := c.InOrStdin()
+			if args[0] != "-" {
+				f, err := os.Open(args[0])
+				if err != nil {
+					return err
+				}
+				defer f.Close()
+				in = f
+			}
+			text, err := io.ReadAll(io.LimitReader(in, mostAnswer))
+			if err != nil {
+				return err
+			}
+			lines, err := audit.ParseStatement(text, key)
+			if err != nil {
+				return err
+			}
+			_, err = fmt.Fprintf(c.OutOrStdout(), "signed by %s\n%s", key, lines)
+			return err
+		},
+	}
+	c.Flags().StringVar(&key, "key", "", "the audit log's public key, as castellan audit checkpoint told it")
+	_ = c.MarkFlagRequired("key") // it was just made
 	return c
 }

@@ -380,7 +380,7 @@ func (a *App) planes() []*gate.Plane {
 		control.Routes = append(control.Routes, a.resources.Routes(k)...)
 	}
 	for _, more := range [][]gate.Route{
-		server.Metadata(a.Site), a.auditRoutes(), a.keyRoutes(), a.resources.OperationRoutes(), a.resources.CatalogRoutes(), a.resources.TagRoutes(), a.resources.MoveRoutes(), a.roles.Routes(), a.policies.Routes(), a.vault.Routes(),
+		server.Metadata(a.Site), a.auditRoutes(), a.keyRoutes(), a.destructionRoutes(), a.resources.OperationRoutes(), a.resources.CatalogRoutes(), a.resources.TagRoutes(), a.resources.MoveRoutes(), a.roles.Routes(), a.policies.Routes(), a.vault.Routes(),
 		a.blob.Routes(), a.ml.Routes(), a.deploy.Routes(), a.identity.ManagedRoutes(), (&monitor.Activity{Log: a.Audit, Site: a.Site}).Routes(), a.diagnoses.Routes(),
 	} {
 		control.Routes = append(control.Routes, more...)
@@ -405,7 +405,7 @@ func (a *App) Run(ctx context.Context) {
 }
 
 func (a *App) workers() map[string]func(context.Context) error {
-	return map[string]func(context.Context) error{"operations": a.runner.Run, "sign-in": a.identity.Run, "blobs": a.blob.Run, "customer-keys": a.blob.RunKeys, "workspace-keys": a.runKeys, "vaults": a.vault.Run, "policies": a.policies.Run, "jobs": a.ml.Run, "audit": a.runAudit, "diagnostics": a.diagnoses.Run}
+	return map[string]func(context.Context) error{"operations": a.runner.Run, "sign-in": a.identity.Run, "blobs": a.blob.Run, "customer-keys": a.blob.RunKeys, "workspace-keys": a.runKeys, "destroyed-keys": a.runDestroy, "vaults": a.vault.Run, "policies": a.policies.Run, "jobs": a.ml.Run, "audit": a.runAudit, "diagnostics": a.diagnoses.Run}
 }
 
 // Close ends the work in the background and closes the data folder.

@@ -78,6 +78,11 @@ func sign(tx *store.Tx) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	return signed(tx, func(name string) string { return Checkpoint{name, t.n, t.root()}.text() })
+}
+
+// signed is a text that may have the log's name in it, signed with the log's key.
+func signed(tx *store.Tx, text func(name string) string) ([]byte, error) {
 	s, _, err := store.GetJSON[signing](tx, heads, "key")
 	if err != nil {
 		return nil, err
@@ -86,7 +91,33 @@ func sign(tx *store.Tx) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("audit: the log's key was altered: %w", err)
 	}
-	return note.Sign(&note.Note{Text: Checkpoint{signer.Name(), t.n, t.root()}.text()}, signer)
+	return note.Sign(&note.Note{Text: text(signer.Name())}, signer)
+}
+
+// statement is the first line of all that the log's key signs beside checkpoints,
+// whose first line is the log's name: neither passes for the other.
+const statement = "Castellan statement"
+
+// Sign signs lines about something that happened, with the log's key.
+func Sign(tx *store.Tx, lines string) ([]byte, error) {
+	return signed(tx, func(string) string { return statement + "\n" + lines })
+}
+
+// ParseStatement is what Sign signed, if it is signed with the key.
+func ParseStatement(signed []byte, key string) (lines string, err error) {
+	v, err := note.NewVerifier(key)
+	if err != nil {
+		return "", fmt.Errorf("audit: %q is no public key of a log: %w", key, err)
+	}
+	n, err := note.Open(signed, note.VerifierList(v))
+	if err != nil {
+		return "", fmt.Errorf("audit: this is no statement signed by %s: %w", key, err)
+	}
+	lines, ok := strings.CutPrefix(n.Text, statement+"\n")
+	if !ok {
+		return "", fmt.Errorf("audit: what %s signed is no statement", v.Name())
+	}
+	return lines, nil
 }
 
 // Key is the public half of the key that checkpoints are signed with.

@@ -102,7 +102,10 @@ func (f *Folder) Make(ctx context.Context, data string) (p Point, err error) {
 			return p, err
 		}
 		if gone == 0 {
-			return f.point(l, data)
+			if p, err = f.point(l, data); err != nil {
+				return p, err
+			}
+			return p, f.note(data, p)
 		}
 	}
 	return p, errors.New("backup: files were removed again and again while they were copied; try again when less is deleted")

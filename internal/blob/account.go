@@ -176,6 +176,13 @@ func (s *Service) removeAccount(tx *store.Tx, d *resource.Doc) error {
 	if err := s.forgetLost(tx, d); err != nil {
 		return err
 	}
+	r, _, err := store.GetJSON[accountRow](tx, accountTable, nameKey(d.Name))
+	if err != nil {
+		return err
+	}
+	if err := cmk.Destroy(tx, r.kept(d), s.Now()); err != nil {
+		return err
+	}
 	tx.After(func() { s.forget(d.ID) })
 	return tx.Delete(accountTable, nameKey(d.Name))
 }

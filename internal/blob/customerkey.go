@@ -326,15 +326,20 @@ func (s *Service) DataKeys(tx *store.Tx) ([]cmk.Kept, error) {
 	}
 	var out []cmk.Kept
 	for _, r := range rows {
-		k := cmk.Kept{ID: r.ID, UID: r.UID, Protects: "blobs of the account", Data: r.Data, Customer: r.Customer}
 		d, err := resource.Load(tx, r.ID)
 		if err != nil {
 			return nil, err
 		}
-		if d != nil && d.System != nil {
-			k.Made = d.System.CreatedAt
-		}
-		out = append(out, k)
+		out = append(out, r.kept(d))
 	}
 	return out, nil
+}
+
+// kept is the account's key; d is the account.
+func (r accountRow) kept(d *resource.Doc) cmk.Kept {
+	k := cmk.Kept{ID: r.ID, UID: r.UID, Protects: "blobs of the account", Data: r.Data, Customer: r.Customer}
+	if d != nil && d.System != nil {
+		k.Made = d.System.CreatedAt
+	}
+	return k
 }

@@ -169,8 +169,15 @@ func (k *Keys) put(tx *store.Tx, r keyRow) error {
 	return store.PutJSON(tx, keyTable, r.UID, r)
 }
 
-// Drop forgets a data key, and with it all that it guarded.
-func (k *Keys) Drop(tx *store.Tx, uid string) error {
+// Drop forgets a data key, and with it all that it guarded, which protects names.
+func (k *Keys) Drop(tx *store.Tx, uid, protects string) error {
+	r, ok, err := store.GetJSON[keyRow](tx, keyTable, uid)
+	if err != nil || !ok {
+		return err
+	}
+	if err := Destroy(tx, Kept{ID: r.ID, UID: uid, Protects: protects, Made: r.Made, Data: r.Data, Customer: r.Customer}, k.ring.Now()); err != nil {
+		return err
+	}
 	tx.After(func() {
 		k.mu.Lock()
 		defer k.mu.Unlock()

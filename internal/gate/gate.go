@@ -348,6 +348,7 @@ func (g Grant) Change(ctx context.Context, db *store.DB, fn func(*store.Tx) erro
 			if err := g.Free(tx, g.s.action, g.s.target.ID); err != nil {
 				return err
 			}
+			tx.By = fmt.Sprintf("%s (%s), %s, correlation id %s", g.s.caller.Name, g.s.caller.Object, g.s.action.Name(), g.s.correlation)
 		}
 		if err := fn(tx); err != nil {
 			return err

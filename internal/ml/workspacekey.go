@@ -162,14 +162,16 @@ func (s *Service) removeWorkspace(tx *store.Tx, d *resource.Doc) error {
 	if err != nil {
 		return err
 	}
-	return s.Keys.Drop(tx, in.ID)
+	return s.Keys.Drop(tx, in.ID, protects)
 }
+
+const protects = "run history, jobs and assets of the workspace"
 
 // DataKeys are the keys of all workspaces.
 func (s *Service) DataKeys(tx *store.Tx) ([]cmk.Kept, error) {
 	out, err := s.Keys.All(tx)
 	for i := range out {
-		out[i].Protects = "run history, jobs and assets of the workspace"
+		out[i].Protects = protects
 	}
 	return out, err
 }

@@ -19,7 +19,7 @@ const FileName = "castellan.db"
 
 // uri is how SQLite is told of a store's file.
 func uri(dir string, key seal.Key) string {
-	return "file:" + (&url.URL{Path: filepath.Join(dir, FileName)}).EscapedPath() + "?vfs=adiantum&hexkey=" + hex.EncodeToString(key.Derive("pages").Bytes())
+	return "file:" + (&url.URL{Path: filepath.Join(dir, FileName)}).EscapedPath() + "?vfs=" + vfsName + "&hexkey=" + hex.EncodeToString(key.Derive("pages").Bytes())
 }
 
 // Copy makes, in the folder to, a copy of the store in dir as it is at one moment,

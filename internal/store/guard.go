@@ -1,6 +1,11 @@
 package store
 
-import "castellan/internal/seal"
+import (
+	"database/sql"
+	"errors"
+
+	"castellan/internal/seal"
+)
 
 // Guard finds the key that seals a row besides the store's own. guarded is false
 // if none does; err says why the key can't be had now. It is asked within
@@ -75,4 +80,13 @@ func (tx *Tx) Raw(fn func(table, key string, value []byte, err error)) error {
 		fn(t, k, plain, err)
 	}
 	return rows.Err()
+}
+
+// Sealed is a row's value as it lies on disk; nil if there is none.
+func (tx *Tx) Sealed(table, key string) (v []byte, err error) {
+	err = tx.tx.QueryRow("SELECT v FROM kv WHERE t=? AND k=?", table, key).Scan(&v)
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil, nil
+	}
+	return v, err
 }

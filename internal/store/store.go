@@ -21,7 +21,6 @@ import (
 
 	"github.com/ncruces/go-sqlite3"
 	"github.com/ncruces/go-sqlite3/driver"
-	_ "github.com/ncruces/go-sqlite3/vfs/adiantum" // the page cipher
 )
 
 // ErrClosed means that the store was closed.
@@ -65,7 +64,7 @@ func Open(dir string, key seal.Key) (*DB, error) {
 	}
 	uri := uri(dir, key)
 	setup := func(c *sqlite3.Conn) error {
-		return c.Exec(`PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA temp_store=memory; PRAGMA busy_timeout=10000; PRAGMA cache_size=-8000`)
+		return c.Exec(`PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA temp_store=memory; PRAGMA secure_delete=ON; PRAGMA busy_timeout=10000; PRAGMA cache_size=-8000`)
 	}
 	w, err := driver.Open(uri+"&_txlock=immediate", setup)
 	if err != nil {
@@ -229,6 +228,9 @@ func (db *DB) one(tx *sql.Tx, j *job) (err error) {
 
 // Tx is a transaction. It must not be kept after its function returns.
 type Tx struct {
+	// By is who changes something, for the record alone; "" if nobody said so.
+	By string
+
 	db  *DB
 	tx  *sql.Tx
 	job *job // nil in a View

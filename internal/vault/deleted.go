@@ -183,7 +183,7 @@ func (s *Service) purgeDeleted(w http.ResponseWriter, r *http.Request, g gate.Gr
 		} else if p.protected() {
 			return &arm.Error{Code: "Forbidden", Status: http.StatusForbidden, Message: fmt.Sprintf("Operation 'DeletedVaultPurge' is not allowed: the vault '%s' has purge protection until %s.", d.Name, n.Deleted.Purge.Format(time.RFC3339))}
 		}
-		if err := erase(tx, n.UID); err != nil {
+		if err := s.erase(tx, n); err != nil {
 			return err
 		}
 		return tx.Delete(nameTable, vaultKey(d.Name))
@@ -218,7 +218,7 @@ func (s *Service) Sweep(ctx context.Context, g gate.Grant) error {
 				}
 				continue
 			}
-			if err := erase(tx, n.UID); err != nil {
+			if err := s.erase(tx, n); err != nil {
 				return err
 			}
 			if err := tx.Delete(nameTable, r.Key); err != nil {

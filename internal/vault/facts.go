@@ -61,24 +61,33 @@ func (s *Service) DataKeys(tx *store.Tx) ([]cmk.Kept, error) {
 	}
 	var out []cmk.Kept
 	for _, n := range rows {
-		k := cmk.Kept{ID: n.ID, UID: n.UID, Protects: "secrets, keys and certificates of the vault"}
-		if k.Data, err = tx.Get(keyTable, n.UID); err != nil {
-			return nil, err
-		}
-		var d *resource.Doc
-		if n.Deleted == nil {
-			d, err = resource.Load(tx, n.ID)
-		} else {
-			k.Gone = n.Deleted.At
-			err = json.Unmarshal(n.Deleted.Doc, &d)
-		}
+		k, err := n.kept(tx)
 		if err != nil {
-			return nil, fmt.Errorf("reading the vault %s: %w", n.ID, err)
-		}
-		if d != nil && d.System != nil {
-			k.Made = d.System.CreatedAt
+			return nil, err
 		}
 		out = append(out, k)
 	}
 	return out, nil
+}
+
+// kept is the key of the vault that has the name, or had it.
+func (n named) kept(tx *store.Tx) (k cmk.Kept, err error) {
+	k = cmk.Kept{ID: n.ID, UID: n.UID, Protects: "secrets, keys and certificates of the vault"}
+	if k.Data, err = tx.Get(keyTable, n.UID); err != nil {
+		return k, err
+	}
+	var d *resource.Doc
+	if n.Deleted == nil {
+		d, err = resource.Load(tx, n.ID)
+	} else {
+		k.Gone = n.Deleted.At
+		err = json.Unmarshal(n.Deleted.Doc, &d)
+	}
+	if err != nil {
+		return k, fmt.Errorf("reading the vault %s: %w", n.ID, err)
+	}
+	if d != nil && d.System != nil {
+		k.Made = d.System.CreatedAt
+	}
+	return k, nil
 }

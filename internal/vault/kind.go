@@ -53,7 +53,7 @@ func (s *Service) save(tx *store.Tx, c resource.Change) error {
 		return &arm.Error{Code: "VaultAlreadyExists", Status: http.StatusConflict, Message: fmt.Sprintf("The vault name '%s' is already in use. Vault names are globally unique.", c.Doc.Name)}
 	}
 	if n.UID != "" {
-		if err := erase(tx, n.UID); err != nil {
+		if err := s.erase(tx, n); err != nil {
 			return err
 		}
 	}

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"castellan/internal/arm"
+	"castellan/internal/cmk"
 	"castellan/internal/gate"
 	"castellan/internal/resource"
 	"castellan/internal/seal"
@@ -193,9 +194,16 @@ func tables() (out []string) {
 
 // erase forgets all that a vault kept. Its key goes too, so that even a copy of
 // its rows does not open any more.
-func erase(tx *store.Tx, uid string) error {
+func (s *Service) erase(tx *store.Tx, n named) error {
+	k, err := n.kept(tx)
+	if err != nil {
+		return err
+	}
+	if err := cmk.Destroy(tx, k, s.Now()); err != nil {
+		return err
+	}
 	for _, t := range tables() {
-		rows, err := tx.Scan(t, uid+"/", "", 0)
+		rows, err := tx.Scan(t, n.UID+"/", "", 0)
 		if err != nil {
 			return err
 		}
@@ -205,7 +213,7 @@ func erase(tx *store.Tx, uid string) error {
 			}
 		}
 	}
-	return tx.Delete(keyTable, uid)
+	return tx.Delete(keyTable, n.UID)
 }
 
 // target is the grant's vault, if the grant is for a.
