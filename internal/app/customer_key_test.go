@@ -202,6 +202,14 @@ func TestCustomersKeyGuardsAnAccount(t *testing.T) {
 					t.Errorf("%s %s = %d %.300s, want 403 %s", x.method, x.name, code, body, way.says)
 				}
 			}
+			for _, list := range []string{"?restype=container&comp=list&include=metadata", "?restype=container&comp=list&include=tags", "?restype=container&comp=blobs&where=a%3D%27b%27"} {
+				if code, body := g.blob(http.MethodGet, list, nil); code != http.StatusForbidden || !strings.Contains(body, way.says) {
+					t.Errorf("GET %s = %d %.300s", list, code, body)
+				}
+			}
+			if code, _ := g.blob(http.MethodGet, "?restype=container&comp=list", nil); code != http.StatusOK {
+				t.Errorf("names can't be listed: %d", code)
+			}
 			if rest, err := io.ReadAll(stream); err == nil || len(rest) > 256<<10 {
 				t.Errorf("a stream that was open gave %d bytes more, %v", len(rest), err)
 			}

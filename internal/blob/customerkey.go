@@ -222,6 +222,17 @@ func (s *Service) dataKey(a *account) (seal.Key, error) {
 	return s.unwrap(context.Background(), a.accountRow)
 }
 
+// readable says whether what people wrote in the account may be shown in a list:
+// its metadata and tags are in the store, and are theirs all the same.
+func (s *Service) readable(x exchange) error {
+	a := s.byName(s.accountOf(x.r.Host))
+	if a == nil {
+		return noAccount(s.accountOf(x.r.Host))
+	}
+	_, err := s.dataKey(a)
+	return err
+}
+
 // still says whether an account's key that was taken a while ago may be used
 // still. Meanwhile it may have been wrapped anew.
 func (s *Service) still(a *account) error {

@@ -74,6 +74,11 @@ func (s *Service) listContainers(x exchange) error {
 	if err != nil {
 		return err
 	}
+	if show["metadata"] {
+		if err := s.readable(x); err != nil {
+			return err
+		}
+	}
 	after, err := readMarker(x.q["marker"])
 	if err != nil {
 		return err
@@ -394,6 +399,11 @@ func (s *Service) listBlobs(x exchange) error {
 	}
 	if show["tags"] {
 		if err := x.also(BlobTagsRead); err != nil {
+			return err
+		}
+	}
+	if show["metadata"] || show["tags"] {
+		if err := s.readable(x); err != nil {
 			return err
 		}
 	}

@@ -279,6 +279,9 @@ func (q *where) within(tx *store.Tx, c containerRow, container, from string, lim
 
 // findBlobs is Find Blobs by Tags, in an account or in a container.
 func (s *Service) findBlobs(x exchange) error {
+	if err := s.readable(x); err != nil {
+		return err
+	}
 	limit, err := x.q.count("maxresults", maxPage)
 	if err != nil {
 		return err
