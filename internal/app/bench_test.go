@@ -55,6 +55,7 @@ func bare(dir string) http.Handler {
 		}
 		w.WriteHeader(http.StatusCreated)
 	})
+	sealedRoutes(mux, dir)
 	return mux
 }
 
@@ -106,9 +107,9 @@ func serveBareIfAsked() {
 }
 
 // spawnBare starts the bare handler in a process of its own.
-func spawnBare(b *testing.B) (door, string) {
+func spawnBare(b *testing.B) (d door, dir string, pid int) {
 	b.Helper()
-	dir := b.TempDir()
+	dir = b.TempDir()
 	cmd := exec.Command(os.Args[0])
 	cmd.Env = append(os.Environ(), bareFolder+"="+dir)
 	out, err := cmd.StdoutPipe()
@@ -127,7 +128,7 @@ func spawnBare(b *testing.B) (door, string) {
 	if err := json.NewDecoder(out).Decode(&ready); err != nil {
 		b.Fatal(err)
 	}
-	return newDoor(ready.Listen, []byte(ready.CA)), dir
+	return newDoor(ready.Listen, []byte(ready.CA)), dir, cmd.Process.Pid
 }
 
 // pair is one thing done by the bare handler and by the platform.
@@ -208,7 +209,7 @@ func asks(d door, token, method, u string, body []byte, header ...string) func()
 func BenchmarkEdge(b *testing.B) {
 	s := spawn(b, b.TempDir()+"/data")
 	l := newLab(b, s)
-	plain, dir := spawnBare(b)
+	plain, dir, _ := spawnBare(b)
 	doc := l.must(b, nil, l.arm, http.MethodGet, l.url(l.workspace), nil)
 	if err := os.WriteFile(filepath.Join(dir, "workspace"), doc.body, 0o600); err != nil {
 		b.Fatal(err)

@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"database/sql"
 	"encoding/hex"
 	"fmt"
 	"net/url"
@@ -58,5 +59,9 @@ func ViewCopy(ctx context.Context, dir string, key seal.Key, fn func(*Tx) error)
 		return fmt.Errorf("reading a copy of the store: %w", err)
 	}
 	defer r.Close()
-	return (&DB{read: r, key: key.Derive("values")}).View(ctx, fn)
+	on, err := prepare(r)
+	if err != nil {
+		return fmt.Errorf("reading a copy of the store: %w", err)
+	}
+	return (&DB{read: r, on: map[*sql.DB]*statements{r: on}, key: key.Derive("values")}).View(ctx, fn)
 }

@@ -16,6 +16,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"time"
 
 	"castellan/internal/seal"
 
@@ -29,17 +30,52 @@ var ErrClosed = errors.New("store: closed")
 // maxBatch is the most writes that share one commit.
 const maxBatch = 256
 
+// readers is how many read at once. Each keeps up to 8 MB of pages, and is closed
+// when it had nothing to do for a minute.
+const readers = 8
+
 // DB is an open store.
 type DB struct {
 	read  *sql.DB
 	write *sql.DB
 	key   seal.Key
-	guard Guard // nil: no row has another key
+	on    map[*sql.DB]*statements // of read and of write
+	guard Guard                   // nil: no row has another key
 	work  chan *job
 	stop  chan struct{} // closed when Close begins
 	dead  chan struct{} // closed when the writer has ended
 	once  sync.Once
 	err   error // what Close found, set once
+}
+
+// statements are all that the store asks of SQLite, read by it once for each
+// connection: that costs as much as looking up a row.
+type statements struct {
+	get, put, remove, up, down *sql.Stmt
+	begin, undo, end           *sql.Stmt // of the part of a transaction that is one job's
+}
+
+func prepare(pool *sql.DB) (*statements, error) {
+	var out statements
+	for _, x := range []struct {
+		to   **sql.Stmt
+		text string
+	}{
+		{&out.get, "SELECT v FROM kv WHERE t=? AND k=?"},
+		{&out.put, "INSERT OR REPLACE INTO kv (t,k,v) VALUES (?,?,?)"},
+		{&out.remove, "DELETE FROM kv WHERE t=? AND k=?"},
+		{&out.up, "SELECT k,v FROM kv WHERE t=? AND k>=? AND k<? AND k>? ORDER BY k LIMIT ?"},
+		{&out.down, "SELECT k,v FROM kv WHERE t=? AND k>=? AND k<? AND k<? ORDER BY k DESC LIMIT ?"},
+		{&out.begin, "SAVEPOINT one"},
+		{&out.undo, "ROLLBACK TO one"},
+		{&out.end, "RELEASE one"},
+	} {
+		var err error
+		if *x.to, err = pool.Prepare(x.text); err != nil {
+			return nil, fmt.Errorf("opening the store (is it the right root key?): %w", err)
+		}
+	}
+	return &out, nil
 }
 
 type job struct {
@@ -80,8 +116,16 @@ func Open(dir string, key seal.Key) (*DB, error) {
 		w.Close()
 		return nil, fmt.Errorf("opening the store: %w", err)
 	}
-	r.SetMaxOpenConns(8)
-	db := &DB{read: r, write: w, key: key.Derive("values"), work: make(chan *job, maxBatch), stop: make(chan struct{}), dead: make(chan struct{})}
+	r.SetMaxOpenConns(readers)
+	r.SetMaxIdleConns(readers)
+	r.SetConnMaxIdleTime(time.Minute)
+	on := map[*sql.DB]*statements{}
+	for _, pool := range []*sql.DB{r, w} {
+		if on[pool], err = prepare(pool); err != nil {
+			return nil, errors.Join(err, r.Close(), w.Close())
+		}
+	}
+	db := &DB{read: r, write: w, on: on, key: key.Derive("values"), work: make(chan *job, maxBatch), stop: make(chan struct{}), dead: make(chan struct{})}
 	for _, more := range []string{"-wal", "-shm"} { // which are there while the store is open
 		if err := os.Chmod(f.Name()+more, 0o600); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return nil, errors.Join(fmt.Errorf("opening the store: %w", err), r.Close(), w.Close())
@@ -134,7 +178,7 @@ func (db *DB) View(ctx context.Context, fn func(*Tx) error) error {
 		return fmt.Errorf("reading the store: %w", err)
 	}
 	defer func() { _ = tx.Rollback() }() // nothing was written
-	return fn(&Tx{db: db, tx: tx})
+	return fn(&Tx{db: db, tx: tx, on: db.on[db.read]})
 }
 
 func (db *DB) writer() {
@@ -204,7 +248,8 @@ func (db *DB) commit(jobs []*job) error {
 }
 
 func (db *DB) one(tx *sql.Tx, j *job) (err error) {
-	if _, err = tx.Exec("SAVEPOINT one"); err != nil {
+	on := db.on[db.write]
+	if _, err = tx.Stmt(on.begin).Exec(); err != nil {
 		return fmt.Errorf("beginning a write: %w", err)
 	}
 	func() {
@@ -213,14 +258,14 @@ func (db *DB) one(tx *sql.Tx, j *job) (err error) {
 				j.err = fmt.Errorf("store: a write panicked: %v", p)
 			}
 		}()
-		j.err = j.fn(&Tx{db: db, tx: tx, job: j})
+		j.err = j.fn(&Tx{db: db, tx: tx, on: on, job: j})
 	}()
 	if j.err != nil {
-		if _, err = tx.Exec("ROLLBACK TO one"); err != nil {
+		if _, err = tx.Stmt(on.undo).Exec(); err != nil {
 			return fmt.Errorf("undoing a write: %w", err)
 		}
 	}
-	if _, err = tx.Exec("RELEASE one"); err != nil {
+	if _, err = tx.Stmt(on.end).Exec(); err != nil {
 		return fmt.Errorf("ending a write: %w", err)
 	}
 	return nil
@@ -233,6 +278,7 @@ type Tx struct {
 
 	db  *DB
 	tx  *sql.Tx
+	on  *statements
 	job *job // nil in a View
 }
 
@@ -250,7 +296,7 @@ func place(table, key string) string { return table + "\x00" + key }
 // Get is the value under key, or nil if there is none.
 func (tx *Tx) Get(table, key string) ([]byte, error) {
 	var v []byte
-	err := tx.tx.QueryRow("SELECT v FROM kv WHERE t=? AND k=?", table, key).Scan(&v)
+	err := tx.tx.Stmt(tx.on.get).QueryRow(table, key).Scan(&v)
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil, nil
 	}
@@ -294,7 +340,7 @@ func (tx *Tx) Delete(table, key string) error {
 	if tx.job == nil {
 		return errors.New("store: Delete in a View")
 	}
-	if _, err := tx.tx.Exec("DELETE FROM kv WHERE t=? AND k=?", table, key); err != nil {
+	if _, err := tx.tx.Stmt(tx.on.remove).Exec(table, key); err != nil {
 		return fmt.Errorf("deleting from %s: %w", table, err)
 	}
 	return nil
@@ -312,7 +358,7 @@ func (tx *Tx) Scan(table, prefix, after string, limit int) ([]Row, error) {
 	if limit == 0 {
 		limit = -1
 	}
-	return tx.list(table, "k>=? AND k<? AND k>? ORDER BY k LIMIT ?", prefix, prefix+"\U0010ffff", after, limit)
+	return tx.list(tx.on.up, table, prefix, prefix+"\U0010ffff", after, limit)
 }
 
 // Keys is Scan without the values, of which none is opened.
@@ -342,11 +388,11 @@ func (tx *Tx) ScanDown(table, prefix, before string, limit int) ([]Row, error) {
 	if before == "" {
 		before = end
 	}
-	return tx.list(table, "k>=? AND k<? AND k<? ORDER BY k DESC LIMIT ?", prefix, end, before, limit)
+	return tx.list(tx.on.down, table, prefix, end, before, limit)
 }
 
-func (tx *Tx) list(table, where string, args ...any) ([]Row, error) {
-	rows, err := tx.tx.Query("SELECT k,v FROM kv WHERE t=? AND "+where, append([]any{table}, args...)...)
+func (tx *Tx) list(stmt *sql.Stmt, table string, args ...any) ([]Row, error) {
+	rows, err := tx.tx.Stmt(stmt).Query(append([]any{table}, args...)...)
 	if err != nil {
 		return nil, fmt.Errorf("listing %s: %w", table, err)
 	}
