@@ -15,6 +15,7 @@ import (
 	"castellan/internal/arm"
 	"castellan/internal/compliance"
 	"castellan/internal/policy"
+	"castellan/internal/resource"
 	"castellan/internal/template"
 	"castellan/internal/trial"
 
@@ -313,15 +314,12 @@ func (f *policyFlags) againstResource(c *cobra.Command, rules []trial.Rule) erro
 	return f.verdicts(c, []trial.Verdict{trial.One(rules, trial.Subject{Resource: doc, Now: time.Now()})})
 }
 
-// anyVersion is a version of Resource Manager that all types are shown with here.
-const anyVersion = "2024-04-01"
-
 // resourceAt is the resource of an id as rules see it.
 func (a *admin) resourceAt(id string) (map[string]any, error) {
 	if strings.ContainsAny(id, "?#") {
 		return nil, fmt.Errorf("the resource is %q; it must be its id, such as /subscriptions/ID/resourceGroups/NAME", id)
 	}
-	m, err := a.arm("GET", (&url.URL{Path: id}).EscapedPath(), anyVersion, nil)
+	m, err := a.arm("GET", (&url.URL{Path: id}).EscapedPath(), resource.VersionFor(id), nil)
 	if err != nil {
 		return nil, err
 	}

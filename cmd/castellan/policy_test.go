@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"castellan/internal/arm"
+	"castellan/internal/resource"
 )
 
 const examplePolicy = "../../examples/policies/storage.json"
@@ -133,7 +134,7 @@ func TestPolicyTestsThePast(t *testing.T) {
 	}
 	do := func(method, path string, body any) {
 		t.Helper()
-		if _, err := s.call(t.Context(), h, method, s.ARM, path+"?api-version=2024-04-01", body); err != nil {
+		if _, err := s.call(t.Context(), h, method, s.ARM, path+"?api-version="+resource.VersionFor(path), body); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -21,7 +21,7 @@ import (
 func TestDeploymentsToTheTenant(t *testing.T) {
 	t.Parallel()
 	a := newApp(t)
-	base, v := a.Site.Base(), "?api-version=2021-04-01"
+	base, v := a.Site.Base(), "?api-version=any"
 	const list = "/providers/Microsoft.Resources/deployments"
 	outputs := func(x string) map[string]any {
 		return map[string]any{"location": "local", "properties": map[string]any{"mode": "Incremental", "template": map[string]any{

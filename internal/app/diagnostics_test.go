@@ -116,7 +116,7 @@ func TestDiagnosticSettings(t *testing.T) {
 	if got := logged(t, a, blobs, "keepslogs", "AuditEvent"); len(got) != 0 {
 		t.Errorf("an account of the same name has %v", got)
 	}
-	how := must(t, a, http.StatusOK, p.token, http.MethodGet, vault+"/providers/Castellan.Insights/deliveries"+v, nil)["value"].([]any)[0].(map[string]any)
+	how := must(t, a, http.StatusOK, p.token, http.MethodGet, vault+"/providers/Castellan.Insights/deliveries?api-version=2026-01-01", nil)["value"].([]any)[0].(map[string]any)
 	if state := how["properties"].(map[string]any); state["status"] != "Failing" || !strings.Contains(fmt.Sprint(state["error"]), "is gone") {
 		t.Errorf("the deliveries are told as %v", how)
 	}

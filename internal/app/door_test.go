@@ -14,6 +14,7 @@ import (
 	"testing"
 
 	"castellan/internal/gate"
+	"castellan/internal/resource"
 )
 
 var update = flag.Bool("update", false, "write testdata/doors.txt anew")
@@ -142,7 +143,7 @@ func knocking(method, host, path string) *http.Request {
 	if strings.Contains(host, ".blob.") { // a blob's version is a header
 		path = strings.TrimSuffix(path, "?")
 	} else {
-		path += map[bool]string{true: "&", false: "?"}[strings.Contains(path, "?")] + "api-version=2024-04-01"
+		path += map[bool]string{true: "&", false: "?"}[strings.Contains(path, "?")] + "api-version=" + resource.VersionFor(path)
 	}
 	r := httptest.NewRequest(method, "https://"+host+path, strings.NewReader(`{"run_id":"x","runId":"x"}`))
 	r.Header.Set("x-ms-version", "2023-11-03")

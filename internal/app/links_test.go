@@ -19,7 +19,7 @@ func made(t *testing.T, a *App, token, id string, body any) (out struct {
 	Properties map[string]any `json:"properties"`
 }) {
 	t.Helper()
-	u := a.Site.Base() + id + "?api-version=2024-04-01"
+	u := a.Site.Base() + id + "?api-version=any"
 	if w := call(a, token, http.MethodPut, u, body); w.Code/100 != 2 {
 		t.Fatalf("PUT %s = %d %s", id, w.Code, w.Body)
 	}

@@ -185,7 +185,7 @@ func TestLocksHoldWhatIsUnderWay(t *testing.T) {
 	t.Parallel()
 	a := newApp(t)
 	p := newPoliced(t, a)
-	r := httptest.NewRequest(http.MethodPatch, p.group+version, &slow{strings.NewReader(`{"tags":{"team":"red"}}`), func() { p.lock(p.group, "ReadOnly") }})
+	r := httptest.NewRequest(http.MethodPatch, versioned(p.group+version), &slow{strings.NewReader(`{"tags":{"team":"red"}}`), func() { p.lock(p.group, "ReadOnly") }})
 	r.Header.Set("Authorization", "Bearer "+p.token)
 	w := httptest.NewRecorder()
 	a.Handler.ServeHTTP(w, r)

@@ -18,6 +18,7 @@ import (
 	"testing"
 
 	"castellan/internal/gate"
+	"castellan/internal/resource"
 )
 
 // hidden is a platform in which each kind of thing that keeps a secret keeps one
@@ -276,9 +277,9 @@ func (v *visitor) versioned(p *gate.Plane, u string) string {
 	case p.Name == "blob", p.Name == "graph", p.Name == "scim", p.Name == "login":
 		return u
 	case strings.Contains(u, "?"):
-		return u + "&api-version=2024-04-01"
+		return u + "&api-version=" + resource.VersionFor(u)
 	}
-	return u + "?api-version=2024-04-01"
+	return u + "?api-version=" + resource.VersionFor(u)
 }
 
 // paths fills a pattern's wildcards with what there is.

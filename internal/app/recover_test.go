@@ -69,7 +69,7 @@ func TestRecoverWhereEverybodyIsDenied(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir() + "/data"
 	s := spawn(t, dir)
-	base, v := s.ready.ARM, "?api-version=2022-04-01"
+	base, v := s.ready.ARM, "?api-version=any"
 	sub, root := base+"/subscriptions/"+s.ready.SubscriptionID, base+"/providers/Microsoft.Management/managementGroups/"+s.ready.TenantID
 	const denials = "/providers/Microsoft.Authorization/denyAssignments/"
 	admin, graph := s.token(t, *s.ready.Admin, base), s.token(t, *s.ready.Admin, s.ready.Graph)

@@ -24,6 +24,7 @@ import (
 	"time"
 
 	"castellan/internal/arm"
+	"castellan/internal/resource"
 	"castellan/internal/server"
 )
 
@@ -210,7 +211,7 @@ func (d door) send(token, method, u string, body any, header ...string) (reply, 
 		}
 		in, contentType = j, "application/json"
 	}
-	req, err := http.NewRequest(method, u, bytes.NewReader(in))
+	req, err := http.NewRequest(method, versioned(u), bytes.NewReader(in))
 	if err != nil {
 		return reply{}, err
 	}
@@ -293,11 +294,7 @@ type lab struct {
 }
 
 func (l *lab) url(id string) string {
-	v := "2024-04-01"
-	if strings.Contains(id, "/Microsoft.Authorization/") {
-		v = "2022-04-01"
-	}
-	return l.base + id + "?api-version=" + v
+	return l.base + id + "?api-version=" + resource.VersionFor(id)
 }
 
 func assignmentOf(sub, role, principal string) map[string]any {

@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"castellan/internal/node"
+	"castellan/internal/resource"
 )
 
 // TestMain lets the test binary be the init of its own sandboxes, and a platform
@@ -43,6 +44,11 @@ func (a *App) verbs() []any {
 	return []any{a.identity, a.roles, a.policies, a.vault, a.blob, a.ml, a.tracking, a.deploy}
 }
 
+// versioned is u with a version of what it names in the place of "any".
+func versioned(u string) string {
+	return strings.Replace(u, "api-version=any", "api-version="+resource.VersionFor(u), 1)
+}
+
 // call sends one request to the platform as the bearer of token.
 func call(a *App, token, method, u string, body any, header ...string) *httptest.ResponseRecorder {
 	var in string
@@ -60,7 +66,7 @@ func call(a *App, token, method, u string, body any, header ...string) *httptest
 		}
 		in = string(j)
 	}
-	r := httptest.NewRequest(method, u, strings.NewReader(in))
+	r := httptest.NewRequest(method, versioned(u), strings.NewReader(in))
 	r.Header.Set("Content-Type", contentType)
 	if token != "" {
 		r.Header.Set("Authorization", "Bearer "+token)

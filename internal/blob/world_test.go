@@ -291,7 +291,7 @@ func (w *world) request(who, method, target string, body []byte, headers ...stri
 	if account != "arm" {
 		host = account + ".blob." + testSite.StorageSuffix()
 	} else if !strings.Contains(path, "api-version") {
-		path += map[bool]string{true: "&", false: "?"}[strings.Contains(path, "?")] + "api-version=2023-05-01"
+		path += map[bool]string{true: "&", false: "?"}[strings.Contains(path, "?")] + "api-version=" + resource.VersionFor(path)
 	}
 	req, err := http.NewRequest(method, w.srv.URL+path, bytes.NewReader(body))
 	w.must(err)

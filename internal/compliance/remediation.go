@@ -631,7 +631,7 @@ func (s *Service) repair(ctx context.Context, b *bound, r *one, p *repair) (wait
 		return false, nil
 	}
 	if r.rule.Effect == policy.Modify {
-		status, answer, err := s.Doors.Do(ctx, b.Tenant, b.principal(), http.MethodPatch, p.Resource, "2023-04-01", []byte("{}"))
+		status, answer, err := s.Doors.Do(ctx, b.Tenant, b.principal(), http.MethodPatch, p.Resource, resource.VersionFor(p.Resource.String()), []byte("{}"))
 		p.end(status, answer, err)
 		return false, ctx.Err()
 	}
@@ -711,7 +711,7 @@ func (s *Service) deploy(ctx context.Context, b *bound, r *one, in *policy.Input
 	}
 	id := to.Child("Microsoft.Resources/deployments", "PolicyDeployment_"+arm.NewHex()[:16])
 	do := func(method string, body []byte) (int, []byte, error) {
-		return s.Doors.Do(ctx, b.Tenant, b.principal(), method, id, "2021-04-01", body)
+		return s.Doors.Do(ctx, b.Tenant, b.principal(), method, id, resource.VersionFor(id.String()), body)
 	}
 	status, answer, err := do(http.MethodPut, body)
 	timer := time.NewTicker(100 * time.Millisecond)

@@ -11,6 +11,8 @@ import (
 	"net/url"
 	"strings"
 	"time"
+
+	"castellan/internal/resource"
 )
 
 // answer is what a door said.
@@ -89,7 +91,7 @@ func (d *demo) send(ctx context.Context, token, method, u string, body any, head
 func (d *demo) arm(ctx context.Context, who session, method, path string, body, out any) (answer, error) {
 	u := d.edge.App.Site.Base() + path
 	if !strings.Contains(path, "api-version=") && !strings.HasPrefix(path, "/mlflow") {
-		u += map[bool]string{true: "&", false: "?"}[strings.Contains(path, "?")] + "api-version=2024-04-01"
+		u += map[bool]string{true: "&", false: "?"}[strings.Contains(path, "?")] + "api-version=" + resource.VersionFor(path)
 	}
 	a, err := d.send(ctx, who.token, method, u, body)
 	if err != nil {

@@ -144,7 +144,7 @@ func (r *run) delete(ctx context.Context, op *operation) error {
 	if err := r.record(ctx, op); err != nil {
 		return err
 	}
-	a, err := r.s.Doors.Do(ctx, r.as, http.MethodDelete, op.Target, "2024-04-01", nil)
+	a, err := r.s.Doors.Do(ctx, r.as, http.MethodDelete, op.Target, resource.VersionFor(op.Target.String()), nil)
 	if err != nil {
 		return err
 	}

@@ -16,7 +16,7 @@ func (w *world) complete(who, name, template string, query ...string) reply {
 func (w *world) names() string {
 	var out []string
 	for _, typ := range []string{"things", "slows"} {
-		for _, x := range w.do("ann", "GET", rg+"/providers/Test.Things/"+typ, "", 200).body["value"].([]any) {
+		for _, x := range w.do("ann", "GET", rg+"/providers/Microsoft.Storage/"+typ, "", 200).body["value"].([]any) {
 			out = append(out, x.(map[string]any)["name"].(string))
 		}
 	}
@@ -48,15 +48,15 @@ func TestComplete(t *testing.T) {
 	if strings.Count(ops.text, `"provisioningOperation":"Delete"`) != 4 {
 		t.Errorf("the operations are %s", ops.text)
 	}
-	w.do("ann", "GET", rg+"/providers/Test.Things/things/a/parts/p", "", 200)
+	w.do("ann", "GET", rg+"/providers/Microsoft.Storage/things/a/parts/p", "", 200)
 	w.do("ann", "GET", deps+"before", "", 200)
-	w.do("ann", "GET", "/subscriptions/sub/resourceGroups/shut/providers/Test.Things/things/elsewhere", "", 200)
+	w.do("ann", "GET", "/subscriptions/sub/resourceGroups/shut/providers/Microsoft.Storage/things/elsewhere", "", 200)
 
 	before()
 	if w.complete("ann", "old", template, "?api-version=2019-05-01"); w.names() != "a nested new off" {
 		t.Errorf("by an older version there are %s", w.names())
 	}
-	symbolic := `{"languageVersion":"2.0","resources":{"x":{"existing":true,"type":"Test.Things/things","apiVersion":"2024-01-01","name":"a"}}}`
+	symbolic := `{"languageVersion":"2.0","resources":{"x":{"existing":true,"type":"Microsoft.Storage/things","apiVersion":"2024-01-01","name":"a"}}}`
 	if w.complete("ann", "existing", symbolic); w.names() != "a" {
 		t.Errorf("what is spoken of as existing is gone: %s", w.names())
 	}
@@ -97,7 +97,7 @@ func TestCompleteStopsAtLocks(t *testing.T) {
 	w := newWorld(t)
 	w.deploy("ann", "before", resources(one("things", "x", ""), one("slows", "s", "")), "")
 	w.fault = func(string) error {
-		w.do("ann", "PUT", rg+"/providers/Test.Things/things/locked", `{"location":"here"}`, 0)
+		w.do("ann", "PUT", rg+"/providers/Microsoft.Storage/things/locked", `{"location":"here"}`, 0)
 		return nil
 	}
 	got := w.complete("ann", "d", resources(one("slows", "s", "")))

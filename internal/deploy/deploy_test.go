@@ -23,14 +23,14 @@ func TestDeployment(t *testing.T) {
 		"parameters": {"prefix": {"type": "string"}, "pw": {"type": "securestring"}, "count": {"type": "int", "defaultValue": 2}},
 		"variables": {"first": "[concat(parameters('prefix'), '-a')]"},
 		"resources": [
-			{"type": "Test.Things/things/parts", "apiVersion": "2024-01-01", "name": "[concat(variables('first'), '/p')]", "dependsOn": ["[resourceId('Test.Things/things', variables('first'))]"]},
-			{"type": "Test.Things/things", "apiVersion": "2024-01-01", "name": "last", "location": "here", "properties": {"size": "[reference('slow').size]", "key": "[parameters('pw')]"}},
-			{"type": "Test.Things/things", "apiVersion": "2024-01-01", "name": "[variables('first')]", "location": "[resourceGroup().location]", "tags": {"a": "[deployment().name]"}},
-			{"type": "Test.Things/slows", "apiVersion": "2024-01-01", "name": "slow", "location": "here", "properties": {"size": 7}, "dependsOn": ["loop"]},
-			{"type": "Test.Things/things", "apiVersion": "2024-01-01", "name": "[format('{0}-c{1}', parameters('prefix'), copyIndex())]", "location": "here", "copy": {"name": "loop", "count": "[parameters('count')]"}, "dependsOn": ["[variables('first')]"]},
+			{"type": "Microsoft.Storage/things/parts", "apiVersion": "2024-01-01", "name": "[concat(variables('first'), '/p')]", "dependsOn": ["[resourceId('Microsoft.Storage/things', variables('first'))]"]},
+			{"type": "Microsoft.Storage/things", "apiVersion": "2024-01-01", "name": "last", "location": "here", "properties": {"size": "[reference('slow').size]", "key": "[parameters('pw')]"}},
+			{"type": "Microsoft.Storage/things", "apiVersion": "2024-01-01", "name": "[variables('first')]", "location": "[resourceGroup().location]", "tags": {"a": "[deployment().name]"}},
+			{"type": "Microsoft.Storage/slows", "apiVersion": "2024-01-01", "name": "slow", "location": "here", "properties": {"size": 7}, "dependsOn": ["loop"]},
+			{"type": "Microsoft.Storage/things", "apiVersion": "2024-01-01", "name": "[format('{0}-c{1}', parameters('prefix'), copyIndex())]", "location": "here", "copy": {"name": "loop", "count": "[parameters('count')]"}, "dependsOn": ["[variables('first')]"]},
 			{"condition": "[equals(parameters('count'), 9)]", "type": "No.Such/things", "apiVersion": "2024-01-01", "name": "never"},
 		],
-		"outputs": {"size": {"type": "int", "value": "[reference(resourceId('Test.Things/slows', 'slow'), '2024-01-01').size]"}, "pw": {"type": "securestring", "value": "[parameters('pw')]"}, "full": {"type": "string", "value": "[reference('last', '2024-01-01', 'Full').location]"}}
+		"outputs": {"size": {"type": "int", "value": "[reference(resourceId('Microsoft.Storage/slows', 'slow'), '2024-01-01').size]"}, "pw": {"type": "securestring", "value": "[parameters('pw')]"}, "full": {"type": "string", "value": "[reference('last', '2024-01-01', 'Full').location]"}}
 	}`
 	got := w.deploy("ann", "d1", template, `{"prefix":{"value":"x"},"pw":{"value":"hunter2-secret"}}`)
 	if got.str("properties", "provisioningState") != "Succeeded" {
@@ -42,7 +42,7 @@ func TestDeployment(t *testing.T) {
 	if got.str("properties", "outputs") != `{"full":{"type":"string","value":"here"},"pw":{"type":"securestring"},"size":{"type":"int","value":7}}` {
 		t.Errorf("the outputs are %s", got.str("properties", "outputs"))
 	}
-	if last := w.do("ann", "GET", rg+"/providers/Test.Things/things/last", "", 200); last.str("properties", "size") != "7" || last.str("properties", "key") != "hunter2-secret" {
+	if last := w.do("ann", "GET", rg+"/providers/Microsoft.Storage/things/last", "", 200); last.str("properties", "size") != "7" || last.str("properties", "key") != "hunter2-secret" {
 		t.Errorf("the last thing is %s", last.text)
 	}
 	for _, path := range []string{deps + "d1", deps[:len(deps)-1], deps + "d1/operations", rg + "/deployments/d1/operations"} {
@@ -74,7 +74,7 @@ func TestDeployment(t *testing.T) {
 	w.do("eve", "GET", "/subscriptions/"+over, "", 404)
 	w.do("ann", "DELETE", deps+"d1", "", 204)
 	w.do("ann", "GET", deps+"d1/operations", "", 404)
-	w.do("ann", "GET", rg+"/providers/Test.Things/things/last", "", 200)
+	w.do("ann", "GET", rg+"/providers/Microsoft.Storage/things/last", "", 200)
 }
 
 // RBAC-18, RBAC-09: a deployment has no rights of its own. With one resource
@@ -131,7 +131,7 @@ func TestNothingIsAppliedInPart(t *testing.T) {
 // what the caller may not, is not done, and what comes behind it is not tried.
 func TestFailuresStop(t *testing.T) {
 	w := newWorld(t)
-	late := `{"type":"Test.Things/things","apiVersion":"2024-01-01","name":"forbidden","location":"here","condition":"[equals(reference('a').size, 1)]"}`
+	late := `{"type":"Microsoft.Storage/things","apiVersion":"2024-01-01","name":"forbidden","location":"here","condition":"[equals(reference('a').size, 1)]"}`
 	big := one("things", "big", `"properties":{"size":101,"key":"[parameters('pw')]"},"dependsOn":["a"]`)
 	w.fault = func(name string) error {
 		if name == "broken" {
@@ -143,8 +143,8 @@ func TestFailuresStop(t *testing.T) {
 		"a condition known late":   {resources(one("things", "a", ""), late, one("things", "z", `"dependsOn":["forbidden"]`)), "AuthorizationFailed"},
 		"a refusal":                {`{"parameters":{"pw":{"type":"securestring"}},"resources":[` + one("things", "a", "") + "," + big + "," + one("things", "z", `"dependsOn":["big"]`) + `]}`, "BadRequest"},
 		"a slow failure":           {resources(one("things", "a", ""), one("slows", "broken", `"dependsOn":["a"]`), one("things", "z", `"dependsOn":["broken"]`)), "Broken"},
-		"what may not be read":     {resources(one("things", "a", `"tags":{"x":"[string(reference(resourceId('Test.Things/things', 'unreadable')))]"}`), one("things", "z", `"dependsOn":["a"]`)), "AuthorizationFailed"},
-		"what is not there":        {resources(one("things", "z", `"tags":{"x":"[string(reference(resourceId('Test.Things/things', 'none'), '2024-01-01'))]"}`)), "ResourceNotFound"},
+		"what may not be read":     {resources(one("things", "a", `"tags":{"x":"[string(reference(resourceId('Microsoft.Storage/things', 'unreadable')))]"}`), one("things", "z", `"dependsOn":["a"]`)), "AuthorizationFailed"},
+		"what is not there":        {resources(one("things", "z", `"tags":{"x":"[string(reference(resourceId('Microsoft.Storage/things', 'none'), '2024-01-01'))]"}`)), "ResourceNotFound"},
 		"an output that is not so": {`{"resources":[],"outputs":{"z":{"type":"int","value":"[string(1)]"}}}`, "InvalidTemplate"},
 	} {
 		params := ""
@@ -165,10 +165,10 @@ func TestFailuresStop(t *testing.T) {
 	w.must(err)
 	refused, direct := 0, 0
 	for _, e := range log {
-		if strings.HasSuffix(e.Target, "/forbidden") && e.Decision == "refused" && e.Caller == "ann" && e.Action == "Test.Things/things/write" {
+		if strings.HasSuffix(e.Target, "/forbidden") && e.Decision == "refused" && e.Caller == "ann" && e.Action == "Microsoft.Storage/things/write" {
 			refused++
 		}
-		if strings.HasSuffix(e.Target, "/things/a") && e.Action == "Test.Things/things/write" && e.Caller == "ann" {
+		if strings.HasSuffix(e.Target, "/things/a") && e.Action == "Microsoft.Storage/things/write" && e.Caller == "ann" {
 			direct++
 		}
 		if strings.Contains(fmt.Sprintf("%+v", e), "hunter2") {
@@ -225,9 +225,9 @@ func (c *cut) Do(ctx context.Context, as arm.Caller, method string, id arm.ID, v
 func TestRunsResume(t *testing.T) {
 	w := newWorld(t)
 	const template = `{"parameters":{"pw":{"type":"securestring"},"id":{"type":"string","defaultValue":"[newGuid()]"}},"resources":[` +
-		`{"type":"Test.Things/things","apiVersion":"2024-01-01","name":"[parameters('id')]","location":"here"},` +
-		`{"type":"Test.Things/things","apiVersion":"2024-01-01","name":"b","location":"here","properties":{"key":"[parameters('pw')]"},"dependsOn":["[parameters('id')]"]},` +
-		`{"type":"Test.Things/slows","apiVersion":"2024-01-01","name":"c","location":"here","dependsOn":["b"]}]}`
+		`{"type":"Microsoft.Storage/things","apiVersion":"2024-01-01","name":"[parameters('id')]","location":"here"},` +
+		`{"type":"Microsoft.Storage/things","apiVersion":"2024-01-01","name":"b","location":"here","properties":{"key":"[parameters('pw')]"},"dependsOn":["[parameters('id')]"]},` +
+		`{"type":"Microsoft.Storage/slows","apiVersion":"2024-01-01","name":"c","location":"here","dependsOn":["b"]}]}`
 	s, doors := *w.s, &cut{Doors: w.s.Doors}
 	s.Doors = doors
 	p, err := s.prepare(t.Context(), arm.Caller{Tenant: "tenant", Object: "ann"}, arm.MustID(deps+"d"), properties{Mode: "Incremental", Template: []byte(template), Parameters: []byte(`{"pw":{"value":"hunter2"}}`)}, "", "2021-04-01")
@@ -291,11 +291,11 @@ func TestNested(t *testing.T) {
 			{"type": "Microsoft.Resources/deployments", "apiVersion": "2021-04-01", "name": "in", "properties": {"mode": "Incremental", "expressionEvaluationOptions": {"scope": "inner"},
 				"parameters": {"name": {"value": "[concat(parameters('name'), '-in')]"}, "pw": {"value": "[parameters('pw')]"}, "text": {"value": "[parameters('pw')]"}},
 				"template": {"$schema": "x", "contentVersion": "1", "parameters": {"name": {"type": "string"}, "pw": {"type": "securestring"}, "text": {"type": "secureString"}},
-					"resources": [{"type": "Test.Things/things", "apiVersion": "2024-01-01", "name": "[parameters('name')]", "location": "here", "properties": {"key": "[parameters('pw')]"}}],
+					"resources": [{"type": "Microsoft.Storage/things", "apiVersion": "2024-01-01", "name": "[parameters('name')]", "location": "here", "properties": {"key": "[parameters('pw')]"}}],
 					"outputs": {"made": {"type": "string", "value": "[parameters('name')]"}}}}},
 			{"type": "Microsoft.Resources/deployments", "apiVersion": "2021-04-01", "name": "out", "dependsOn": ["in"], "properties": {"mode": "Incremental",
 				"template": {"$schema": "x", "contentVersion": "1",
-					"resources": [{"type": "Test.Things/things", "apiVersion": "2024-01-01", "name": "[concat(parameters('name'), copyIndex())]", "location": "here", "copy": {"name": "c", "count": 2},
+					"resources": [{"type": "Microsoft.Storage/things", "apiVersion": "2024-01-01", "name": "[concat(parameters('name'), copyIndex())]", "location": "here", "copy": {"name": "c", "count": 2},
 						"tags": {"literal": "[[not(1)]", "of": "[reference('in').outputs.made.value]"}},
 						{"condition": "[equals(parameters('name'), 'other')]", "type": "No.Such/x", "apiVersion": "2024-01-01", "name": "n"}]}}}
 		],
@@ -308,10 +308,10 @@ func TestNested(t *testing.T) {
 	if w.order() != "outer-in outer0 outer1" {
 		t.Errorf("made: %s", w.order())
 	}
-	if th := w.do("ann", "GET", rg+"/providers/Test.Things/things/outer1", "", 200); th.str("tags", "literal") != "[not(1)]" || th.str("tags", "of") != "outer-in" {
+	if th := w.do("ann", "GET", rg+"/providers/Microsoft.Storage/things/outer1", "", 200); th.str("tags", "literal") != "[not(1)]" || th.str("tags", "of") != "outer-in" {
 		t.Errorf("the nested thing is %s", th.text)
 	}
-	if th := w.do("ann", "GET", rg+"/providers/Test.Things/things/outer-in", "", 200); th.str("properties", "key") != "[hunter2-secret]" {
+	if th := w.do("ann", "GET", rg+"/providers/Microsoft.Storage/things/outer-in", "", 200); th.str("properties", "key") != "[hunter2-secret]" {
 		t.Errorf("a parameter that looks like an expression became %s", th.text)
 	}
 	for _, d := range []string{"top", "in", "out"} {

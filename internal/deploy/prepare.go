@@ -235,6 +235,9 @@ func (s *Service) judge(ctx context.Context, as arm.Caller, d *template.Deployme
 		case !allowed && !r.Maybe:
 			f.forbid(as, r.ID, action)
 		}
+		if err := resource.Supports(r.Type, r.APIVersion); err != nil {
+			return err
+		}
 		body, err := r.Body()
 		f.planned = append(f.planned, planned{r, body})
 		if template.Later(err) && !r.Maybe && r.IsDeployment() {

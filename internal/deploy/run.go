@@ -241,7 +241,7 @@ func (r *run) why(ctx context.Context, operation, state string) Answer {
 	if err != nil {
 		return out
 	}
-	a, err := r.s.Doors.Do(ctx, r.as, http.MethodGet, id, "2024-04-01", nil)
+	a, err := r.s.Doors.Do(ctx, r.as, http.MethodGet, id, resource.VersionFor(id.String()), nil)
 	if err != nil || a.Status != http.StatusOK {
 		return out
 	}
@@ -261,7 +261,7 @@ func (r *run) reference(ctx context.Context, text, version string, full bool) (a
 		return nil, arm.Errorf(template.InvalidTemplate, "reference is of something that is neither a resource id nor a resource of the template")
 	}
 	if version == "" {
-		version = "2021-04-01"
+		version = resource.VersionFor(text)
 	}
 	a, err := r.s.Doors.Do(ctx, r.as, http.MethodGet, id, version, nil)
 	if err != nil {

@@ -42,7 +42,7 @@ func TestSubscription(t *testing.T) {
 	if got.str("properties", "provisioningState") != "Succeeded" || got.str("location") != "here" || got.str("properties", "outputs", "id", "value") != "/subscriptions/sub/resourceGroups/made" || got.str("properties", "outputs", "at", "value") != "here" {
 		t.Fatalf("the deployment is %s\n%s", got.text, w.do("bob", "GET", subDeps+"d/operations", "", 200).text)
 	}
-	th := w.do("bob", "GET", "/subscriptions/sub/resourceGroups/made/providers/Test.Things/things/a", "", 200)
+	th := w.do("bob", "GET", "/subscriptions/sub/resourceGroups/made/providers/Microsoft.Storage/things/a", "", 200)
 	if th.str("tags", "of") != "made" || w.do("bob", "GET", "/subscriptions/sub/resourceGroups/made", "", 200).str("tags", "by") != "sub" {
 		t.Errorf("the thing is %s", th.text)
 	}
@@ -116,7 +116,7 @@ func TestScopesGiveNoRights(t *testing.T) {
 		"no location":                     {"ann", subDeps, request(resources(), ""), "LocationRequired", 400},
 		"nested without a location":       {"ann", subDeps, wide(resources(ok, own("n", "", resources()))), "LocationRequired", 400},
 		"Complete":                        {"ann", subDeps, strings.Replace(wide(resources()), "Incremental", "Complete", 1), "InvalidDeployment", 400},
-		"a thing at a subscription":       {"ann", subDeps, wide(resources(ok, `{"type":"Test.Things/things","apiVersion":"2024-01-01","name":"x","location":"here"}`)), "InvalidResourceType", 400},
+		"a thing at a subscription":       {"ann", subDeps, wide(resources(ok, `{"type":"Microsoft.Storage/things","apiVersion":"2024-01-01","name":"x","location":"here"}`)), "InvalidResourceType", 400},
 		"resourceGroup() at none":         {"ann", subDeps, wide(resources(ok, one("things", "x", `"resourceGroup":"rg"`))), "InvalidTemplate", 400},
 		"subscription() at none":          {"ann", mgDeps, wide(resources(group("[subscription().subscriptionId]", ""))), "InvalidTemplate", 400},
 		"managementGroup() at none":       {"ann", subDeps, wide(resources(group("[managementGroup().name]", ""))), "InvalidTemplate", 400},

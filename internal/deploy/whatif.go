@@ -159,7 +159,7 @@ func (f *forecast) one(ctx context.Context, x planned) (change, error) {
 	case p == nil && now == nil && !f.isFresh(x.ID):
 		// Nobody else sees that what is to hold it is not there.
 		if up := x.ID.Parent(); strings.Count(up.Type(), "/") > 0 {
-			_, status, err := f.now(ctx, up, x.APIVersion)
+			_, status, err := f.now(ctx, up, resource.VersionFor(up.String()))
 			if err == nil && status == http.StatusNotFound {
 				err = arm.Errorf(arm.NotFound, "The resource %s, in which %s is to lie, was not found.", up, x.ID.Name())
 			}
@@ -235,7 +235,7 @@ func (f *forecast) beside(ctx context.Context, group arm.ID, typ string) error {
 		return err
 	}
 	for _, id := range gone {
-		const version = "2024-04-01"
+		version := resource.VersionFor(id.String())
 		now, status, err := f.now(ctx, id, version)
 		if err != nil {
 			return err

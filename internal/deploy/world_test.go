@@ -123,15 +123,15 @@ func (w *world) things() []*resource.Kind {
 		}
 		return arm.Errorf(arm.BadRequest, "the thing is wrong and the key is %s", p.Key)
 	}
-	fast := &resource.Kind{Type: "Test.Things/things", Doc: "a thing", Parent: resource.Group, Props: func() any { return &thing{Size: 1} }, Check: check, Save: save}
-	slow := &resource.Kind{Type: "Test.Things/slows", Doc: "a slow thing", Parent: resource.Group, Props: func() any { return &thing{} }, Save: save, Created: 202,
+	fast := &resource.Kind{Type: "Microsoft.Storage/things", Doc: "a thing", Parent: resource.Group, Props: func() any { return &thing{Size: 1} }, Check: check, Save: save}
+	slow := &resource.Kind{Type: "Microsoft.Storage/slows", Doc: "a slow thing", Parent: resource.Group, Props: func() any { return &thing{} }, Save: save, Created: 202,
 		Apply: func(_ context.Context, d *resource.Doc) error {
 			if w.fault != nil {
 				return w.fault(d.Name)
 			}
 			return nil
 		}}
-	part := &resource.Kind{Type: "Test.Things/things/parts", Doc: "a part of a thing", Parent: fast, Global: true, Save: save}
+	part := &resource.Kind{Type: "Microsoft.Storage/things/parts", Doc: "a part of a thing", Parent: fast, Global: true, Save: save}
 	return []*resource.Kind{fast, slow, part}
 }
 
@@ -210,7 +210,7 @@ func (r reply) str(path ...string) string {
 func (w *world) do(who, method, path, body string, want int) reply {
 	w.t.Helper()
 	if !strings.Contains(path, "api-version") {
-		path += "?api-version=2021-04-01"
+		path += "?api-version=" + resource.VersionFor(path)
 	}
 	req, err := http.NewRequest(method, w.srv.URL+path, strings.NewReader(body))
 	w.must(err)
@@ -268,7 +268,7 @@ func one(typ, name, more string) string {
 	if more != "" {
 		more = "," + more
 	}
-	return `{"type":"Test.Things/` + typ + `","apiVersion":"2024-01-01","name":"` + name + `","location":"[resourceGroup().location]"` + more + `}`
+	return `{"type":"Microsoft.Storage/` + typ + `","apiVersion":"2024-01-01","name":"` + name + `","location":"[resourceGroup().location]"` + more + `}`
 }
 
 func resources(list ...string) string {

@@ -125,6 +125,7 @@ func (g *Gate) Serve(p *Plane, rt Route, v Vars, w http.ResponseWriter, r *http.
 	}
 	r, watch := g.watch(p, rt, w, r)
 	defer watch.stop()
+	r.Pattern = rt.Pattern
 	on, err := rt.locate(r, v)
 	if err != nil {
 		g.refuse(p, w, r, err)

@@ -261,7 +261,7 @@ func (w *world) send(who, method, path, body string) (int, map[string]any) {
 	if strings.Contains(path, "?") {
 		mark = "&"
 	}
-	req := httptest.NewRequest(method, "http://test"+strings.ReplaceAll(path, " ", "%20")+mark+"api-version=2022-04-01", strings.NewReader(body))
+	req := httptest.NewRequest(method, "http://test"+strings.ReplaceAll(path, " ", "%20")+mark+"api-version="+resource.VersionFor(path), strings.NewReader(body))
 	who, amr, _ := strings.Cut(who, " ")
 	req.Header.Set("x-who", who)
 	req.Header.Set("x-amr", amr)

@@ -220,7 +220,7 @@ func (w *world) do(who, method, path, body string, want int) (int, map[string]an
 		if strings.Contains(path, "?") {
 			sep = "&"
 		}
-		path += sep + "api-version=2024-04-01"
+		path += sep + "api-version=" + resource.VersionFor(path)
 	}
 	req, err := http.NewRequest(method, w.srv.URL+path, strings.NewReader(body))
 	if err != nil {

@@ -123,7 +123,7 @@ func TestNoGaps(t *testing.T) {
 		w.use(2*atOnce + 7)
 		w.flush()
 	}
-	_, out := w.do("ada", http.MethodGet, "https://test"+kv+"/providers/Castellan.Insights/deliveries"+query)
+	_, out := w.do("ada", http.MethodGet, "https://test"+kv+"/providers/Castellan.Insights/deliveries?api-version=2026-01-01")
 	if text := fmt.Sprint(out); !strings.Contains(text, "Failing") || !strings.Contains(text, "does not take the logs") || !strings.Contains(text, "Delivering") {
 		t.Errorf("the deliveries are told as %s", text)
 	}
@@ -188,7 +188,7 @@ func TestMissed(t *testing.T) {
 	w.plane.Routes = w.diag.Routes()
 	w.use(1)
 	w.flush()
-	_, out := w.do("ada", http.MethodGet, "https://test"+kv+"/providers/Castellan.Insights/deliveries"+query)
+	_, out := w.do("ada", http.MethodGet, "https://test"+kv+"/providers/Castellan.Insights/deliveries?api-version=2026-01-01")
 	props := out["value"].([]any)[0].(map[string]any)["properties"].(map[string]any)
 	if missed, _ := props["missed"].(float64); missed < 9 || len(k.got) != 1 {
 		t.Errorf("the sink has %d records and is told %v", len(k.got), props)

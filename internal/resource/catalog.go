@@ -109,10 +109,6 @@ func typeOf(a arm.Action) string {
 	return strings.Join(p[1:len(p)-1], "/")
 }
 
-// apiVersions is what tools that choose a version are shown; any version that
-// has the form of one is served.
-var apiVersions = []string{"2025-06-01", "2024-04-01", "2023-01-01", "2022-09-01", "2021-04-01"}
-
 func (s *Server) find(ns string) (string, []string, error) {
 	for name, types := range s.namespaces() {
 		if strings.EqualFold(name, ns) {
@@ -126,7 +122,7 @@ func (s *Server) find(ns string) (string, []string, error) {
 func (k *Kind) aliases() []any {
 	list := []any{}
 	add := func(name, path string) {
-		list = append(list, map[string]any{"name": k.Type + "/" + name, "defaultPath": path, "type": "PlainText", "paths": []any{map[string]any{"path": path, "apiVersions": apiVersions}}})
+		list = append(list, map[string]any{"name": k.Type + "/" + name, "defaultPath": path, "type": "PlainText", "paths": []any{map[string]any{"path": path, "apiVersions": Versions(k.Type)}}})
 	}
 	for _, p := range arm.Paths(k.props()) {
 		add(p, "properties."+p)

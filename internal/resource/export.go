@@ -81,7 +81,7 @@ func (k *Kind) export(d *Doc) (map[string]any, error) {
 			needs = []string{id.String()}
 		}
 	}
-	out := map[string]any{"type": k.Type, "apiVersion": apiVersions[0], "name": strings.Join(names, "/")}
+	out := map[string]any{"type": k.Type, "apiVersion": newest(k.Type), "name": strings.Join(names, "/")}
 	if needs != nil {
 		out["dependsOn"] = needs
 	}

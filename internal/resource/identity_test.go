@@ -36,9 +36,9 @@ func TestAnIdentityMadeAnewIsAnother(t *testing.T) {
 	}
 	log := audit.New(db, time.Now)
 	t.Cleanup(func() { _ = log.Close(); db.Close() })
-	const thing, uami = "/subscriptions/s/resourceGroups/rg/providers/Test.Things/things/a", "/subscriptions/s/resourceGroups/private/providers/Microsoft.ManagedIdentity/userAssignedIdentities/u1"
+	const thing, uami = "/subscriptions/s/resourceGroups/rg/providers/Microsoft.Storage/things/a", "/subscriptions/s/resourceGroups/private/providers/Microsoft.ManagedIdentity/userAssignedIdentities/u1"
 	ids := directory{arm.MustID(uami).Key(): "first"}
-	k := &Kind{Type: "Test.Things/things", Doc: "a thing", Parent: Group, Identity: func(d *Doc) string { return d.Name }}
+	k := &Kind{Type: "Microsoft.Storage/things", Doc: "a thing", Parent: Group, Identity: func(d *Doc) string { return d.Name }}
 	s := &Server{DB: db, Gate: gate.New(func(_ arm.Caller, _ arm.Action, on gate.Target) (bool, string) {
 		return !strings.Contains(on.ID.Key(), "private"), "test"
 	}, log), Now: time.Now, Site: arm.Site{Suffix: "test", Location: "local"}, Identities: ids}
@@ -58,7 +58,7 @@ func TestAnIdentityMadeAnewIsAnother(t *testing.T) {
 		t.Fatal(err)
 	}
 	patch := func(body string) int {
-		r := httptest.NewRequest("PATCH", thing+"?api-version=2024-04-01", strings.NewReader(body))
+		r := httptest.NewRequest("PATCH", thing+"?api-version=2024-01-01", strings.NewReader(body))
 		rt, v, _, err := p.Find(r)
 		if err != nil {
 			t.Fatal(err)

@@ -33,7 +33,7 @@ func TestGroupsAreFilteredByTheirTags(t *testing.T) {
 		"tagName eq 'colour'": {},
 		"tagName eq 'color' and tagValue eq 'red'": {true, false, false},
 	} {
-		got := do(t, srv, "GET", "/subscriptions/s/resourceGroups?api-version=2024-01-01&$filter="+url.QueryEscape(filter), "", 200)
+		got := do(t, srv, "GET", "/subscriptions/s/resourceGroups?api-version=2024-03-01&$filter="+url.QueryEscape(filter), "", 200)
 		for i, name := range []string{"red", "blue", "rg"} {
 			if strings.Contains(got, `"name":"`+name+`"`) != want[i] {
 				t.Errorf("$filter=%s lists %s: %v, want %v", filter, name, !want[i], want[i])
@@ -41,7 +41,7 @@ func TestGroupsAreFilteredByTheirTags(t *testing.T) {
 		}
 	}
 	for _, filter := range []string{"color eq 'red'", "resourceType eq 'x'", "name eq 'red'", "tagName eq 'a' or tagName eq 'b'"} {
-		do(t, srv, "GET", "/subscriptions/s/resourceGroups?api-version=2024-01-01&$filter="+url.QueryEscape(filter), "", 400)
+		do(t, srv, "GET", "/subscriptions/s/resourceGroups?api-version=2024-03-01&$filter="+url.QueryEscape(filter), "", 400)
 	}
 }
 
@@ -49,14 +49,14 @@ func TestGroupsAreFilteredByTheirTags(t *testing.T) {
 // passed over there and nowhere else.
 func TestNoParentIsNoSegment(t *testing.T) {
 	srv := server(t)
-	const spare = "/subscriptions/s/resourceGroups/rg/providers/Test.Things//things/one"
+	const spare = "/subscriptions/s/resourceGroups/rg/providers/Microsoft.Storage//things/one"
 	do(t, srv, "PUT", spare, `{"location":"here"}`, 201)
 	do(t, srv, "GET", at, "", 200)
 	do(t, srv, "GET", spare, "", 200)
 	for _, p := range []string{
-		"/subscriptions/s/resourceGroups/rg/providers/Test.Things///things/one", "/subscriptions/s/resourceGroups/rg/providers//Test.Things/things/one",
-		"/subscriptions/s/resourceGroups/rg//providers/Test.Things/things/one", "/subscriptions/s/resourceGroups/rg/providers/Test.Things/things//one",
-		"/subscriptions/s//resourceGroups/rg", "/subscriptions/s/resourceGroups/rg/%70roviders/Test.Things//things/one", "/subscriptions/s/resourceGroups/rg/providers/Test.Things/%2f/things/one",
+		"/subscriptions/s/resourceGroups/rg/providers/Microsoft.Storage///things/one", "/subscriptions/s/resourceGroups/rg/providers//Microsoft.Storage/things/one",
+		"/subscriptions/s/resourceGroups/rg//providers/Microsoft.Storage/things/one", "/subscriptions/s/resourceGroups/rg/providers/Microsoft.Storage/things//one",
+		"/subscriptions/s//resourceGroups/rg", "/subscriptions/s/resourceGroups/rg/%70roviders/Microsoft.Storage//things/one", "/subscriptions/s/resourceGroups/rg/providers/Microsoft.Storage/%2f/things/one",
 	} {
 		if got := do(t, srv, "GET", p, "", 0); got[0] != '4' {
 			t.Errorf("GET %s = %s, want a refusal", p, got)
@@ -71,13 +71,13 @@ func TestNoParentIsNoSegment(t *testing.T) {
 func TestResourcesOfAnyKindArePaged(t *testing.T) {
 	srv := server(t)
 	for _, name := range []string{"a", "b", "c", "d", "e"} {
-		do(t, srv, "PUT", "/subscriptions/s/resourceGroups/rg/providers/Test.Things/things/"+name, `{"location":"here"}`, 201)
+		do(t, srv, "PUT", "/subscriptions/s/resourceGroups/rg/providers/Microsoft.Storage/things/"+name, `{"location":"here"}`, 201)
 	}
 	list := func(query string, want int) (out struct {
 		Value []map[string]any
 		Next  string `json:"nextLink"`
 	}) {
-		got := do(t, srv, "GET", "/subscriptions/s/resources?api-version=2024-01-01&"+query, "", want)
+		got := do(t, srv, "GET", "/subscriptions/s/resources?api-version=2024-03-01&"+query, "", want)
 		_, body, _ := strings.Cut(got, "{")
 		_ = json.Unmarshal([]byte("{"+body), &out)
 		return out
@@ -92,7 +92,7 @@ func TestResourcesOfAnyKindArePaged(t *testing.T) {
 			names += fmt.Sprint(d["name"])
 		}
 		_, query, _ = strings.Cut(got.Next, "?")
-		query = strings.ReplaceAll(query, "api-version=2024-01-01", "")
+		query = strings.ReplaceAll(query, "api-version=2024-03-01", "")
 	}
 	if names != "abcde" {
 		t.Errorf("the pages hold %s, want abcde", names)

@@ -178,13 +178,15 @@ func (s *Server) End(tx *store.Tx, op Operation, status string, code arm.Code, m
 // announce tells the client where to ask how the operation goes.
 func (s *Server) announce(w http.ResponseWriter, d *Doc, op string) {
 	ns, _, _ := strings.Cut(d.Type, "/")
-	w.Header().Set("Azure-AsyncOperation", operationBase(s.Site, d.ID, ns)+"/operationStatuses/"+op+"?api-version=2024-04-01")
+	at := operationBase(s.Site, d.ID, ns) + "/operationStatuses/" + op
+	w.Header().Set("Azure-AsyncOperation", at+"?api-version="+VersionFor(at))
 	Await(w, s.Site, d.ID, ns, op)
 }
 
 // Await tells the client where to fetch the result of an operation on id.
 func Await(w http.ResponseWriter, site arm.Site, id arm.ID, namespace, op string) {
-	w.Header().Set("Location", operationBase(site, id, namespace)+"/operationResults/"+op+"?api-version=2024-04-01")
+	at := operationBase(site, id, namespace) + "/operationResults/" + op
+	w.Header().Set("Location", at+"?api-version="+VersionFor(at))
 	w.Header().Set("Retry-After", "1")
 }
 

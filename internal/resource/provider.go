@@ -43,7 +43,7 @@ func registered(tx *store.Tx, id arm.ID, typ string) error {
 func (s *Server) describe(tx *store.Tx, at arm.ID, ns string, types []string, expand string) (map[string]any, error) {
 	list := make([]any, len(types))
 	for i, t := range types {
-		one := map[string]any{"resourceType": t, "locations": []string{s.Site.Location}, "apiVersions": apiVersions, "capabilities": "None"}
+		one := map[string]any{"resourceType": t, "locations": []string{s.Site.Location}, "apiVersions": Versions(ns + "/" + t), "defaultApiVersion": newest(ns + "/" + t), "capabilities": "None"}
 		if k := s.Kind(ns + "/" + t); k != nil && strings.EqualFold(expand, "resourceTypes/aliases") {
 			one["aliases"] = k.aliases()
 		}

@@ -23,11 +23,11 @@ type thing struct {
 	State  string `json:"provisioningState" arm:"readonly"`
 }
 
-var look = arm.NewAction("Test.Things/things/look/action", "look at a thing")
+var look = arm.NewAction("Microsoft.Storage/things/look/action", "look at a thing")
 
 func things() *Kind {
 	return &Kind{
-		Type: "Test.Things/things", Doc: "a thing", Parent: Group,
+		Type: "Microsoft.Storage/things", Doc: "a thing", Parent: Group,
 		Props: func() any { return &thing{Size: 1, State: "Succeeded"} },
 		Links: func(d *Doc) ([]Linked, error) {
 			var p thing
@@ -86,7 +86,7 @@ func server(t *testing.T) *httptest.Server {
 func do(t *testing.T, srv *httptest.Server, method, path, body string, want int, header ...string) string {
 	t.Helper()
 	if !strings.Contains(path, "api-version") {
-		path += "?api-version=2024-01-01"
+		path += "?api-version=" + VersionFor(path)
 	}
 	req, err := http.NewRequest(method, srv.URL+path, strings.NewReader(body))
 	if err != nil {
@@ -115,7 +115,7 @@ func do(t *testing.T, srv *httptest.Server, method, path, body string, want int,
 	return fmt.Sprint(rec.StatusCode, " ", rec.Header.Get("ETag"), " ", b.String())
 }
 
-const at = "/subscriptions/s/resourceGroups/rg/providers/Test.Things/things/one"
+const at = "/subscriptions/s/resourceGroups/rg/providers/Microsoft.Storage/things/one"
 
 func TestLifeOfAResource(t *testing.T) {
 	srv := server(t)
@@ -131,7 +131,7 @@ func TestLifeOfAResource(t *testing.T) {
 	if got := do(t, srv, "PUT", at, `{"properties":{}}`, 200); !strings.Contains(got, `"size":1`) {
 		t.Errorf("PUT kept what it did not name: %s", got)
 	}
-	if got := do(t, srv, "GET", "/subscriptions/s/providers/Test.Things/things", "", 200); !strings.Contains(got, at) {
+	if got := do(t, srv, "GET", "/subscriptions/s/providers/Microsoft.Storage/things", "", 200); !strings.Contains(got, at) {
 		t.Errorf("list = %s", got)
 	}
 	etag := strings.Fields(do(t, srv, "GET", at, "", 200))[1]
@@ -156,8 +156,8 @@ func TestBadRequestsChangeNothing(t *testing.T) {
 		`{"location":"a\u0000b"}`:                         400, `{"location":"a\nb"}`: 400, `{"location":"<x>"}`: 400,
 		`{"location":"here","properties":[]}`: 400,
 		`{}{}`:                                400,
-		`{"location":"here","properties":{"friend":"/x/../y"}}`:                                                                400,
-		`{"location":"here","properties":{"friend":"/subscriptions/s/resourceGroups/private/providers/Test.Things/things/x"}}`: 403,
+		`{"location":"here","properties":{"friend":"/x/../y"}}`:                                                                      400,
+		`{"location":"here","properties":{"friend":"/subscriptions/s/resourceGroups/private/providers/Microsoft.Storage/things/x"}}`: 403,
 	} {
 		do(t, srv, "PUT", at, body, status)
 	}

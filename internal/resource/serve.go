@@ -139,7 +139,7 @@ func (h handler) locate(r *http.Request, _ gate.Vars) (gate.Target, error) { ret
 
 func (h handler) locateList(r *http.Request, _ gate.Vars) (gate.Target, error) {
 	if h.k == Subscription {
-		return gate.Target{ID: arm.Root}, nil
+		return gate.Target{ID: arm.Root}, version(r)
 	}
 	cut := 1
 	if h.k.Parent == Group || h.k.Parent == Subscription {
@@ -179,30 +179,6 @@ func Locate(r *http.Request, cut int) (gate.Target, error) {
 
 // noParent is where the SDKs' methods for one resource put a parent's path.
 var noParent = regexp.MustCompile(`(?i)^(/subscriptions/[^/]+/resourcegroups/[^/]+/providers/[^/]+)//`)
-
-var versionForm = regexp.MustCompile(`^20[0-9]{2}-[01][0-9]-[0-3][0-9](-(preview|alpha|beta|privatepreview))?$`)
-
-// version wants exactly one api-version of the form that ARM's have.
-func version(r *http.Request) error {
-	if strings.Contains(r.URL.RawQuery, ";") {
-		return arm.Errorf(arm.InvalidAPIVersion, "the query has a semicolon")
-	}
-	n := 0
-	for name, values := range r.URL.Query() {
-		if strings.EqualFold(name, "api-version") {
-			n += len(values)
-		}
-	}
-	switch v := r.URL.Query()["api-version"]; {
-	case n > 1:
-		return arm.Errorf(arm.InvalidAPIVersion, "the query has %d api-versions, in any letter case; it must have one", n)
-	case len(v) == 0:
-		return arm.Errorf(arm.MissingAPIVersion, "the api-version query parameter (?api-version=) is required for all requests")
-	case !versionForm.MatchString(v[0]):
-		return arm.Errorf(arm.InvalidAPIVersion, "the api-version %q is invalid; it must be one date such as 2024-04-01, perhaps with -preview", v[0])
-	}
-	return nil
-}
 
 func (h handler) get(w http.ResponseWriter, r *http.Request, g gate.Grant) error {
 	id, err := g.On(h.k.read)

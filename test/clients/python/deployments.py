@@ -114,7 +114,7 @@ suite.ok("sub create", lambda: equal(deploy("sub", "wide", wide)["outputs"]["at"
 suite.ok("the group is filled", lambda: equal([i["name"] for i in az("identity", "list", "--resource-group", "by-sub")], ["deep"]))
 suite.ok("sub list", lambda: must("wide" in [d["name"] for d in az("deployment", "sub", "list")], "not listed"))
 into = template(nested("into", template(made("by-mg")), subscriptionId=world["subscriptionId"], location=location))
-az("rest", "--method", "post", "--url", f"{arm}/providers/Microsoft.Authorization/elevateAccess?api-version=2022-04-01")
+az("rest", "--method", "post", "--url", f"{arm}/providers/Microsoft.Authorization/elevateAccess?api-version=2016-07-01")
 suite.ok("an Owner at the root group", lambda: role("Owner", world["admin"]["objectId"], root))
 suite.ok("mg what-if", lambda: equal(types(what_if("mg", into)), {"by-mg": "Create"}))
 suite.ok("mg create", lambda: succeeded(deploy("mg", "wide", into)))

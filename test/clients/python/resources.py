@@ -86,7 +86,7 @@ def management_groups():
     arm, version = world["armEndpoint"], "api-version=2022-04-01"
     root, groups = world["tenantId"], "/providers/Microsoft.Management/managementGroups"
     mg = ("account", "management-group")
-    suite.ok("elevateAccess", lambda: az("rest", "--method", "post", "--url", f"{arm}/providers/Microsoft.Authorization/elevateAccess?{version}"))
+    suite.ok("elevateAccess", lambda: az("rest", "--method", "post", "--url", f"{arm}/providers/Microsoft.Authorization/elevateAccess?api-version=2016-07-01"))
     suite.ok("role assignment create at the root group", lambda: az("role", "assignment", "create", "--assignee-object-id", world["admin"]["objectId"], "--assignee-principal-type", "ServicePrincipal", "--role", "Owner", "--scope", f"{groups}/{root}"))
     suite.ok("management-group create", lambda: equal(az(*mg, "create", "--name", "corp", "--display-name", "Corp")["displayName"], "Corp"))
     suite.ok("management-group create --parent", lambda: equal(az(*mg, "create", "--name", "online", "--parent", "corp")["details"]["parent"]["name"], "corp"))
