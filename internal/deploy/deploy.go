@@ -83,7 +83,7 @@ func New(c Config) (*Service, error) {
 	s := &Service{Config: c}
 	s.kind = &resource.Kind{
 		Type: deploymentType, Doc: "a deployment of a template", Parent: resource.Group,
-		Global: true, NoPatch: true, Waits: true, Deleted: http.StatusAccepted,
+		Global: true, NoPatch: true, Waits: true, Deleted: http.StatusAccepted, Since: map[string]string{"validationLevel": "2024-11-01"},
 		Props: func() any { return &properties{} },
 		Body:  strict, Check: s.check, Needs: s.needs, Save: s.save, Remove: s.remove, Apply: s.apply, Show: show,
 		Wide: func(tx *store.Tx, scope arm.ID) error { _, err := s.Scope(tx, scope); return err },

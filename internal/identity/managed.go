@@ -145,6 +145,7 @@ type assigned struct {
 func (s *Service) Kinds() []*resource.Kind {
 	identities := &resource.Kind{
 		Type: "Microsoft.ManagedIdentity/userAssignedIdentities", Doc: "a user-assigned managed identity", Parent: resource.Group,
+		Since: map[string]string{"isolationScope": "2024-11-30"},
 		Props: func() any { return &assigned{} }, Save: s.saveAssigned, Remove: func(tx *store.Tx, d *resource.Doc) error { return s.Drop(tx, d.ID) },
 	}
 	return []*resource.Kind{identities, s.federatedKind(identities)}

@@ -145,6 +145,9 @@ type Kind struct {
 	// management groups and the tenant. It is nil, or the error that says that
 	// there is no such scope.
 	Wide func(tx *store.Tx, scope arm.ID) error
+	// Since says of properties, by their paths, with which api-version they came:
+	// who asks with an older one neither sees nor sends them.
+	Since map[string]string
 	// NoPut, NoPatch and NoDelete shut those doors.
 	NoPut, NoPatch, NoDelete bool
 
@@ -185,9 +188,9 @@ func groupProps() any {
 	}{"Succeeded"}
 }
 
-// decode reads what a client sent for id over base, which holds the defaults
-// (PUT) or what is (PATCH).
-func (k *Kind) decode(data []byte, id arm.ID, base *Doc) error {
+// decode reads what a client sent with an api-version for id over base, which
+// holds the defaults (PUT) or what is (PATCH); old is what is, or nil.
+func (k *Kind) decode(data []byte, id arm.ID, version string, base, old *Doc) error {
 	var b body
 	if err := arm.Decode(data, &b); err != nil {
 		return err
@@ -218,6 +221,15 @@ func (k *Kind) decode(data []byte, id arm.ID, base *Doc) error {
 		}
 		if err := merge(base, b.Identity); err != nil {
 			return err
+		}
+	}
+	if err := k.known(version, b.Properties); err != nil {
+		return err
+	}
+	if old != nil && base.Properties == nil {
+		var err error
+		if b.Properties, err = k.kept(version, b.Properties, old.Properties); err != nil {
+			return fmt.Errorf("reading the properties of %s: %w", id, err)
 		}
 	}
 	return k.decodeProps(b.Properties, base)
@@ -269,3 +281,6 @@ func agree(b body, id arm.ID, typ string) error {
 	}
 	return nil
 }
+
+// Paths are the properties of the kind, as arm.Paths spells them.
+func (k *Kind) Paths() []string { return arm.Paths(k.props()) }

@@ -30,7 +30,7 @@ func (s *Server) Preview(ctx context.Context, by arm.Caller, id arm.ID, version 
 	err = s.DB.View(ctx, func(tx *store.Tx) error {
 		c := Change{Doc: h.base(id, nil, false)}
 		if fresh {
-			if err := k.decode(data, id, c.Doc); err != nil {
+			if err := k.decode(data, id, version, c.Doc, nil); err != nil {
 				return err
 			}
 		} else if c, err = h.prepare(tx, by, id, data, false); err != nil {

@@ -131,7 +131,7 @@ func paths(k *Kind) (item string, lists []string) {
 type handler struct {
 	s *Server
 	k *Kind
-	// version is the api-version of a request that changes something.
+	// version is the request's api-version.
 	version string
 }
 
@@ -185,7 +185,7 @@ func (h handler) get(w http.ResponseWriter, r *http.Request, g gate.Grant) error
 	if err != nil {
 		return err
 	}
-	id = Kept(id, g.Caller().Tenant)
+	id, h.version = Kept(id, g.Caller().Tenant), r.URL.Query().Get("api-version")
 	var d *Doc
 	if err := h.s.DB.View(r.Context(), func(tx *store.Tx) (err error) {
 		d, err = h.find(tx, id)
@@ -247,6 +247,7 @@ func (h handler) list(w http.ResponseWriter, r *http.Request, g gate.Grant) erro
 	if err != nil {
 		return err
 	}
+	h.version = r.URL.Query().Get("api-version")
 	after, err := skip(r.URL.Query().Get("$skiptoken"))
 	if err != nil {
 		return err
@@ -485,7 +486,7 @@ func (h handler) prepare(tx *store.Tx, by arm.Caller, id arm.ID, data []byte, pa
 		}
 	}
 	d := h.base(id, old, patch)
-	if err := h.k.decode(data, id, d); err != nil {
+	if err := h.k.decode(data, id, h.version, d, old); err != nil {
 		return Change{}, err
 	}
 	if !h.k.Global && h.k.Parent == Group && d.Location == "" {
@@ -737,21 +738,22 @@ func (h handler) view(d *Doc) (any, error) {
 		own := *d
 		own.ID, d = shown, &own
 	}
-	if h.k.Show == nil {
-		return d, nil
-	}
-	props := map[string]any{}
-	if err := json.Unmarshal(d.Properties, &props); err != nil {
-		return nil, err
-	}
-	h.k.Show(d, props)
-	b, err := json.Marshal(props)
-	if err != nil {
-		return nil, err
-	}
 	out := *d
-	out.Properties = b
-	return &out, nil
+	if h.k.Show != nil {
+		props := map[string]any{}
+		if err := json.Unmarshal(d.Properties, &props); err != nil {
+			return nil, err
+		}
+		h.k.Show(d, props)
+		b, err := json.Marshal(props)
+		if err != nil {
+			return nil, err
+		}
+		out.Properties = b
+	}
+	var err error
+	out.Properties, err = h.k.hidden(h.version, out.Properties)
+	return &out, err
 }
 
 func (h handler) answer(w http.ResponseWriter, status int, d *Doc) error {

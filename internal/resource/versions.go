@@ -17,6 +17,9 @@ var versionsText string
 // front is Resource Manager itself: what has no provider in its path.
 const front = "microsoft.resources"
 
+// own begins the names of providers that Azure does not have.
+const own = "castellan"
+
 // allVersions are the lists of versions.txt by type, in lower case, the newest
 // version first.
 var allVersions = sync.OnceValue(func() map[string][]string {
@@ -49,6 +52,9 @@ func Versions(typ string) []string {
 			return list
 		}
 		i := strings.LastIndexByte(t, '/')
+		if i < 0 && strings.HasPrefix(t, own+".") {
+			i = len(own)
+		}
 		if i < 0 {
 			return nil
 		}
@@ -75,7 +81,7 @@ func newest(typ string) string {
 func namespaceVersions(ns string) []string {
 	var out []string
 	for t, list := range allVersions() {
-		if first, _, _ := strings.Cut(t, "/"); strings.EqualFold(first, ns) {
+		if first, _, _ := strings.Cut(t, "/"); strings.EqualFold(first, ns) || first == own && strings.HasPrefix(strings.ToLower(ns), own+".") {
 			out = append(out, list...)
 		}
 	}
@@ -107,7 +113,7 @@ func typeOfDoor(pattern string, ns string) (typ string, whole bool) {
 }
 
 // unplaced are providers whose types are in no location.
-var unplaced = []string{front, "microsoft.authorization", "microsoft.policyinsights", "microsoft.management", "microsoft.subscription", "castellan.authorization", "castellan.insights"}
+var unplaced = []string{front, "microsoft.authorization", "microsoft.policyinsights", "microsoft.management", "microsoft.subscription"}
 
 // supported refuses an api-version that the type of a door's path doesn't have,
 // in the words of who refuses it: Resource Manager for what is its own, and for
@@ -136,7 +142,7 @@ func Supports(typ, v string) error {
 	switch {
 	case strings.EqualFold(ns, front):
 		return arm.Errorf(arm.InvalidAPIVersion, "The api-version '%s' is invalid. The supported versions are '%s'.", v, strings.Join(list, ","))
-	case slices.Contains(unplaced, strings.ToLower(ns)):
+	case slices.Contains(unplaced, strings.ToLower(ns)), strings.HasPrefix(strings.ToLower(ns), own+"."):
 		return &arm.Error{Code: "InvalidResourceType", Status: http.StatusNotFound, Message: "The resource type '" + name + "' could not be found in the namespace '" + ns + "' for api version '" + v + "'. The supported api-versions are '" + strings.Join(list, ",") + "'."}
 	}
 	return &arm.Error{Code: "NoRegisteredProviderFound", Status: http.StatusBadRequest, Message: "There is no registered resource provider for API version '" + v + "' of type '" + name + "'. The supported api-versions are '" + strings.Join(list, ", ") + "'."}
