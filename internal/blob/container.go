@@ -41,8 +41,11 @@ var containerName = regexp.MustCompile(`^[a-z0-9](-?[a-z0-9])*$`)
 
 // CheckContainerName says whether a container can have the name.
 func CheckContainerName(name string) error {
-	if len(name) < 3 || len(name) > 63 || !containerName.MatchString(name) {
-		return fail(http.StatusBadRequest, arm.InvalidResourceName, "The container name %q is invalid; it must be 3 to 63 lower-case letters, digits and single hyphens, and begin and end with a letter or digit.", name)
+	if code := arm.Code(arm.InvalidResourceName); len(name) < 3 || len(name) > 63 || !containerName.MatchString(name) {
+		if len(name) < 3 || len(name) > 63 {
+			code = "OutOfRangeInput"
+		}
+		return fail(http.StatusBadRequest, code, "The container name %q is invalid; it must be 3 to 63 lower-case letters, digits and single hyphens, and begin and end with a letter or digit.", name)
 	}
 	return nil
 }

@@ -79,7 +79,7 @@ func (l *lease) admits(id, what string, write bool, now time.Time) error {
 		return fail(http.StatusPreconditionFailed, "LeaseIdMissing", "There is currently a lease on the %s and no lease ID was specified in the request.", strings.ToLower(what))
 	case id == "":
 		return nil
-	case state == available:
+	case state == available, id != l.ID && !l.holds(now):
 		return fail(http.StatusPreconditionFailed, arm.Code("LeaseNotPresentWith"+what+"Operation"), "There is currently no lease on the %s.", strings.ToLower(what))
 	case id != l.ID:
 		return fail(http.StatusPreconditionFailed, arm.Code("LeaseIdMismatchWith"+what+"Operation"), "The lease ID specified did not match the lease ID for the %s.", strings.ToLower(what))

@@ -1,7 +1,7 @@
 #!/bin/bash
 # run.sh starts a Castellan of its own and drives unmodified Azure clients against it.
 #
-#   run.sh [SUITE...]     LANES of them at once (default: 2); suites: go az policy resources credentials aml jobs mlflow node browser pim access federation ad scim why management providers sinks deployments encryption stores (default: all)
+#   run.sh [SUITE...]     LANES of them at once (default: 2); suites: go az policy resources credentials aml jobs mlflow node browser pim access federation ad scim why management providers sinks deployments encryption stores azurite (default: all)
 #
 # Nothing but the environment that `castellan setup clients --env` prints tells the
 # clients where the cloud is. Every check is a line, `ok ...` or `FAIL ...`; the last
@@ -10,7 +10,7 @@ set -u
 
 here=$(cd "$(dirname "$0")" && pwd)
 cd "$here/../.."
-suites=${*:-go az policy resources credentials aml jobs mlflow node browser pim access federation ad scim why management providers sinks deployments encryption stores}
+suites=${*:-go az policy resources credentials aml jobs mlflow node browser pim access federation ad scim why management providers sinks deployments encryption stores azurite}
 cache=$("$here/install.sh") || exit 1
 
 work=$(mktemp -d "${TMPDIR:-/tmp}/castellan-clients.XXXXXX")
@@ -33,6 +33,14 @@ say() { echo "clients: $*" >&2; }
 say "building"
 go build -o "$work/castellan" ./cmd/castellan || exit 1
 case " $suites " in *" go "*) (cd "$here/go" && go build -o "$work/go-clients" .) || exit 1 ;; esac
+
+# Azurite is no client, so it goes with the run. It is installed before the
+# environment leads to the server alone.
+case " $suites " in *" azurite "*)
+	mkdir "$work/azurite" && cp "$here/azurite/"*.json "$work/azurite" &&
+		(cd "$work/azurite" && npm ci --ignore-scripts --omit=optional --no-audit --no-fund --prefer-offline --loglevel=error >&2) || exit 1
+	;;
+esac
 
 # Tokens of another issuer, as a cluster's, whose keys the server is told.
 "$cache/aml/bin/python" "$here/python/federation.py" "$work/federation.json" "$work/issuers.json" || exit 1
@@ -141,6 +149,7 @@ for s in $suites; do
 	ad) suite ad 240 "$python" "$here/python/ad.py" ;;
 	management) alone management 120 "$cache/management/bin/python" "$here/python/management.py" ;;
 	providers) suite providers 120 "$cache/management/bin/python" "$here/python/providers.py" ;;
+	azurite) suite azurite 180 "$python" "$here/python/azurite.py" "$work/azurite/node_modules" ;;
 	encryption) suite encryption 120 "$python" "$here/python/encryption.py" ;;
 	stores) suite stores 120 "$python" "$here/python/stores.py" ;;
 	sinks) suite sinks 120 "$python" "$here/python/sinks.py" ;;
