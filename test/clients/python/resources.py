@@ -83,7 +83,7 @@ def children(row):
 
 def management_groups():
     """Management groups: a Global Administrator elevates, makes a tree and moves the subscription."""
-    arm, version = world["armEndpoint"], "api-version=2022-04-01"
+    arm = world["armEndpoint"]
     root, groups = world["tenantId"], "/providers/Microsoft.Management/managementGroups"
     mg = ("account", "management-group")
     suite.ok("elevateAccess", lambda: az("rest", "--method", "post", "--url", f"{arm}/providers/Microsoft.Authorization/elevateAccess?api-version=2016-07-01"))

@@ -123,7 +123,7 @@ suite.ok("the storage account gets the subscription's log", lambda: find(lambda:
 suite.ok("no log has the secret", lambda: must(not [p.name for p in received.iterdir() if secret in p.read_text()], "one has"))
 
 # And no more.
-deliveries = f"{world['armEndpoint']}{vault}/providers/Castellan.Insights/deliveries?api-version=2021-05-01-preview"
+deliveries = f"{world['armEndpoint']}{vault}/providers/Castellan.Insights/deliveries?api-version=2026-01-01"
 suite.ok("diagnostic-settings list and show, and how the deliveries go", lambda: equal(together(
     lambda: names(az(*settings, "list", "--resource", vault)),
     lambda: az(*settings, "subscription", "show", "--name", "all")["name"],
