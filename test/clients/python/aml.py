@@ -8,7 +8,8 @@ import tempfile
 
 import requests
 from azure.ai.ml import Input, MLClient, command
-from azure.ai.ml.entities import AccountKeyConfiguration, AmlCompute, AzureBlobDatastore, Data, Environment, Model, Workspace
+from azure.ai.ml.entities import AccountKeyConfiguration, AmlCompute, AzureBlobDatastore, CustomerManagedKey, Data, Environment, IdentityConfiguration, ManagedIdentityConfiguration, Model, Workspace
+from azure.core.exceptions import HttpResponseError
 from azure.identity import ClientSecretCredential
 from azure.storage.blob import BlobServiceClient
 from checks import Suite, equal, load, must, within
@@ -200,6 +201,62 @@ suite.refused("a reader's job", lambda: quiet(lambda: reader.jobs.create_or_upda
 suite.refused("a reader's cancel", lambda: reader.jobs.begin_cancel(name).wait(), "AuthorizationFailed", "403")
 suite.refused("a reader's delete", lambda: reader.workspaces.begin_delete("lab", delete_dependent_resources=False).result(), "AuthorizationFailed", "403")
 suite.refused("a scientist's compute", lambda: scientist.compute.begin_create_or_update(AmlCompute(name="mine", size="Standard_DS1_v2", max_instances=1)).result(), "AuthorizationFailed", "403")
+
+# A workspace whose key a customer's key guards.
+GROUP = f"/subscriptions/{world['subscriptionId']}/resourceGroups/clients"
+KEEPER = GROUP + "/providers/Microsoft.ManagedIdentity/userAssignedIdentities/keeper"
+VAULT = GROUP + "/providers/Microsoft.KeyVault/vaults/cmk-by-aml"
+
+
+def give(principal, role, name):
+    arm("PUT", f"{GROUP}/providers/Microsoft.Authorization/roleAssignments/00000000-0000-4000-8000-{name:012}?api-version=2022-04-01", {"properties": {
+        "principalId": principal, "principalType": "ServicePrincipal", "roleDefinitionId": f"/subscriptions/{world['subscriptionId']}/providers/Microsoft.Authorization/roleDefinitions/{role}"}})
+
+
+def key(method, path, body):
+    """One request of the vault's data plane."""
+    token = ClientSecretCredential(
+        world["tenantId"], world["admin"]["clientId"], world["admin"]["clientSecret"],
+        authority=world["loginEndpoint"], disable_instance_discovery=True,
+    ).get_token("https://vault.azure.net/.default").token
+    r = requests.request(method, vault["properties"]["vaultUri"] + path + "?api-version=7.5", json=body, headers={"Authorization": "Bearer " + token}, timeout=60)
+    r.raise_for_status()
+    return r.json()
+
+
+location = world.get("location", "local")
+keeper = arm("PUT", KEEPER + "?api-version=2023-01-31", {"location": location})["properties"]["principalId"]
+vault = arm("PUT", VAULT + "?api-version=2023-07-01", {"location": location, "properties": {"tenantId": world["tenantId"], "sku": {"family": "A", "name": "standard"}, "enableRbacAuthorization": True, "enablePurgeProtection": True}})
+give(world["admin"]["objectId"], "14b46e9e-c2b7-41b4-b07b-48a6ebf60603", 1)  # Key Vault Crypto Officer
+guard = key("POST", "keys/guard/create", {"kty": "RSA"})["key"]["kid"]
+
+
+def sealed():
+    return admin.workspaces.begin_create(Workspace(
+        name="sealed", location=location, customer_managed_key=CustomerManagedKey(key_vault=VAULT, key_uri=guard), primary_user_assigned_identity=KEEPER,
+        identity=IdentityConfiguration(type="user_assigned", user_assigned_identities=[ManagedIdentityConfiguration(resource_id=KEEPER)]))).result()
+
+
+suite.refused("a workspace whose identity may not use the key", sealed, "KeyVaultAuthenticationFailure")
+for n, role in enumerate(("e147488a-f6f5-4113-8e2d-b22465e65bf6", "b24988ac-6180-42a0-ab88-20f7382dd24c", "ba92f5b4-2d11-453d-a403-e96b0029c9fe"), 2):  # to use keys, Contributor, blobs
+    give(keeper, role, n)
+suite.ok("workspace create with a customer-managed key", lambda: equal(sealed().customer_managed_key.key_uri, guard))
+inside = client("admin", "sealed")
+suite.ok("its datastores", lambda: must([d.name for d in inside.datastores.list()], "there is none"))
+key("PATCH", "keys/guard", {"attributes": {"enabled": False}})
+suite.refused("its datastores, while the key is disabled", lambda: list(inside.datastores.list()), "KeyVaultEncryptionKeyNotFound")
+key("PATCH", "keys/guard", {"attributes": {"enabled": True}})
+
+
+def back():
+    try:
+        return [d.name for d in inside.datastores.list()]
+    except HttpResponseError:
+        return None
+
+
+suite.ok("its datastores again", lambda: within(10, back))
+
 suite.refused("a scientist's new workspace", lambda: scientist.workspaces.begin_create(Workspace(name="mine", location=world.get("location", "local"))).result(), "AuthorizationFailed", "403")
 suite.refused("a stranger's get", lambda: stranger.workspaces.get("lab"), "AuthorizationFailed", "ResourceNotFound", "ResourceGroupNotFound", "404", "403")
 suite.refused("a stranger's job list", lambda: list(stranger.jobs.list()), "AuthorizationFailed", "ResourceNotFound", "404", "403")
