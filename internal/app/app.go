@@ -182,7 +182,7 @@ func New(ctx context.Context, cfg Config) (_ *App, err error) {
 	}
 	a.engine = rbac.New(rbac.BuiltIn())
 	a.gate = gate.New(a.decide, a.Audit)
-	a.gate.Inside, a.gate.Site = a.engine.Inside, a.Site
+	a.gate.Inside, a.gate.Site, a.gate.Lists = a.engine.Inside, a.Site, a.lists
 	a.gate.Report = func(r *http.Request, err error) { // the path alone: a query may hold a signature
 		a.Log.Error("a request failed", "method", r.Method, "host", r.Host, "path", r.URL.Path, "error", err)
 	}
@@ -256,7 +256,12 @@ func (a *App) services(ctx context.Context, key seal.Key) (err error) {
 	a.gate.Ready = a.keys.Ready
 	a.blob, err = blob.New(blob.Config{
 		DB: a.db, Gate: a.gate, Root: key, Dir: filepath.Join(a.Data, "blobs"), Site: a.Site, Now: a.Now, Log: a.Log,
-		Who: a.identity.Bearer(a.Site.StorageAudiences()...), May: a.may, OnRemove: a.roles.DropScope,
+		Who: a.identity.Bearer(a.Site.StorageAudiences()...), May: a.may, OnRemove: a.roles.DropScope, NameOf: func(tenant, object string) string {
+			if c, err := a.identity.Known(tenant, object); err == nil && c.Kind == arm.User {
+				return c.Name
+			}
+			return ""
+		},
 		Customers: customerKeys{a}, Told: a.told,
 		Signer: func(_ context.Context, tenant, object string) (arm.Caller, error) {
 			return a.identity.Known(tenant, object)
@@ -339,6 +344,15 @@ func (a *App) decide(c arm.Caller, act arm.Action, on gate.Target) (bool, string
 	return false, d.Reason
 }
 
+// lists asks the access lists of what lies in storage accounts, where roles do not
+// allow. What is denied they do not allow either.
+func (a *App) lists(c arm.Caller, act arm.Action, on gate.Target) (bool, string) {
+	if _, denied := a.engine.Denied(c, act, on.ID, on.Attributes); denied {
+		return false, ""
+	}
+	return a.blob.Lists(c, act, on)
+}
+
 // actions are all actions that doors ask for, each once.
 func (a *App) actions() (out []arm.Action) {
 	seen := map[string]bool{}
@@ -387,7 +401,7 @@ func (a *App) planes() []*gate.Plane {
 	}
 	learn := a.tracking.Plane()
 	learn.Routes = append(learn.Routes, a.ml.MLRoutes()...)
-	return []*gate.Plane{control, learn, a.identity.Login(), a.identity.Graph(), a.identity.SCIM(), a.vault.Plane(), a.blob.Plane()}
+	return []*gate.Plane{control, learn, a.identity.Login(), a.identity.Graph(), a.identity.SCIM(), a.vault.Plane(), a.blob.Plane(), a.blob.Paths()}
 }
 
 // Run does the work in the background until ctx is done or Close.

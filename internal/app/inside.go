@@ -50,16 +50,18 @@ func (a *App) names(tenant string) []string {
 
 func (a *App) namesIn(sub arm.ID) (out []string) {
 	err := a.db.View(context.Background(), func(tx *store.Tx) error {
-		for typ, host := range map[string]func(string) string{
-			"Microsoft.KeyVault/vaults":         func(n string) string { return n + "." + a.Site.VaultSuffix() },
-			"Microsoft.Storage/storageAccounts": func(n string) string { return n + ".blob." + a.Site.StorageSuffix() },
+		for typ, hosts := range map[string]func(string) []string{
+			"Microsoft.KeyVault/vaults": func(n string) []string { return []string{n + "." + a.Site.VaultSuffix()} },
+			"Microsoft.Storage/storageAccounts": func(n string) []string {
+				return []string{n + ".blob." + a.Site.StorageSuffix(), n + ".dfs." + a.Site.StorageSuffix()}
+			},
 		} {
 			docs, err := resource.List(tx, typ, sub, "", 0)
 			if err != nil {
 				return err
 			}
 			for _, d := range docs {
-				out = append(out, host(d.Name))
+				out = append(out, hosts(d.Name)...)
 			}
 		}
 		return nil

@@ -274,7 +274,7 @@ func (v *visitor) names(p *gate.Plane, u string) []string {
 
 func (v *visitor) versioned(p *gate.Plane, u string) string {
 	switch {
-	case p.Name == "blob", p.Name == "graph", p.Name == "scim", p.Name == "login":
+	case p.Name == "blob", p.Name == "dfs", p.Name == "graph", p.Name == "scim", p.Name == "login":
 		return u
 	case strings.Contains(u, "?"):
 		return u + "&api-version=" + resource.VersionFor(u)
@@ -349,7 +349,7 @@ func (v *visitor) known(wildcard, at string) []string {
 		return []string{"con", "insights-logs-auditevent"}
 	case "path":
 		return []string{"runs/" + v.run + "/model"}
-	case "blob":
+	case "blob", "any":
 		var out []string
 		w := v.ask("blob", http.MethodGet, "https://logsacct.blob."+v.a.Site.StorageSuffix()+at+"?restype=container&comp=list", "")
 		for _, part := range strings.Split(w.Body.String(), "<Name>")[1:] {
@@ -454,7 +454,7 @@ var bodies = map[string]string{
 func (v *visitor) walk() {
 	opened := 0
 	for _, p := range v.a.Planes {
-		host := map[string]string{"vault": "keeps-kv." + v.a.Site.VaultSuffix(), "blob": "logsacct.blob." + v.a.Site.StorageSuffix(), "graph": v.a.Site.GraphHost()}[p.Name]
+		host := map[string]string{"vault": "keeps-kv." + v.a.Site.VaultSuffix(), "blob": "logsacct.blob." + v.a.Site.StorageSuffix(), "dfs": "logsacct.dfs." + v.a.Site.StorageSuffix(), "graph": v.a.Site.GraphHost()}[p.Name]
 		if host == "" {
 			host = v.a.Site.Host()
 		}

@@ -150,10 +150,10 @@ type identities struct {
 func newIdentities(t *testing.T, a *App, l *lab, s *served) *identities {
 	t.Helper()
 	ids := &identities{}
-	planes := []string{"arm", "vault", "blob"}
+	planes := []string{"arm", "vault", "blob", "dfs"}
 	var audiences []string
 	for _, p := range planes {
-		audiences = append(audiences, a.audiences()[p])
+		audiences = append(audiences, a.audiences()[audiencesOf(p)[0]])
 	}
 	add := func(name, given string, typ arm.Kind, object string, token func(audience string) string) {
 		c, err := a.identity.Known(a.Site.Tenant, object)

@@ -125,6 +125,8 @@ type Lease struct {
 	Actions []Action // nothing else
 	Item    string   // if not "", only the item of this name or below it (a run id)
 	Why     string   // what the credential is, for the audit log
+	For     string   // object id of whoever the credential acts for, if it names one
+	Listed  bool     // access lists, too, must let For do it
 }
 
 // Allows reports whether the lease covers a on id.

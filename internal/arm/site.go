@@ -46,6 +46,11 @@ func (s Site) BlobURL(account string) string {
 	return "https://" + strings.ToLower(account) + ".blob." + s.StorageSuffix() + "/"
 }
 
+// DFSURL is a storage account's Data Lake endpoint, with the slash at its end that Azure writes.
+func (s Site) DFSURL(account string) string {
+	return "https://" + strings.ToLower(account) + ".dfs." + s.StorageSuffix() + "/"
+}
+
 // Owns reports whether host, without a port, is one of the installation's names.
 func (s Site) Owns(host string) bool {
 	host = strings.ToLower(host)

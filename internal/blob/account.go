@@ -47,6 +47,7 @@ type account struct {
 	rules     rules
 	net       networks
 	tls13     bool // connections must have TLS 1.3
+	hns       bool // names are paths in a tree of directories, which have access lists
 }
 
 func nameKey(name string) string { return strings.ToLower(name) }
@@ -56,7 +57,7 @@ func (s *Service) open(tx *store.Tx, r accountRow, d *resource.Doc) (*account, e
 	if err != nil {
 		return nil, err
 	}
-	a := &account{accountRow: r, sharedKey: p.sharedKey(), tls13: p.MinimumTLS == "TLS1_3"}
+	a := &account{accountRow: r, sharedKey: p.sharedKey(), tls13: p.MinimumTLS == "TLS1_3", hns: p.hns()}
 	if r.Customer == nil {
 		if a.plain, err = s.unwrap(context.Background(), r); err != nil {
 			return nil, err
@@ -338,7 +339,7 @@ func (s *Service) showAccount(d *resource.Doc, props map[string]any) {
 		created = d.System.CreatedAt
 	}
 	props["provisioningState"] = "Succeeded"
-	props["primaryEndpoints"] = map[string]any{"blob": s.Site.BlobURL(d.Name)}
+	props["primaryEndpoints"] = map[string]any{"blob": s.Site.BlobURL(d.Name), "dfs": s.Site.DFSURL(d.Name)}
 	props["primaryLocation"] = d.Location
 	props["statusOfPrimary"] = "available"
 	props["creationTime"] = created

@@ -16,6 +16,10 @@ var (
 	BlobTagsWrite = arm.NewDataAction("Microsoft.Storage/storageAccounts/blobServices/containers/blobs/tags/write", "change the tags of blobs")
 	BlobFilter    = arm.NewDataAction("Microsoft.Storage/storageAccounts/blobServices/containers/blobs/filter/action", "find blobs by their tags")
 	BlobAdd       = arm.NewDataAction("Microsoft.Storage/storageAccounts/blobServices/containers/blobs/add/action", "add to the end of append blobs")
+	// The rights to access lists are Storage Blob Data Owner's alone.
+	BlobMove        = arm.NewDataAction("Microsoft.Storage/storageAccounts/blobServices/containers/blobs/move/action", "move paths of a hierarchical namespace")
+	BlobPermissions = arm.NewDataAction("Microsoft.Storage/storageAccounts/blobServices/containers/blobs/modifyPermissions/action", "change the access lists of paths")
+	BlobOwnership   = arm.NewDataAction("Microsoft.Storage/storageAccounts/blobServices/containers/blobs/manageOwnership/action", "change the owner and the group of paths")
 )
 
 // What one can do with containers, by either plane.
@@ -50,4 +54,4 @@ var (
 )
 
 // byKey is what an account key can do: everything with the account's data.
-var byKey = []arm.Action{BlobRead, BlobWrite, BlobDelete, BlobDeleteVersion, BlobDeletePermanent, BlobAdd, BlobTagsRead, BlobTagsWrite, BlobFilter, ContainerRead, ContainerWrite, ContainerDelete, PolicyRead, PolicyWrite, ServiceRead, ServiceWrite}
+var byKey = []arm.Action{BlobRead, BlobWrite, BlobDelete, BlobDeleteVersion, BlobDeletePermanent, BlobAdd, BlobTagsRead, BlobTagsWrite, BlobFilter, BlobMove, BlobPermissions, BlobOwnership, ContainerRead, ContainerWrite, ContainerDelete, PolicyRead, PolicyWrite, ServiceRead, ServiceWrite}

@@ -217,7 +217,12 @@ func TestSignaturesOpenWhatTheySay(t *testing.T) {
 // delegationKey is a user delegation key, as a client gets it.
 func (w *world) delegationKey(who, expiry string) (q url.Values, key []byte) {
 	w.t.Helper()
-	r := w.do(who, "POST", "acct1:/?restype=service&comp=userdelegationkey", []byte(`<?xml version="1.0" encoding="utf-8"?><KeyInfo><Start>2026-05-01T12:00:00Z</Start><Expiry>`+expiry+`</Expiry></KeyInfo>`), 200)
+	return w.delegationKeyOf("acct1", who, expiry)
+}
+
+func (w *world) delegationKeyOf(account, who, expiry string) (q url.Values, key []byte) {
+	w.t.Helper()
+	r := w.do(who, "POST", account+":/?restype=service&comp=userdelegationkey", []byte(`<?xml version="1.0" encoding="utf-8"?><KeyInfo><Start>2026-05-01T12:00:00Z</Start><Expiry>`+expiry+`</Expiry></KeyInfo>`), 200)
 	var k struct{ SignedOid, SignedTid, SignedStart, SignedExpiry, SignedService, SignedVersion, Value string }
 	w.must(xml.Unmarshal([]byte(r.body), &k))
 	key, err := base64.StdEncoding.DecodeString(k.Value)

@@ -42,6 +42,8 @@ type Config struct {
 	// May says what roles allow a caller. A user delegation signature can do only
 	// what it allows the signer at the time. Without it, nothing.
 	May func(c arm.Caller, a arm.Action, id arm.ID) bool
+	// NameOf is the user principal name of somebody, or "". Without it there are only ids.
+	NameOf func(tenant, object string) string
 	// OnRemove is run for every container that the data plane deletes, in the
 	// deletion's own transaction: what resource.Server does for those that
 	// Resource Manager deletes. nil is nothing.
@@ -228,7 +230,7 @@ func (s *Service) blobTarget(g gate.Grant, actions ...arm.Action) (place, error)
 	if p.container == "" {
 		return p, errors.New("blob: the grant names no container")
 	}
-	if err := checkBlobName(p.blob); err != nil {
+	if err := p.checkName(); err != nil {
 		return p, err
 	}
 	if len(actions) == 1 && actions[0].Key() == BlobDelete.Key() {

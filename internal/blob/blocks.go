@@ -48,7 +48,7 @@ func (s *Service) putBlock(ctx context.Context, g gate.Grant, id string, c conte
 	var gone []piece
 	if err = s.still(p.account); err == nil { // the upload may have taken its time
 		err = g.Change(ctx, s.DB, func(tx *store.Tx) error {
-			gone, err = s.await(tx, p, t, when)
+			gone, err = s.await(tx, g, p, t, when)
 			return err
 		})
 	}
@@ -60,7 +60,7 @@ func (s *Service) putBlock(ctx context.Context, g gate.Grant, id string, c conte
 }
 
 // await adds a block to those that wait, and says whose place it took.
-func (s *Service) await(tx *store.Tx, p place, t *taken, when Conditions) (gone []piece, err error) {
+func (s *Service) await(tx *store.Tx, g gate.Grant, p place, t *taken, when Conditions) (gone []piece, err error) {
 	c, err := findContainer(tx, p)
 	if err != nil {
 		return nil, err
@@ -69,8 +69,14 @@ func (s *Service) await(tx *store.Tx, p place, t *taken, when Conditions) (gone 
 	if err != nil {
 		return nil, err
 	}
+	if err := s.lists(tx, c, g, p.blob, BlobWrite); err != nil {
+		return nil, err
+	}
 	if err := s.allows(when, old, false); err != nil {
 		return nil, err
+	}
+	if old != nil && old.Dir {
+		return nil, pathConflict(p.blob)
 	}
 	if old != nil && old.Type != blockBlob {
 		return nil, wrongType(old.Type)

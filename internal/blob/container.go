@@ -81,7 +81,8 @@ func (s *Service) containers(parent *resource.Kind) *resource.Kind {
 			if err != nil {
 				return err
 			}
-			return newContainer(tx, key)
+			a := s.byID(c.Doc.ID.Parent().Parent())
+			return newContainer(tx, key, a != nil && a.hns, superuser)
 		},
 		Remove: s.removeContainer,
 		Posts: []resource.Post{
@@ -135,9 +136,14 @@ func (s *Service) containerKey(d *resource.Doc) (string, error) {
 	return a.UID + "/" + strings.ToLower(d.Name), nil
 }
 
-// newContainer gives a new container its own id.
-func newContainer(tx *store.Tx, key string) error {
-	return store.PutJSON(tx, containerTable, key, containerRow{UID: arm.NewHex()})
+// newContainer gives a new container its own id, and its root its owner where names
+// are paths.
+func newContainer(tx *store.Tx, key string, hns bool, owner string) error {
+	r := containerRow{UID: arm.NewHex()}
+	if hns {
+		r.Root = rootAccess(owner)
+	}
+	return store.PutJSON(tx, containerTable, key, r)
 }
 
 // removeContainer makes what the container holds unreachable, at once. Run
@@ -232,7 +238,7 @@ func (s *Service) CreateContainer(ctx context.Context, g gate.Grant, meta map[st
 		if r, _, err := store.GetJSON[accountRow](tx, accountTable, nameKey(p.ID.Name())); err != nil || r.UID != p.UID || r.ID.Key() != p.ID.Key() {
 			return orElse(err, noAccount(p.ID.Name()))
 		}
-		if err := newContainer(tx, p.UID+"/"+p.container); err != nil {
+		if err := newContainer(tx, p.UID+"/"+p.container, p.hns, ownerOf(g)); err != nil {
 			return err
 		}
 		return resource.Save(tx, d)

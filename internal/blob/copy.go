@@ -180,7 +180,7 @@ func (s *Service) sourceCaller(x exchange, u *url.URL, from gate.Target) (arm.Ca
 	case q["sig"] == "":
 		return x.g.Caller(), nil
 	}
-	rq := request{account: s.byID(from.ID.Parent().Parent()), container: from.ID.Name(), blob: from.Item, action: BlobRead, secure: true, peer: peerOf(x.r), at: moment{q["snapshot"], q["versionid"]}}
+	rq := request{account: s.byID(from.ID.Parent().Parent()), container: from.ID.Name(), blob: from.Item, dir: from.Item, action: BlobRead, secure: true, peer: peerOf(x.r), at: moment{q["snapshot"], q["versionid"]}}
 	return s.bySAS(x.r.Context(), rq, q)
 }
 

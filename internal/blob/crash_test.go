@@ -30,7 +30,11 @@ const (
 
 func TestMain(m *testing.M) {
 	if dir := os.Getenv(crashDir); dir != "" {
-		crashChild(dir, os.Getenv(crashSeed))
+		if seed := os.Getenv(crashSeed); seed == moves {
+			moveChild(dir)
+		} else {
+			crashChild(dir, seed)
+		}
 		return
 	}
 	os.Exit(m.Run())

@@ -99,7 +99,7 @@ func (s *Service) SASFor(_ context.Context, g gate.Grant, permissions string, ex
 	for n, v := range map[string]string{"sv": sasVersion, "st": start.Format(sasForm), "se": expiry.UTC().Format(sasForm), "sr": sr, "sp": perms, "spr": "https"} {
 		q[n] = v
 	}
-	canonical, err := request{account: p.account, container: p.container, blob: p.blob}.resource(sr)
+	canonical, err := request{account: p.account, container: p.container, blob: p.blob}.resource(sr, "")
 	if err != nil {
 		return sig, err
 	}
@@ -136,7 +136,7 @@ func (s *Service) SASCaller(ctx context.Context, container arm.ID, blob string, 
 	if err != nil {
 		return arm.Caller{}, err
 	}
-	rq := request{account: s.byID(container.Parent().Parent()), container: strings.ToLower(container.Name()), blob: blob, action: a, list: blob == "", secure: true}
+	rq := request{account: s.byID(container.Parent().Parent()), container: strings.ToLower(container.Name()), blob: blob, dir: blob, action: a, list: blob == "", secure: true}
 	if q.onlyCreates() {
 		return arm.Caller{}, unauthentic("a signature that lets make but not change is taken by the data plane alone")
 	}

@@ -328,6 +328,7 @@ type blobPropertiesXML struct {
 	State       string `xml:"LeaseState"`
 	Duration    string `xml:"LeaseDuration,omitempty"`
 	Encrypted   bool   `xml:"ServerEncrypted"`
+	Resource    string `xml:"ResourceType,omitempty"`
 	CopyID      string `xml:"CopyId,omitempty"`
 	CopyStatus  string `xml:"CopyStatus,omitempty"`
 	CopySource  string `xml:"CopySource,omitempty"`
@@ -353,6 +354,9 @@ func showBlob(b Info, show map[string]bool, now time.Time) blobXML {
 	p.Sealed = b.sealed
 	if b.Type == pageBlob {
 		p.Sequence = &b.sequence
+	}
+	if b.access != nil {
+		p.Resource = kindOf(b.dir)
 	}
 	if b.Copy != nil {
 		p.CopyID, p.CopyStatus, p.CopySource = b.Copy.ID, "success", b.Copy.Source

@@ -104,10 +104,20 @@ func (x exchange) describe(b Info) {
 		h.Set("x-ms-copy-progress", fmt.Sprintf("%d/%d", c.Size, c.Size))
 		h.Set("x-ms-copy-completion-time", httpTime(c.Ended))
 	}
+	if b.access != nil {
+		h.Set("x-ms-resource-type", kindOf(b.dir))
+		h.Set("x-ms-owner", b.access.Owner)
+		h.Set("x-ms-group", b.access.Group)
+		h.Set("x-ms-permissions", b.access.mode())
+	}
 	if n := len(b.tags); n > 0 {
 		h.Set("x-ms-tag-count", strconv.Itoa(n))
 	}
-	setMeta(h, b.Meta)
+	if x.dfs() {
+		h.Set("x-ms-properties", properties(b.Meta))
+	} else {
+		setMeta(h, b.Meta)
+	}
 }
 
 // rsc are the parameters by which a signature says what a blob is served with.

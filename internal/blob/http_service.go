@@ -54,7 +54,7 @@ func (s *Service) setService(ctx context.Context, g gate.Grant, change func(*Ser
 		if d.Properties, err = json.Marshal(props); err != nil {
 			return err
 		}
-		if err := checkService(d); arm.CodeOf(err) == arm.BadRequest {
+		if err := s.checkService(d); arm.CodeOf(err) == arm.BadRequest {
 			_, why := gate.PublicError(err)
 			return fail(http.StatusBadRequest, "InvalidXmlNodeValue", "%s", why)
 		} else if err != nil {
@@ -292,7 +292,8 @@ func (s *Service) getAccountInfo(x exchange) error {
 	h := x.w.Header()
 	h.Set("x-ms-sku-name", "Standard_LRS")
 	h.Set("x-ms-account-kind", "StorageV2")
-	h.Set("x-ms-is-hns-enabled", "false")
+	a := s.byName(s.accountOf(x.r.Host))
+	h.Set("x-ms-is-hns-enabled", strconv.FormatBool(a != nil && a.hns))
 	x.w.WriteHeader(http.StatusOK)
 	return nil
 }

@@ -31,7 +31,9 @@ type Info struct {
 	tiered         time.Time
 	sequence       int64
 	sealed         bool
-	onlyPast       bool // of a list: there are versions, and no blob
+	onlyPast       bool    // of a list: there are versions, and no blob
+	dir            bool    // a directory, where names are paths
+	access         *access // of a path
 }
 
 // copied is where a blob was copied from.
@@ -42,11 +44,21 @@ type copied struct {
 	Ended  time.Time `json:"ended"`
 }
 
+// folderMark is the metadata that marks directories, for clients that know blobs alone.
+const folderMark = "hdi_isfolder"
+
 func (b *row) info(name string) Info {
+	meta := maps.Clone(b.Meta)
+	if b.Dir {
+		if meta == nil {
+			meta = map[string]string{}
+		}
+		meta[folderMark] = "true"
+	}
 	return Info{
 		Name: name, Type: b.Type, Size: b.Size, ETag: b.ETag, Created: b.Created, Modified: b.Modified,
-		Headers: b.Head, Meta: maps.Clone(b.Meta), Appends: b.Appends, Copy: b.Copy, lease: b.Lease, Version: b.Version,
+		Headers: b.Head, Meta: meta, Appends: b.Appends, Copy: b.Copy, lease: b.Lease, Version: b.Version,
 		past: b.Past, waits: b.waits,
-		sequence: b.Sequence, sealed: b.Sealed, onlyPast: b.onlyPast, tags: b.Tags, tier: b.Tier, tiered: b.Tiered, deleted: b.Deleted, until: b.Until,
+		sequence: b.Sequence, sealed: b.Sealed, onlyPast: b.onlyPast, tags: b.Tags, tier: b.Tier, tiered: b.Tiered, deleted: b.Deleted, until: b.Until, dir: b.Dir, access: b.Access,
 	}
 }

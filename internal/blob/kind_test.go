@@ -30,7 +30,7 @@ func TestAnAccountAsAzureShowsIt(t *testing.T) {
 		for path, want := range map[string]string{
 			"properties.primaryEndpoints.blob": "https://acct5.blob.core.castellan.localhost/", "properties.primaryLocation": "local", "properties.provisioningState": "Succeeded",
 			"properties.allowSharedKeyAccess": "true", "properties.allowBlobPublicAccess": "false", "properties.supportsHttpsTrafficOnly": "true", "properties.minimumTlsVersion": "TLS1_2",
-			"properties.encryption.services.blob.enabled": "true", "properties.networkAcls.defaultAction": "Allow", "properties.primaryEndpoints.dfs": "<nil>", "sku.tier": "Standard", "kind": "StorageV2", "tags.a": "b",
+			"properties.encryption.services.blob.enabled": "true", "properties.networkAcls.defaultAction": "Allow", "properties.primaryEndpoints.dfs": "https://acct5.dfs.core.castellan.localhost/", "properties.isHnsEnabled": "false", "sku.tier": "Standard", "kind": "StorageV2", "tags.a": "b",
 		} {
 			if got := r.at(path); got != want {
 				t.Errorf("%s is %s, want %s", path, got, want)
@@ -71,7 +71,7 @@ func TestAccountsThatCanNotBe(t *testing.T) {
 		put(name, "Standard_LRS", "StorageV2", "", 400)
 	}
 	for _, p := range []string{
-		`"allowBlobPublicAccess":true`, `"supportsHttpsTrafficOnly":false`, `"minimumTlsVersion":"TLS1_0"`, `"publicNetworkAccess":"SecuredByPerimeter"`, `"isHnsEnabled":true`, `"isSftpEnabled":true`, `"isNfsV3Enabled":true`,
+		`"allowBlobPublicAccess":true`, `"supportsHttpsTrafficOnly":false`, `"minimumTlsVersion":"TLS1_0"`, `"publicNetworkAccess":"SecuredByPerimeter"`, `"isSftpEnabled":true`, `"isNfsV3Enabled":true`,
 		`"networkAcls":{"defaultAction":"Reject"}`, `"networkAcls":{"ipRules":[{"value":"1.2.3.4/24"}]}`, `"networkAcls":{"ipRules":[{"value":"::1"}]}`, `"networkAcls":{"ipRules":[{"value":"1.2.3.4","action":"Deny"}]}`, `"networkAcls":{"bypass":"All"}`, `"networkAcls":{"resourceAccessRules":[{"tenantId":"` + sub + `","resourceId":"` + accounts + `acct1"}]}`, `"networkAcls":{"virtualNetworkRules":[{}]}`, `"encryption":{"keySource":"Microsoft.Keyvault"}`,
 		`"unknown":1`, `"allowSharedKeyAccess":false,"AllowSharedKeyAccess":true`, `"accessTier":"Cold"`, `"immutableStorageWithVersioning":{"enabled":true}`,
 	} {

@@ -206,6 +206,9 @@ func (s *Service) leaseBlob(ctx context.Context, g gate.Grant, w wish, when Cond
 		if err != nil {
 			return err
 		}
+		if err := s.lists(tx, c, g, p.blob, BlobWrite); err != nil {
+			return err
+		}
 		if l, err = b.Lease.after(w, s.Now()); err != nil {
 			return err
 		}

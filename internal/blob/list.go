@@ -64,8 +64,18 @@ func (s *Service) list(ctx context.Context, g gate.Grant, l listing) (page Page,
 		if err != nil {
 			return err
 		}
-		page, err = l.walk(tx, c, after)
-		return err
+		if page, err = l.walk(tx, c, after); err != nil {
+			return err
+		}
+		names := []string{l.prefix}
+		for _, i := range page.Items {
+			name := i.Name
+			if i.Prefix && l.delimiter == "/" {
+				name = strings.TrimSuffix(name, "/") // the directory is shown, not what it has
+			}
+			names = append(names, name)
+		}
+		return s.opens(tx, c, g, parentOf(l.prefix), names)
 	})
 	return page, err
 }
@@ -90,6 +100,18 @@ func (l listing) walk(tx *store.Tx, c containerRow, after string) (page Page, er
 		if len(page.Items) == l.limit {
 			page.Next = newMarker(after)
 			return page, nil
+		}
+		if l.delimiter == "/" && b.Dir && !strings.Contains(name[len(l.prefix):], "/") {
+			full, err := hasChildren(tx, c, name)
+			if err != nil {
+				return page, err
+			}
+			if !full { // else what lies in it shows it
+				page.Items = append(page.Items, Info{Name: name + "/", Prefix: true})
+				after = key
+			}
+			cur.pass(key)
+			continue
 		}
 		if group := groupOf(name, l.prefix, l.delimiter); group != "" {
 			page.Items = append(page.Items, Info{Name: group, Prefix: true})

@@ -144,7 +144,7 @@ func (s *Service) retire(tx *store.Tx, p place, c containerRow, old *row, over b
 			b.Version = stamp
 		}
 		return true, bury(tx, c, p.blob, stamp, b)
-	case p.rules.keep > 0:
+	case p.rules.keep > 0 && !(p.hns && over): // what is written over is not kept there, as in Azure
 		stamp, err := s.nextStamp(tx, c, p.blob, nil)
 		if err != nil {
 			return false, err

@@ -17,7 +17,7 @@ import (
 func (s *Service) Plane() *gate.Plane {
 	p := &gate.Plane{
 		Name:  "blob",
-		Host:  func(host string) bool { return s.accountOf(host) != "" },
+		Host:  func(host string) bool { return arm.Label(host, "blob."+s.Site.StorageSuffix()) != "" },
 		Query: doorOf,
 		// A lock on an account holds what Resource Manager does, never its data.
 		Unlocked: func(arm.Action) bool { return true },
@@ -98,7 +98,7 @@ func (s *Service) tenant(r *http.Request) string {
 
 // accountOf is the account name in a host, or "".
 func (s *Service) accountOf(host string) string {
-	return arm.Label(host, "blob."+s.Site.StorageSuffix())
+	return text(arm.Label(host, "blob."+s.Site.StorageSuffix()), arm.Label(host, "dfs."+s.Site.StorageSuffix()))
 }
 
 // who proves who is calling: by a token, an account key, or a signature.
@@ -138,13 +138,22 @@ func (s *Service) requestOf(p *gate.Plane, r *http.Request) request {
 	if err != nil {
 		return request{}
 	}
+	if byDFS(s, r) {
+		return s.pathRequest(r, rt, v)
+	}
 	door := doorOf(r)
 	rq := request{
 		account: s.byName(s.accountOf(r.Host)), container: v["container"], blob: v["blob"], action: rt.Action,
-		list: strings.HasSuffix(door, "comp=list"), secure: r.TLS != nil, peer: peerOf(r),
+		list: strings.HasSuffix(door, "comp=list"), secure: r.TLS != nil, peer: peerOf(r), dir: v["blob"],
 	}
 	if q, err := parseQuery(r.URL.RawQuery); err == nil {
 		rq.at = moment{q["snapshot"], q["versionid"]}
+		if rq.list {
+			rq.dir = directoryOf(q["prefix"])
+		}
+	}
+	if rq.blob != "" && r.Method == http.MethodHead {
+		rq.op = opStat
 	}
 	rq.breaks = door == "comp=lease" && strings.EqualFold(r.Header.Get("x-ms-lease-action"), "break")
 	rq.creates = r.Method == http.MethodPut && (door == "" || door == "comp=block" || door == "comp=blocklist" || door == "comp=snapshot" || door == "restype=container")
@@ -176,7 +185,11 @@ func (s *Service) atContainer(r *http.Request, v gate.Vars) (gate.Target, error)
 	if err := CheckContainerName(v["container"]); err != nil {
 		return gate.Target{}, err
 	}
-	return gate.Target{ID: a.containerID(v["container"]), Attributes: s.attributes(r, a.containerID(v["container"]), "")}, nil
+	t := gate.Target{ID: a.containerID(v["container"]), Attributes: s.attributes(r, a.containerID(v["container"]), "")}
+	if strings.HasSuffix(doorOf(r), "comp=list") {
+		t.Op = opList
+	}
+	return t, nil
 }
 
 func (s *Service) atBlob(r *http.Request, v gate.Vars) (gate.Target, error) {
@@ -186,7 +199,10 @@ func (s *Service) atBlob(r *http.Request, v gate.Vars) (gate.Target, error) {
 	}
 	t.Item = v["blob"]
 	t.Attributes = s.attributes(r, t.ID, t.Item)
-	return t, checkBlobName(t.Item)
+	if r.Method == http.MethodHead {
+		t.Op = opStat
+	}
+	return t, place{account: s.byID(t.ID.Parent().Parent()), blob: t.Item}.checkName()
 }
 
 // exchange is one request that was let in, and its answer.
@@ -214,7 +230,8 @@ var (
 // rareQuery and rareHeaders are what only some doors take. What a door does not
 // name is refused there, for it would change what is done.
 var (
-	rareQuery   = []string{"snapshot", "prevsnapshot", "versionid", "showonly", "where", "startfrom", "endbefore", "deletetype", "copyid", "tier", "qt"}
+	rareQuery = []string{"snapshot", "prevsnapshot", "versionid", "showonly", "where", "startfrom", "endbefore", "deletetype", "copyid", "tier", "qt",
+		"resource", "recursive", "directory", "continuation", "upn", "action", "position", "retainuncommitteddata", "close", "flush", "mode", "maxrecords", "forceflag", "paginated", "beginfrom"}
 	rareHeaders = append([]string{ifTags, "x-ms-tags", "x-ms-access-tier", "x-ms-rehydrate-priority", "x-ms-seal-blob"}, from...)
 )
 
@@ -293,6 +310,9 @@ func (x exchange) supported(takes []string) error {
 			return unsupportedHeader(n)
 		}
 	}
+	if err := x.inTree(); err != nil {
+		return err
+	}
 	for _, n := range rareHeaders {
 		if x.r.Header.Get(n) != "" && !slices.Contains(takes, n) {
 			return unsupportedHeader(n)
@@ -322,6 +342,12 @@ func (s *Service) refuse(w http.ResponseWriter, r *http.Request, err error) {
 	code, message := gate.PublicError(err)
 	status := gate.Status(err)
 	code, message, status = s.translate(r, code, message, status)
+	if to, ok := pathCodes[code]; ok && x.dfs() {
+		code, message = to, strings.NewReplacer("specified blob", "specified path", "container", "filesystem").Replace(message)
+	}
+	if code == "DirectoryNotEmpty" && !x.dfs() {
+		code, message = "DirectoryIsNotEmpty", "This operation is not permitted on a non-empty directory."
+	}
 	if status >= 500 && serious(err) {
 		s.Log.Error("a request to a storage account failed", "request", w.Header().Get("x-ms-request-id"), "account", s.accountOf(r.Host), "error", err)
 	}
@@ -339,6 +365,12 @@ func (s *Service) refuse(w http.ResponseWriter, r *http.Request, err error) {
 		return
 	}
 	message += fmt.Sprintf("\nRequestId:%s\nTime:%s", h.Get("x-ms-request-id"), s.Now().UTC().Format(time.RFC3339Nano))
+	if x.dfs() {
+		var out jsonError
+		out.Error.Code, out.Error.Message = code, message
+		gate.WriteJSON(w, status, out)
+		return
+	}
 	writeXML(w, status, xmlError{Code: code, Message: message})
 }
 

@@ -2,6 +2,7 @@ package blob
 
 import (
 	"encoding/json"
+	"net/http"
 	"strings"
 
 	"castellan/internal/arm"
@@ -21,7 +22,7 @@ type Properties struct {
 	CrossTenant   bool        `json:"allowCrossTenantReplication" arm:"only=false"`
 	OAuthDefault  *bool       `json:"defaultToOAuthAuthentication"`
 	Endpoint      string      `json:"dnsEndpointType" arm:"only=Standard"`
-	Hierarchical  bool        `json:"isHnsEnabled" arm:"only=false"`
+	Hierarchical  *bool       `json:"isHnsEnabled"`
 	NFS           bool        `json:"isNfsV3Enabled" arm:"only=false"`
 	SFTP          bool        `json:"isSftpEnabled" arm:"only=false"`
 	LocalUsers    bool        `json:"isLocalUserEnabled"` // no protocol here has any
@@ -40,6 +41,8 @@ type Properties struct {
 	Connections     any    `json:"privateEndpointConnections,omitempty" arm:"readonly"`
 	SKUConversion   any    `json:"storageAccountSkuConversionStatus,omitempty" arm:"readonly"`
 }
+
+func (p Properties) hns() bool { return p.Hierarchical != nil && *p.Hierarchical }
 
 func (p Properties) sharedKey() bool { return p.SharedKey == nil || *p.SharedKey }
 
@@ -63,6 +66,10 @@ func (s *Service) checkAccount(c resource.Change) error {
 	}
 	p.SharedKey = or(p.SharedKey, old.SharedKey, true)
 	p.HTTPSOnly = or(p.HTTPSOnly, nil, true)
+	p.Hierarchical = or(p.Hierarchical, old.Hierarchical, false)
+	if c.Old != nil && p.hns() != old.hns() {
+		return fail(http.StatusConflict, "AccountPropertyCannotBeUpdated", "The property 'isHnsEnabled' was specified in the input, but it cannot be updated as it is read-only.")
+	}
 	p.OAuthDefault = or(p.OAuthDefault, old.OAuthDefault, false)
 	p.MinimumTLS = text(p.MinimumTLS, text(old.MinimumTLS, "TLS1_2"))
 	p.Tier, p.Endpoint = "Hot", "Standard"

@@ -15,6 +15,10 @@ type query map[string]string
 // sasNames are the parameters of shared access signatures.
 var sasNames = strings.Fields("sv ss srt sr sp st se si sip spr sig skoid sktid skt ske sks skv saoid suoid scid skdutid sduoid srh srq ses sdd rscc rscd rsce rscl rsct")
 
+// pathNames are those that operations on the Data Lake endpoint take, in its own
+// spelling. Signatures are over them in lower case, and so they are kept.
+var pathNames = strings.Fields("resource recursive directory continuation maxResults upn action position retainUncommittedData close flush mode maxRecords forceFlag paginated beginFrom")
+
 // otherNames are those that operations take. Some are known only to be refused.
 var otherNames = strings.Fields("restype comp timeout prefix delimiter marker maxresults include blockid blocklisttype snapshot prevsnapshot versionid api-version showonly where startfrom endbefore deletetype copyid tier qt")
 
@@ -36,12 +40,14 @@ func parseQuery(raw string) (query, error) {
 			return nil, fail(http.StatusBadRequest, "InvalidQueryParameterValue", "The query has a malformed percent escape.")
 		}
 		lower := strings.ToLower(name)
-		if known(lower) && name != k && lower != "api-version" || known(lower) && name != lower {
+		spelt := slices.Contains(pathNames, name) // in the one way that is not lower case
+		switch {
+		case !spelt && !known(lower):
+			return nil, fail(http.StatusBadRequest, "UnsupportedQueryParameter", "The query parameter %q is not supported.", name)
+		case name != k && lower != "api-version" || !spelt && name != lower:
 			return nil, fail(http.StatusBadRequest, "InvalidQueryParameterValue", "The query parameter %s must be written in lower case and without escapes.", lower)
 		}
-		if !known(name) {
-			return nil, fail(http.StatusBadRequest, "UnsupportedQueryParameter", "The query parameter %q is not supported.", name)
-		}
+		name = lower
 		if _, twice := q[name]; twice {
 			return nil, fail(http.StatusBadRequest, "InvalidQueryParameterValue", "The query parameter %s is there more than once.", name)
 		}

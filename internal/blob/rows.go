@@ -47,6 +47,7 @@ type containerRow struct {
 	UID      string   `json:"uid"`
 	Policies []policy `json:"policies,omitempty"`
 	Guard    *guard   `json:"guard,omitempty"`
+	Root     *access  `json:"root,omitempty"` // of the tree's root, where names are paths
 }
 
 // The types of blobs.
@@ -91,6 +92,8 @@ type row struct {
 	Past     string            `json:"past,omitempty"`    // what it is in the past; "" in the present
 	Deleted  time.Time         `json:"deleted,omitzero"`
 	Until    time.Time         `json:"until,omitzero"` // when it is removed for good
+	Dir      bool              `json:"dir,omitempty"`
+	Access   *access           `json:"access,omitempty"` // where names are paths
 
 	waits    bool // there are only blocks that wait to be committed
 	onlyPast bool // there are only versions

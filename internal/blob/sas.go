@@ -9,11 +9,14 @@ import (
 	"net/netip"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 	"unicode"
 
 	"castellan/internal/arm"
+	"castellan/internal/condition"
+	"castellan/internal/gate"
 )
 
 // A request is what a signature is held against.
@@ -28,6 +31,10 @@ type request struct {
 	secure    bool // came by TLS
 	peer      netip.Addr
 	at        moment // of the blob
+	dir       string // a directory signature must be for it, or for one above it
+	root      bool   // about the root directory, not the container
+	op        string // of the action, as access lists tell them apart
+	adds      bool   // adds to the end of a file
 	mark      string // tells its signature from others in logs
 }
 
@@ -74,13 +81,13 @@ func (s *Service) bySAS(ctx context.Context, rq request, q query) (arm.Caller, e
 
 // What the kinds of signatures may have. Those with an exclamation mark they
 // must. What is not here would narrow a signature in ways that the platform
-// can't hold it to: saoid, suoid, skdutid, sduoid, srh, srq, ses, sdd.
+// can't hold it to: saoid, suoid, skdutid, sduoid, srh, srq, ses.
 var (
 	commonNames     = " sv! sig! st se sp sip spr"
 	servedNames     = commonNames + " sr! rscc rscd rsce rscl rsct"
 	accountNames    = commonNames + " ss! srt!"
-	serviceNames    = servedNames + " si"
-	delegationNames = servedNames + " skoid! sktid! skt! ske! sks! skv! scid"
+	serviceNames    = servedNames + " si sdd"
+	delegationNames = servedNames + " skoid! sktid! skt! ske! sks! skv! scid sdd saoid suoid"
 )
 
 // only reports whether the parameters of signatures in q are these.
@@ -136,7 +143,7 @@ func (s *Service) byAccountSAS(rq request, q query, given []byte) (arm.Caller, e
 // level is what the request is about, as account signatures name it.
 func (rq request) level() string {
 	switch {
-	case rq.blob != "":
+	case rq.blob != "" || rq.root:
 		return "o"
 	case rq.container != "":
 		return "c"
@@ -145,9 +152,18 @@ func (rq request) level() string {
 }
 
 // resource is what a service signature must be over, or an error.
-func (rq request) resource(sr string) (canonical string, err error) {
+func (rq request) resource(sr, depth string) (canonical string, err error) {
 	path := "/blob/" + rq.account.ID.Name() + "/" + rq.container
+	if (sr == "d") != (depth != "") || sr == "d" && !rq.account.hns {
+		return "", unauthentic("the signature's resource (sr) is d and has a depth (sdd), or neither, and only accounts with a hierarchical namespace have directories")
+	}
 	switch {
+	case sr == "d" && rq.container != "":
+		dir, ok := rq.above(depth)
+		if !ok {
+			return "", fail(http.StatusForbidden, "AuthorizationResourceTypeMismatch", "The signature is over a directory; this request is about more.")
+		}
+		return path + "/" + dir, nil
 	case sr == "c" && rq.container != "":
 		return path, nil
 	case sr == "b" && rq.blob != "" && rq.at.current(), sr == "bs" && rq.at.snapshot != "", sr == "bv" && rq.at.version != "":
@@ -155,7 +171,17 @@ func (rq request) resource(sr string) (canonical string, err error) {
 	case sr == "b" || sr == "c" || sr == "bs" || sr == "bv":
 		return "", fail(http.StatusForbidden, "AuthorizationResourceTypeMismatch", "The signature is over a %s; this request is about more.", map[string]string{"b": "blob", "c": "container", "bs": "snapshot", "bv": "version"}[sr])
 	}
-	return "", unauthentic("the signature's resource (sr) must be b, bs, bv or c")
+	return "", unauthentic("the signature's resource (sr) must be b, bs, bv, c or d")
+}
+
+// above is the directory of that depth that the request is about, or lies in.
+func (rq request) above(depth string) (dir string, ok bool) {
+	n, err := strconv.Atoi(depth)
+	segs := strings.Split(rq.dir, "/")
+	if err != nil || n < 1 || strconv.Itoa(n) != depth || n > len(segs) || rq.dir == "" {
+		return "", false
+	}
+	return strings.Join(segs[:n], "/"), true
 }
 
 // byServiceSAS is whoever has a signature over a container or blob, by an account key.
@@ -163,7 +189,7 @@ func (s *Service) byServiceSAS(ctx context.Context, rq request, q query, given [
 	if !rq.account.sharedKey {
 		return arm.Caller{}, noKeys()
 	}
-	canonical, err := rq.resource(q["sr"])
+	canonical, err := rq.resource(q["sr"], q["sdd"])
 	if err != nil {
 		return arm.Caller{}, err
 	}
@@ -204,7 +230,7 @@ func (s *Service) byServiceSAS(ctx context.Context, rq request, q query, given [
 
 // within is what a signature over a container or a blob opens.
 func (rq request) within(sr string) (scope arm.ID, item string) {
-	if sr != "c" {
+	if sr != "c" { // of a directory it is the path that the request is about
 		item = rq.blob
 	}
 	return rq.account.containerID(rq.container), item
@@ -256,9 +282,21 @@ func (rq request) permitted(perms string, wholeAccount bool) bool {
 	has := func(letters string) bool { return strings.ContainsAny(perms, letters) }
 	switch rq.action.Key() {
 	case BlobRead.Key():
-		return rq.list && has("l") || !rq.list && has("r")
+		switch {
+		case rq.list:
+			return has("l")
+		case rq.op == opAccess:
+			return has("e")
+		}
+		return has("r") || rq.op == opStat && rq.account.hns && has("e")
 	case BlobWrite.Key():
-		return has("w") || rq.creates && has("c") || rq.breaks && has("d")
+		return has("w") || rq.creates && has("c") || rq.breaks && has("d") || rq.adds && has("a")
+	case BlobMove.Key():
+		return has("m")
+	case BlobPermissions.Key():
+		return has("p")
+	case BlobOwnership.Key():
+		return has("o")
 	case BlobAdd.Key():
 		return has("aw")
 	case BlobDelete.Key():
@@ -325,6 +363,11 @@ func (rq request) opens(perms string, wholeAccount bool) []arm.Action {
 	if strings.Contains(perms, "t") {
 		out = append(out, BlobTagsRead, BlobTagsWrite)
 	}
+	for letter, also := range map[string]arm.Action{"m": BlobMove, "p": BlobPermissions, "o": BlobOwnership} {
+		if rq.account.hns && strings.Contains(perms, letter) {
+			out = append(out, also)
+		}
+	}
 	return out
 }
 
@@ -377,7 +420,7 @@ func (q query) signedMoment() string {
 // byDelegation is whoever has a signature that somebody made of their own
 // rights. It can do what it says and the signer may at this moment.
 func (s *Service) byDelegation(ctx context.Context, rq request, q query, given []byte) (arm.Caller, error) {
-	canonical, err := rq.resource(q["sr"])
+	canonical, err := rq.resource(q["sr"], q["sdd"])
 	if err != nil {
 		return arm.Caller{}, err
 	}
@@ -403,9 +446,69 @@ func (s *Service) byDelegation(ctx context.Context, rq request, q query, given [
 		return arm.Caller{}, unauthentic("the signer is not there any more, or may not sign in")
 	}
 	scope, item := rq.within(q["sr"])
-	permitted := slices.DeleteFunc(rq.opens(q["sp"], false), func(a arm.Action) bool { return !s.May(c, a, scope) })
-	c.Token, c.Lease = "sas", leash(scope, item, permitted, rq.mark+" by "+text(c.Name, c.Object)+", as far as their own roles go,")
+	l := leash(scope, item, rq.opens(q["sp"], false), rq.mark+" by "+text(c.Name, c.Object)+", as far as their own roles go,")
+	if err := s.actsFor(ctx, rq, q, c, l); err != nil {
+		return arm.Caller{}, err
+	}
+	c.Token, c.Lease = "sas", l
 	return c, nil
+}
+
+// actsFor leaves of what a signature permits what its signer may: by roles, else by
+// access lists. Somebody whom it names without a vow for them (suoid) must be let in
+// by access lists besides; one whom it vouches for (saoid) owns what is made.
+func (s *Service) actsFor(ctx context.Context, rq request, q query, signer arm.Caller, l *arm.Lease) error {
+	vouched, held := q["saoid"], q["suoid"]
+	switch {
+	case vouched == "" && held == "":
+	case vouched != "" && held != "" || !guidForm.MatchString(vouched+held):
+		return unauthentic("the signature may name one object id, in saoid or suoid")
+	case !rq.account.hns:
+		return unauthentic("only accounts with a hierarchical namespace take signatures with saoid or suoid")
+	}
+	by := func(who arm.Caller, a arm.Action) bool {
+		if s.Gate == nil || s.Gate.Lists == nil {
+			return false
+		}
+		ok, _ := s.Gate.Lists(who, a, rq.target())
+		return ok
+	}
+	var roles, listed []arm.Action
+	for _, a := range l.Actions {
+		if s.May(signer, a, l.Scope) {
+			roles = append(roles, a)
+		} else if by(signer, a) {
+			listed = append(listed, a)
+		}
+	}
+	l.Actions, l.For = roles, text(vouched, text(held, signer.Object))
+	switch {
+	case held != "":
+		who, err := s.Signer(ctx, q["sktid"], held)
+		if err != nil || who.IsZero() {
+			return unauthentic("whom the signature is for (suoid) is not there any more, or may not sign in")
+		}
+		l.Listed = true
+		l.Actions = slices.DeleteFunc(roles, func(a arm.Action) bool { return !by(who, a) })
+		l.Why += " for " + held
+	case vouched != "":
+		l.Why += " for " + vouched
+	case !slices.ContainsFunc(roles, rq.action.Is) && len(listed) > 0: // then what is done is held against the lists again
+		l.Actions, l.Listed = listed, true
+	}
+	return nil
+}
+
+// target is what the request is about, as access lists are asked.
+func (rq request) target() gate.Target {
+	t := gate.Target{ID: rq.account.containerID(rq.container), Item: rq.blob, Op: rq.op}
+	if rq.list {
+		t.Op = opList
+		t.Attributes = func() *condition.Attributes {
+			return &condition.Attributes{Request: map[string]any{attrPrefix: rq.dir + "/"}}
+		}
+	}
+	return t
 }
 
 // keyInForce holds a user delegation key against the time.

@@ -120,17 +120,20 @@ func (s *Service) blobServices(account *resource.Kind) *resource.Kind {
 			if c.Old == nil {
 				return arm.Errorf(arm.BadRequest, "the blob service is named %q; every account has one, named default", c.Doc.Name)
 			}
-			return checkService(c.Doc)
+			return s.checkService(c.Doc)
 		},
 		Save: s.saveService,
 	}
 }
 
 // checkService holds the settings against what they may be.
-func checkService(d *resource.Doc) error {
+func (s *Service) checkService(d *resource.Doc) error {
 	var p ServiceProperties
 	if err := json.Unmarshal(d.Properties, &p); err != nil {
 		return err
+	}
+	if a := s.byID(d.ID.Parent()); a != nil && a.hns && p.Versioning {
+		return arm.Errorf(arm.Unsupported, "properties.isVersioningEnabled is true; accounts with a hierarchical namespace have no versions")
 	}
 	if err := p.CORS.check(); err != nil {
 		return err

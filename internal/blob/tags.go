@@ -322,7 +322,7 @@ func (s *Service) findBlobs(x exchange) error {
 
 // also asks whether the request's caller may do a to the same target besides.
 func (x exchange) also(a arm.Action) error {
-	id, err := x.g.On(BlobRead, BlobWrite, BlobDelete, BlobDeleteVersion, BlobAdd, BlobTagsRead, BlobTagsWrite)
+	id, err := x.g.On(BlobRead, BlobWrite, BlobDelete, BlobDeleteVersion, BlobAdd, BlobTagsRead, BlobTagsWrite, BlobPermissions)
 	if err != nil {
 		return err
 	}

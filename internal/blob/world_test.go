@@ -160,7 +160,7 @@ func (w *world) start() {
 	for _, k := range append([]*resource.Kind{resource.Subscription, resource.Group}, w.s.Kinds()...) {
 		armPlane.Routes = append(armPlane.Routes, rs.Routes(k)...)
 	}
-	w.srv = httptest.NewTLSServer(edge(w.gate, armPlane, w.s.Plane()))
+	w.srv = httptest.NewTLSServer(edge(w.gate, armPlane, w.s.Plane(), w.s.Paths()))
 	ctx, cancel := context.WithCancel(context.Background())
 	w.off, w.done = cancel, make(chan error, 1)
 	done := w.done
@@ -189,6 +189,7 @@ func (w *world) setup() func(r *http.Request) (arm.Caller, error) {
 		d := w.roles.DecideWith(c, a, on.ID, on.Attributes)
 		return d.Allowed, d.Reason
 	}, w.log)
+	w.gate.Lists = func(c arm.Caller, a arm.Action, on gate.Target) (bool, string) { return w.s.Lists(c, a, on) }
 	w.s, err = New(Config{
 		DB: w.db, Gate: w.gate, Root: w.root, Dir: filepath.Join(w.dir, "blobs"), Site: testSite, Now: w.clock, Who: who, May: w.may,
 		Signer: func(_ context.Context, tid, object string) (arm.Caller, error) {
@@ -202,12 +203,14 @@ func (w *world) setup() func(r *http.Request) (arm.Caller, error) {
 	return who
 }
 
-// edge tells two planes apart by host, as package server does.
-func edge(g *gate.Gate, armPlane, blobs *gate.Plane) http.Handler {
+// edge tells planes apart by host, as package server does.
+func edge(g *gate.Gate, armPlane *gate.Plane, data ...*gate.Plane) http.Handler {
 	return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 		p := armPlane
-		if blobs.Host(r.Host) {
-			p = blobs
+		for _, d := range data {
+			if d.Host(r.Host) {
+				p = d
+			}
 		}
 		rt, v, found, err := p.Find(r)
 		if err == nil && rt.Method == "" {
@@ -266,7 +269,7 @@ func (r reply) list() (l list) {
 
 // do sends a request by who, given by a token ("key1" and "key2" sign with a
 // key of acct1, "" shows nothing), and wants the status. A target is arm:/path
-// or ACCOUNT:/path; headers are "Name: value".
+// or ACCOUNT:/path, by the Data Lake endpoint ACCOUNT.dfs:/path; headers are "Name: value".
 func (w *world) do(who, method, target string, body []byte, want int, headers ...string) reply {
 	w.t.Helper()
 	req := w.request(who, method, target, body, headers...)
@@ -290,6 +293,9 @@ func (w *world) request(who, method, target string, body []byte, headers ...stri
 	host := testSite.Host()
 	if account != "arm" {
 		host = account + ".blob." + testSite.StorageSuffix()
+		if lake, ok := strings.CutSuffix(account, ".dfs"); ok {
+			account, host = lake, account+"."+testSite.StorageSuffix()
+		}
 	} else if !strings.Contains(path, "api-version") {
 		path += map[bool]string{true: "&", false: "?"}[strings.Contains(path, "?")] + "api-version=" + resource.VersionFor(path)
 	}
@@ -301,7 +307,7 @@ func (w *world) request(who, method, target string, body []byte, headers ...stri
 		k, v, _ := strings.Cut(h, ": ")
 		req.Header.Set(k, v)
 	}
-	if method == "PUT" && account != "arm" && !strings.Contains(path, "comp=") && !strings.Contains(path, "restype=") && req.Header.Get("x-ms-blob-type") == "" && req.Header.Get("x-ms-copy-source") == "" {
+	if method == "PUT" && account != "arm" && !strings.Contains(path, "comp=") && !strings.Contains(path, "restype=") && !strings.Contains(host, ".dfs.") && req.Header.Get("x-ms-blob-type") == "" && req.Header.Get("x-ms-copy-source") == "" {
 		req.Header.Set("x-ms-blob-type", "BlockBlob")
 	}
 	switch {
@@ -360,10 +366,11 @@ func (w *world) sign(req *http.Request, account, key string) {
 		text += k + ":" + h(k) + "\n"
 	}
 	text += "/" + account + req.URL.EscapedPath()
-	q := req.URL.Query()
+	q := url.Values{}
 	names = nil
-	for k := range q {
-		names = append(names, k)
+	for k, v := range req.URL.Query() {
+		q[strings.ToLower(k)] = v
+		names = append(names, strings.ToLower(k))
 	}
 	slices.Sort(names)
 	for _, k := range names {

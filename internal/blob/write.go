@@ -3,7 +3,6 @@ package blob
 import (
 	"context"
 	"io"
-	"maps"
 	"net/http"
 	"time"
 
@@ -130,6 +129,7 @@ type how int
 const (
 	replaces how = iota
 	grows
+	keeps // and leaves blocks that wait as they are
 )
 
 // change puts a blob with other content in the place of what is there, in one
@@ -151,9 +151,17 @@ func (s *Service) change(ctx context.Context, g gate.Grant, p place, as how, fn 
 		if err != nil {
 			return err
 		}
+		if err := s.lists(tx, c, g, p.blob, BlobWrite, BlobAdd, BlobDelete); err != nil {
+			return err
+		}
 		next, ps, err := fn(tx, c, old)
 		if err != nil {
 			return err
+		}
+		if p.hns {
+			if err := s.plant(tx, p, c, birth{owner: ownerOf(g), umask: usualMask}, old, next); err != nil {
+				return err
+			}
 		}
 		if next == nil {
 			err = c.Guard.deletes(old, s.Now())
@@ -197,9 +205,11 @@ func (s *Service) replace(tx *store.Tx, p place, c containerRow, old, next *row,
 		}
 		kept = !last
 	}
-	blocks, err := dropBlocks(tx, c, p.blob)
-	if err != nil {
-		return nil, err
+	var blocks []piece
+	if as != keeps {
+		if blocks, err = dropBlocks(tx, c, p.blob); err != nil {
+			return nil, err
+		}
 	}
 	if kept {
 		gone = without(blocks, ps)
@@ -251,7 +261,7 @@ func (s *Service) SetMeta(ctx context.Context, g gate.Grant, meta map[string]str
 	if err := checkMeta(meta); err != nil {
 		return Info{}, err
 	}
-	return s.revise(ctx, g, when, true, func(b *row) { b.Meta = maps.Clone(meta) })
+	return s.revise(ctx, g, when, true, func(b *row) { b.setMeta(meta) })
 }
 
 // SetHeaders replaces what the blob that the Grant, for BlobWrite, is about is
@@ -270,6 +280,9 @@ func (s *Service) revise(ctx context.Context, g gate.Grant, when Conditions, ver
 	err = g.Change(ctx, s.DB, func(tx *store.Tx) error {
 		c, b, err := s.look(tx, p, moment{}, when, false)
 		if err != nil {
+			return err
+		}
+		if err := s.lists(tx, c, g, p.blob, BlobWrite); err != nil {
 			return err
 		}
 		if err := b.online(); err != nil {

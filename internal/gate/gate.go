@@ -24,10 +24,16 @@ type Target struct {
 	// request and the target. They are asked for only where a condition decides;
 	// nil is none, and a condition on what is not there does not hold.
 	Attributes func() *condition.Attributes
+	// Op is which operation of the action it is, where access lists tell them
+	// apart; "" is the one that they ask most for.
+	Op string
 }
 
 // Decider says whether c may do a on the target, and why.
 type Decider func(c arm.Caller, a arm.Action, on Target) (allowed bool, reason string)
+
+// Lists says whether access lists that the target itself has let c do a, and which.
+type Lists func(c arm.Caller, a arm.Action, on Target) (allowed bool, reason string)
 
 // Locks say what may not be changed now, whoever asks.
 type Locks struct {
@@ -40,6 +46,9 @@ type Locks struct {
 type Gate struct {
 	decide Decider
 	log    *audit.Log
+	// Lists are asked where the decider does not allow, unless something is denied
+	// there; nil: there are none.
+	Lists Lists
 	// Locks are asked at every door that does more than read, once its caller may
 	// pass, and again in the transaction of the change; nil: nothing is locked.
 	Locks *Locks
@@ -73,6 +82,7 @@ type state struct {
 	correlation string
 	address     string // where the request came from
 	filtered    bool   // the caller may not see the whole list
+	listed      bool   // access lists let the caller in, and nothing else did
 	held        bool   // locks are asked
 
 	mu       sync.Mutex // guards closed and recorded
@@ -153,11 +163,11 @@ func (g *Gate) weigh(ctx context.Context, plane string, c arm.Caller, a arm.Acti
 	if err := g.log.Err(); err != nil {
 		return nil, false, unrecorded(err)
 	}
-	ok, reason := g.judge(c, a, on)
+	ok, listed, reason := g.judge(c, a, on)
 	if ok && g.Ready != nil {
 		g.Ready(ctx, on.ID)
 	}
-	return &state{gate: g, caller: c, action: a, target: on, reason: reason, plane: plane, correlation: arm.NewHex(), address: Peer(ctx)}, ok, nil
+	return &state{gate: g, caller: c, action: a, target: on, reason: reason, listed: listed, plane: plane, correlation: arm.NewHex(), address: Peer(ctx)}, ok, nil
 }
 
 func unrecorded(err error) error {
@@ -179,8 +189,20 @@ func (g Grant) Sees(a arm.Action, id arm.ID) bool {
 	if !g.s.filtered && g.s.action.Is(a) && id.Within(g.s.target.ID) && !g.s.gate.foreign(g.s.caller, id) {
 		return true // what lies in / may be another tenant's
 	}
-	ok, _ := g.s.gate.judge(g.s.caller, a, Target{ID: id})
+	ok, _, _ := g.s.gate.judge(g.s.caller, a, Target{ID: id})
 	return ok
+}
+
+// Listed reports whether access lists alone let the Grant's holder in: a change
+// holds them against what is there then.
+func (g Grant) Listed() bool { return g.s != nil && g.s.listed }
+
+// Op is the target's, or "".
+func (g Grant) Op() string {
+	if g.s == nil {
+		return ""
+	}
+	return g.s.target.Op
 }
 
 // SeesBelow reports whether the holder of the Grant has any right inside id.
@@ -207,23 +229,30 @@ func (g *Gate) Judge(c arm.Caller, a arm.Action, on Target) (allowed bool, reaso
 	if g == nil || g.decide == nil || c.IsZero() || a.IsZero() || on.ID.IsZero() {
 		return false, "nobody may do this"
 	}
-	return g.judge(c, a, on)
+	allowed, _, reason = g.judge(c, a, on)
+	return allowed, reason
 }
 
-func (g *Gate) judge(c arm.Caller, a arm.Action, on Target) (bool, string) {
+func (g *Gate) judge(c arm.Caller, a arm.Action, on Target) (ok, listed bool, reason string) {
 	if g.foreign(c, on.ID) {
-		return false, "it belongs to another tenant"
+		return false, false, "it belongs to another tenant"
 	}
 	if c.Lease == nil {
-		return g.decide(c, a, on)
+		ok, reason = g.decide(c, a, on)
+		if !ok && g.Lists != nil && a.Data() {
+			if yes, why := g.Lists(c, a, on); yes {
+				return true, true, why
+			}
+		}
+		return ok, false, reason
 	}
 	if !c.Lease.Allows(a, on.ID) {
-		return false, "outside what " + c.Lease.Why + " allows"
+		return false, false, "outside what " + c.Lease.Why + " allows"
 	}
 	if c.Lease.Item != "" && on.Item != c.Lease.Item {
-		return false, c.Lease.Why + " is for another item"
+		return false, false, c.Lease.Why + " is for another item"
 	}
-	return true, c.Lease.Why
+	return true, c.Lease.Listed, c.Lease.Why
 }
 
 func (s *state) entry(decision, outcome string) audit.Entry {

@@ -135,7 +135,7 @@ func (x *watch) judge() error {
 	if x.route.each {
 		return nil
 	}
-	if ok, reason := x.gate.judge(who, x.route.Action, x.on); !ok {
+	if ok, _, reason := x.gate.judge(who, x.route.Action, x.on); !ok {
 		return arm.Errorf(arm.Forbidden, "The right to perform action '%s' over scope '%s' was lost while the request was served: %s.", x.route.Action.Name(), x.on.ID, reason)
 	}
 	return nil
