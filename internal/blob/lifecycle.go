@@ -229,6 +229,9 @@ func (a *lifeAge) fits(b *row, made, now time.Time) bool {
 // meant reports whether the rule is for b, in the container of that name.
 func (r lifeRule) meant(container, name string, b *row) bool {
 	f := r.Definition.Filters
+	if b.Dir {
+		return false // rules are for what has bytes
+	}
 	typ := map[string]string{blockBlob: "blockBlob", appendBlob: "appendBlob"}[b.Type]
 	if r.Enabled != nil && !*r.Enabled || !slices.Contains(f.Types, typ) {
 		return false

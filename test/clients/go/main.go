@@ -81,6 +81,7 @@ func main() {
 	if r.identity() && r.resources() {
 		r.continuous()
 		r.storage()
+		r.lake()
 		r.vault()
 		r.ml()
 		r.management()
