@@ -329,7 +329,7 @@ func (tx *Tx) Put(table, key string, value []byte) error {
 	if err != nil {
 		return err
 	}
-	if _, err := tx.tx.Exec("INSERT OR REPLACE INTO kv (t,k,v) VALUES (?,?,?)", table, key, v); err != nil {
+	if _, err := tx.tx.Stmt(tx.on.put).Exec(table, key, v); err != nil {
 		return fmt.Errorf("writing %s: %w", table, err)
 	}
 	return nil
