@@ -2,6 +2,7 @@
 package app
 
 import (
+	"cmp"
 	"context"
 	"crypto/x509"
 	"errors"
@@ -47,6 +48,8 @@ type Config struct {
 	AuditDays      int    // audit entries older than so many days are pruned; default 0: none
 	Throttle       int    // how many times Azure's limits callers of Resource Manager have; default 100
 	Issuers        string // file of settings about foreign issuers (issuer.Settings); default: none
+	Scratch        string // folder of what jobs work on; default: scratch in the data folder
+	SealedScratch  bool   // no start with a scratch folder that leaves on a disk what jobs had in it
 	Sinks          string // file of sinks for logs, which diagnostic settings may name (monitor.OpenSinks); default: none
 	Log            *slog.Logger
 	Now            func() time.Time
@@ -211,7 +214,7 @@ func New(ctx context.Context, cfg Config) (_ *App, err error) {
 		return nil, err
 	}
 	st := a.compute.Standing()
-	a.Log.Info("the platform is put together", "data", cfg.Data, "suffix", a.Site.Suffix, "new", fresh, "sandbox", st.Tier.String(), "sandboxRefusal", st.Refusal())
+	a.Log.Info("the platform is put together", "data", cfg.Data, "suffix", a.Site.Suffix, "new", fresh, "sandbox", st.Tier.String(), "sandboxRefusal", st.Refusal(), "scratch", a.compute.Scratch())
 	return a, nil
 }
 
@@ -291,8 +294,8 @@ func (a *App) services(ctx context.Context, key seal.Key) (err error) {
 
 // learning makes what jobs need: sandboxes, workspaces and run history.
 func (a *App) learning(ctx context.Context) (err error) {
-	scratch := filepath.Join(a.Data, "scratch")
-	a.compute, err = compute.New(ctx, compute.Config{Dir: scratch, Names: a.names, CA: a.CA.PEM, Edge: a.edge, Proxy: a.proxy})
+	scratch := cmp.Or(a.Scratch, filepath.Join(a.Data, "scratch"))
+	a.compute, err = compute.New(ctx, compute.Config{Dir: scratch, Sealed: a.SealedScratch, Names: a.names, CA: a.CA.PEM, Edge: a.edge, Proxy: a.proxy})
 	if err != nil {
 		return err
 	}

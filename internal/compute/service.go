@@ -24,6 +24,8 @@ type Config struct {
 	Edge  Serve                        // serves the platform's TLS edge; nil means tasks do not reach it
 	Proxy Serve                        // serves a CONNECT proxy to the edge alone; nil means none
 	Slots int                          // tasks that run at once; 0 means 16
+	// Sealed refuses a scratch folder that would leave on a disk what tasks had in it.
+	Sealed bool
 }
 
 // Serve serves a listener inside the sandbox of this name until l is closed.
@@ -38,7 +40,15 @@ type Service struct {
 	cfg      Config
 	standing node.Standing
 	slots    chan int
+	scratch  string // what becomes of what tasks leave in the scratch folder
 }
+
+// What becomes of what a task leaves in its folder, on the disk.
+const (
+	keyScratch    = "key"    // it is under a key of the task's own, which is forgotten at its end
+	memoryScratch = "memory" // it is on no disk, unless the machine swaps
+	plainScratch  = "plain"  // it is removed, as files are
+)
 
 // Ended is how a task ended. When it is handed out nothing of the task runs.
 type Ended struct {
@@ -64,10 +74,46 @@ func New(ctx context.Context, cfg Config) (*Service, error) {
 		return nil, fmt.Errorf("compute: %w", err)
 	}
 	s := &Service{cfg: cfg, standing: node.Probe(ctx), slots: make(chan int, cfg.Slots)}
+	if s.scratch, err = probe(dir); err != nil {
+		return nil, fmt.Errorf("compute: trying the scratch folder %s: %w", dir, err)
+	}
+	if cfg.Sealed && s.scratch == plainScratch {
+		return nil, fmt.Errorf("compute: the scratch folder %s lies on a disk whose file system encrypts no folders, and what jobs leave must be sealed; name one on ext4 (made, or tuned, with -O encrypt), f2fs or tmpfs", dir)
+	}
 	for i := range cfg.Slots {
 		s.slots <- i
 	}
 	return s, nil
+}
+
+// probe is what becomes of what tasks leave in dir, found by trying.
+func probe(dir string) (string, error) {
+	if node.InMemory(dir) {
+		return memoryScratch, nil
+	}
+	try, err := os.MkdirTemp(dir, "probe-")
+	if err != nil {
+		return "", err
+	}
+	forget, err := node.Encrypt(try)
+	if errors.Is(err, node.ErrPlain) {
+		return plainScratch, os.Remove(try)
+	}
+	if err != nil {
+		return "", errors.Join(err, os.Remove(try))
+	}
+	return keyScratch, errors.Join(os.Remove(try), forget())
+}
+
+// Seal sees to it that what will lie in a task's folder, which is empty yet, opens to
+// nobody once forget was called, as far as the scratch folder can do that: how says
+// how far. forget is called when the folder was wiped.
+func (s *Service) Seal(dir string) (how string, forget func() error, err error) {
+	if s.scratch != keyScratch {
+		return s.scratch, func() error { return nil }, nil
+	}
+	forget, err = node.Encrypt(dir)
+	return keyScratch, forget, err
 }
 
 // marker is a file that says that a folder is for scratch and may be wiped.
@@ -87,7 +133,8 @@ func clear(dir string) error {
 		if e.Name() == marker {
 			continue
 		}
-		if err := node.Wipe(filepath.Join(dir, e.Name())); err != nil {
+		old := filepath.Join(dir, e.Name())
+		if err := errors.Join(node.ForgetKey(old), node.Wipe(old)); err != nil {
 			return fmt.Errorf("wiping %s: %w", dir, err)
 		}
 	}
@@ -99,6 +146,9 @@ func clear(dir string) error {
 
 // Standing is what this machine holds.
 func (s *Service) Standing() node.Standing { return s.standing }
+
+// Scratch is what becomes of what tasks leave on the disk: key, memory or plain.
+func (s *Service) Scratch() string { return s.scratch }
 
 // Dir is the scratch folder that tasks' folders must lie in.
 func (s *Service) Dir() string { return s.cfg.Dir }

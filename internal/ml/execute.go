@@ -29,8 +29,11 @@ type work struct {
 	who  identity // of its cluster; zero if that has none
 	lent *Loan    // of the one who submitted it, if it runs with their identity
 	dir  folders
-	logs []LogFilter // what its log goes through
-	hide *redactor   // and what keeps secrets out of it
+	// scratch is what becomes of what lies in dir; forget ends it for good.
+	scratch string
+	forget  func() error
+	logs    []LogFilter // what its log goes through
+	hide    *redactor   // and what keeps secrets out of it
 }
 
 // folders are a job's, on the host.
@@ -80,8 +83,8 @@ func (s *Service) perform(ctx context.Context, j openJob, cl cluster) (Status, s
 		return s.verdict(ctx, err)
 	}
 	defer func() {
-		if err := wipe(k.dir.root); err != nil {
-			s.Log.Error("a job's folder was not wiped", "job", j.ID.String(), "error", err)
+		if err := errors.Join(wipe(k.dir.root), k.forget()); err != nil {
+			s.Log.Error("a job's folder was not wiped, or its key not forgotten", "job", j.ID.String(), "error", err)
 		}
 	}()
 	if err := k.stage(ctx); err != nil {
@@ -162,9 +165,15 @@ func (s *Service) begin(ctx context.Context, j openJob, cl cluster) (*work, erro
 	if err := wipe(root); err != nil {
 		return nil, fmt.Errorf("clearing a job's folder: %w", err)
 	}
-	for _, f := range []string{k.dir.root, k.dir.code, k.dir.inputs, k.dir.outputs, filepath.Join(k.dir.code, "outputs"), filepath.Join(k.dir.code, "logs"), filepath.Join(root, "tmp")} {
+	if err := os.Mkdir(root, 0o700); err != nil {
+		return nil, fmt.Errorf("making a job's folder: %w", err)
+	}
+	if k.scratch, k.forget, err = s.Sandboxes.Seal(root); err != nil {
+		return nil, errors.Join(fmt.Errorf("sealing a job's folder: %w", err), os.Remove(root))
+	}
+	for _, f := range []string{k.dir.code, k.dir.inputs, k.dir.outputs, filepath.Join(k.dir.code, "outputs"), filepath.Join(k.dir.code, "logs"), filepath.Join(root, "tmp")} {
 		if err := os.Mkdir(f, 0o700); err != nil {
-			return nil, fmt.Errorf("making a job's folder: %w", err)
+			return nil, errors.Join(fmt.Errorf("making a job's folder: %w", err), k.forget())
 		}
 	}
 	return k, nil
@@ -239,7 +248,7 @@ func (k *work) begun(tier string) {
 func (k *work) finalize(ctx context.Context, end Ended) (Status, string) {
 	after, stop := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Minute)
 	defer stop()
-	props := map[string]string{"castellan.exitCode": strconv.Itoa(end.Code)}
+	props := map[string]string{"castellan.exitCode": strconv.Itoa(end.Code), "castellan.scratch": k.scratch}
 	for name, v := range end.Details {
 		props["castellan.sandbox."+name] = v
 	}

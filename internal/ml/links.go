@@ -200,6 +200,9 @@ type Sandboxes interface {
 	// once, when its command has been started. An error means that it could not
 	// be started; the message of an *arm.Error is shown to who submitted the job.
 	Run(ctx context.Context, t Task, begun func(tier string)) (Ended, error)
+	// Seal sees to it that what will lie in a task's folder, empty yet, opens to
+	// nobody once forget was called, if the machine can do that: how says.
+	Seal(dir string) (how string, forget func() error, err error)
 	// Inside is where a task will see a path of the host below its Dir.
 	Inside(path string) string
 	// Address stands for a listener's host:port in values of Env.

@@ -43,7 +43,7 @@ func newLogs(k *work) (*logs, error) {
 	l := &logs{k: k, full: make(chan struct{}, 1), done: make(chan struct{}), gone: make(chan struct{})}
 	if len(k.logs) > 0 {
 		var err error
-		if l.all, err = os.CreateTemp(k.s.Root, "log-"); err != nil {
+		if l.all, err = os.CreateTemp(k.dir.root, "log-"); err != nil {
 			return nil, fmt.Errorf("making the file of a whole log: %w", err)
 		}
 		if err := os.Remove(l.all.Name()); err != nil { // it has no name, so nothing outlives the job

@@ -82,6 +82,9 @@ func TestLogsShowNoSecrets(t *testing.T) {
 	if kept := w.runs.get("j1").artifacts["outputs/d.txt"]; kept != accountKey {
 		t.Errorf("the output is %q", kept)
 	}
+	if n := w.boxes.forgotten.Load(); n != 1 {
+		t.Errorf("%d keys of folders are forgotten, want 1", n)
+	}
 	r := &redactor{}
 	w.s.live.begin(liveRun{workspace: arm.MustID(ws), run: "x", sandbox: "box", hides: r})
 	w.s.Told("another", arm.NewSecret([]byte("not for this one")))

@@ -14,6 +14,7 @@ import (
 	"sort"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -823,10 +824,25 @@ func (r *runs) Put(_ context.Context, as arm.Caller, workspace arm.ID, run, path
 
 // boxes runs tasks for real, without a sandbox around them.
 type boxes struct {
-	w     *world
-	mu    sync.Mutex
-	tasks []Task
-	hang  chan struct{} // if set, Run waits for it before it starts anything
+	w         *world
+	mu        sync.Mutex
+	tasks     []Task
+	forgotten atomic.Int32  // keys of folders
+	hang      chan struct{} // if set, Run waits for it before it starts anything
+}
+
+// Seal wants an empty folder, and to be told once it was wiped.
+func (b *boxes) Seal(dir string) (string, func() error, error) {
+	if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
+		b.w.t.Errorf("Seal of %s: it has %d entries, %v", dir, len(left), err)
+	}
+	return "key", func() error {
+		if _, err := os.Lstat(dir); !os.IsNotExist(err) {
+			b.w.t.Errorf("the key of %s is forgotten before it is wiped: %v", dir, err)
+		}
+		b.forgotten.Add(1)
+		return nil
+	}, nil
 }
 
 func (b *boxes) Inside(path string) string  { return path }

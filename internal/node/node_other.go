@@ -41,5 +41,14 @@ func (p *Process) Done() <-chan struct{} { return nil }
 // Stop does nothing.
 func (p *Process) Stop() {}
 
+// Encrypt refuses.
+func Encrypt(string) (func() error, error) { return nil, ErrPlain }
+
+// ForgetKey does nothing: no folder has a key.
+func ForgetKey(string) error { return nil }
+
+// InMemory is not known here.
+func InMemory(string) bool { return false }
+
 // SweepCgroups does nothing.
 func SweepCgroups(string) {}
