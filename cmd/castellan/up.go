@@ -22,6 +22,7 @@ type upFlags struct {
 	cfg           app.Config
 	listen, proxy string
 	cert, key     string // of the brought certificate
+	acme, acmeCA  string // where other certificates come from
 	json          bool
 }
 
@@ -46,6 +47,8 @@ from the folder's backups, and keep it, for without it the folder is noise.`,
 	fl.StringVar(&f.proxy, "proxy", "", "address of the CONNECT proxy for clients (default: the host of --listen, port 8444, or a free port if --listen has port 0)")
 	fl.StringVar(&f.cert, "tls-cert", "", "PEM file of a certificate of your own authority, with those that lead to it, for the names that it has; read again when it changes (default: the installation's own authority for all names)")
 	fl.StringVar(&f.key, "tls-key", "", "PEM file of the key of --tls-cert, which only its owner may read")
+	fl.StringVar(&f.acme, "acme-directory", "", "https URL of the directory of an authority that speaks ACME, for certificates of all names in place of the installation's own; it must reach --listen as port 443 of these names (tls-alpn-01), and its terms are agreed to")
+	fl.StringVar(&f.acmeCA, "acme-ca", "", "PEM file of the roots by which --acme-directory is known (default: those of the system)")
 	fl.StringVar(&f.cfg.Suffix, "suffix", "castellan.localhost", "base of all host names; fixed at the first start")
 	fl.StringVar(&f.cfg.Location, "location", "local", "name of the one region; fixed at the first start")
 	fl.StringVar(&f.cfg.RootKeyFile, "root-key", "", "file of the root key, made if it is not there (default: the data folder's path with .root-key added)")
@@ -69,6 +72,9 @@ func (f upFlags) run(ctx context.Context, out io.Writer) (err error) {
 	if f.proxy, err = f.proxyAddress(); err != nil {
 		return err
 	}
+	if f.acmeCA != "" && f.acme == "" || f.acme != "" && (f.cert != "" || f.key != "") {
+		return errors.New("--acme-ca goes with --acme-directory, and that not with --tls-cert: one authority signs for all names")
+	}
 	var brought *server.Brought
 	if f.cert != "" || f.key != "" {
 		if brought, err = server.Bring(f.cert, f.key, f.cfg.Log); err != nil {
@@ -86,6 +92,13 @@ func (f upFlags) run(ctx context.Context, out io.Writer) (err error) {
 	}
 	if brought != nil {
 		e.Show(brought)
+	}
+	if f.acme != "" {
+		certs, err := a.ACME(f.acme, f.acmeCA)
+		if err != nil {
+			return err
+		}
+		e.Show(certs)
 	}
 	a.Run(ctx)
 	ready, err := e.Ready()

@@ -26,7 +26,7 @@ type Edge struct {
 	Proxy  string // address of the CONNECT proxy
 
 	tls, proxy net.Listener
-	brought    *server.Brought // nil: the authority's own leaves are shown
+	shown      Certificates // nil: the authority's own leaves are shown
 	srv        *http.Server
 	failed     chan error
 }
@@ -44,9 +44,15 @@ func Listen(a *App, listen, proxy string) (*Edge, error) {
 	return &Edge{App: a, Listen: tl.Addr().String(), Proxy: pl.Addr().String(), tls: tl, proxy: pl, srv: a.Handler.Server(), failed: make(chan error, 3)}, nil
 }
 
-// Show has clients from outside shown a certificate that was brought. Jobs trust the
+// Certificates are of another authority than the installation's own.
+type Certificates interface {
+	// Over is the configuration of a listener that shows them.
+	Over(own *server.Authority) *tls.Config
+}
+
+// Show has clients from outside shown other certificates. Jobs trust the
 // installation's own authority, so they and the proxy go on with its leaves.
-func (e *Edge) Show(b *server.Brought) { e.brought = b }
+func (e *Edge) Show(c Certificates) { e.shown = c }
 
 // Serve answers until ctx is done; then it lets requests under way end.
 func (e *Edge) Serve(ctx context.Context) error {
@@ -54,8 +60,8 @@ func (e *Edge) Serve(ctx context.Context) error {
 	proxy := &server.Proxy{Site: e.App.Site, Edge: inner.Hand}
 	e.srv.TLSConfig = e.App.CA.TLS()
 	outer := e.srv.TLSConfig
-	if e.brought != nil {
-		outer = e.brought.Over(e.App.CA)
+	if e.shown != nil {
+		outer = e.shown.Over(e.App.CA)
 	}
 	go func() { e.failed <- e.srv.Serve(tls.NewListener(e.tls, outer)) }()
 	go func() { e.failed <- e.srv.ServeTLS(inner, "", "") }()

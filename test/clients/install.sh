@@ -75,6 +75,18 @@ go_modules() {
 	(cd "$here/collector" && go mod download)
 }
 
+# programs NAME MODULE PROGRAM... builds programs of a Go module at the version that NAME.txt says.
+programs() {
+	if ! stale "$1" "$here/$1.txt"; then
+		say "$1 is there"
+		return
+	fi
+	say "building $1 from the Go proxy"
+	mkdir -p "$cache/$1"
+	for program in "${@:3}"; do GOBIN=$cache/$1 go install "$2/$program@$(cat "$here/$1.txt")"; done
+	echo "$want" >"$cache/$1/.installed"
+}
+
 python az
 python aml
 python mlflow
@@ -84,6 +96,7 @@ node_modules node "$here/node"
 node_modules browser "$here/browser"
 node_modules federation "$here/federation"
 go_modules
+programs pebble github.com/letsencrypt/pebble/v2/cmd pebble pebble-challtestsrv
 debian chromium browser chromium
 PATH=$PATH:/usr/sbin debian slapd federation slapd ldap-utils
 PATH=$PATH:/usr/sbin debian rsyslogd sinks rsyslog rsyslog-gnutls
