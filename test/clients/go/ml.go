@@ -7,6 +7,7 @@ import (
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/to"
 	"github.com/Azure/azure-sdk-for-go/sdk/resourcemanager/machinelearning/armmachinelearning/v4"
+	"github.com/Azure/azure-sdk-for-go/sdk/resourcemanager/storage/armstorage/v2"
 )
 
 const workspace = "by-go-lab"
@@ -137,6 +138,42 @@ func (r *run) jobs(f *armmachinelearning.ClientFactory) {
 	r.ok("armmachinelearning: job list", err)
 	_, err = f.NewDatastoresClient().Get(r.ctx, group, workspace, "workspaceblobstore", nil)
 	r.ok("armmachinelearning: datastore get", err)
+	r.datastores(f.NewDatastoresClient())
+}
+
+// datastores registers one by the account's key, which is tried unless the client says otherwise.
+func (r *run) datastores(c *armmachinelearning.DatastoresClient) {
+	accounts, err := armstorage.NewAccountsClient(r.SubscriptionID, r.admin, r.arm())
+	if err != nil {
+		r.ok("armstorage: client", err)
+		return
+	}
+	keys, err := accounts.ListKeys(r.ctx, group, account, nil)
+	if !r.ok("armstorage: keys for a datastore", err) {
+		return
+	}
+	right := value(keys.Keys[0].Value)
+	put := func(name, key string, o *armmachinelearning.DatastoresClientCreateOrUpdateOptions) error {
+		_, err := c.CreateOrUpdate(r.ctx, group, workspace, name, armmachinelearning.Datastore{Properties: &armmachinelearning.AzureBlobDatastore{
+			DatastoreType: to.Ptr(armmachinelearning.DatastoreTypeAzureBlob), AccountName: to.Ptr(account), ContainerName: to.Ptr("azureml"), Endpoint: to.Ptr(r.Suffixes["storage"]),
+			Credentials: &armmachinelearning.AccountKeyDatastoreCredentials{CredentialsType: to.Ptr(armmachinelearning.CredentialsTypeAccountKey),
+				Secrets: &armmachinelearning.AccountKeyDatastoreSecrets{SecretsType: to.Ptr(armmachinelearning.SecretsTypeAccountKey), Key: &key}},
+		}}, o)
+		return err
+	}
+	r.refused("a datastore by a wrong key", put("wrong", "d3Jvbmc=", nil), "InvalidDatastore")
+	r.ok("armmachinelearning: a wrong key without validation", put("wrong", "d3Jvbmc=", &armmachinelearning.DatastoresClientCreateOrUpdateOptions{SkipValidation: to.Ptr(true)}))
+	r.ok("armmachinelearning: a datastore by key", put("keyed", right, nil))
+	secrets, err := c.ListSecrets(r.ctx, group, workspace, "keyed", nil)
+	if err == nil {
+		k, ok := secrets.DatastoreSecretsClassification.(*armmachinelearning.AccountKeyDatastoreSecrets)
+		if err = fmt.Errorf("they are %T", secrets.DatastoreSecretsClassification); ok {
+			err = equal(value(k.Key), right)
+		}
+	}
+	r.ok("armmachinelearning: its secrets", err)
+	_, err = c.Delete(r.ctx, group, workspace, "wrong", nil)
+	r.ok("armmachinelearning: datastore delete", err)
 }
 
 // until waits for a job's status; another end is an error.
