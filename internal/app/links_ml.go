@@ -200,6 +200,7 @@ func (l mlSandboxes) Run(ctx context.Context, t ml.Task, begun func(tier string)
 }
 
 func (l mlSandboxes) Seal(dir string) (string, func() error, error) { return l.s.Seal(dir) }
+func (l mlSandboxes) Sealed() bool                                  { return l.s.Sealed() }
 
 func (l mlSandboxes) Inside(path string) string      { return l.s.Inside(path) }
 func (l mlSandboxes) Address(listener string) string { return l.s.Address(listener) }

@@ -150,6 +150,9 @@ func (s *Service) Standing() node.Standing { return s.standing }
 // Scratch is what becomes of what tasks leave on the disk: key, memory or plain.
 func (s *Service) Scratch() string { return s.scratch }
 
+// Sealed reports whether nobody can read what tasks left behind.
+func (s *Service) Sealed() bool { return s.scratch != plainScratch }
+
 // Dir is the scratch folder that tasks' folders must lie in.
 func (s *Service) Dir() string { return s.cfg.Dir }
 

@@ -140,6 +140,9 @@ func (s *Service) begin(ctx context.Context, j openJob, cl cluster) (*work, erro
 	if k.w, err = s.load(ctx, d.ID.Parent()); err != nil {
 		return nil, err
 	}
+	if bool(k.w.HBI) && !s.Sandboxes.Sealed() { // the server may have another scratch folder than when the workspace was made
+		return nil, arm.Errorf(arm.Unsupported, "The workspace has hbiWorkspace, and this server's scratch folder isn't encrypted; nothing of the job was written to it.")
+	}
 	if s.Policies != nil { // they may be others than when it was submitted
 		if err := s.DB.View(ctx, func(tx *store.Tx) (err error) {
 			k.logs, err = s.Policies.Job(tx, d)

@@ -203,6 +203,8 @@ type Sandboxes interface {
 	// Seal sees to it that what will lie in a task's folder, empty yet, opens to
 	// nobody once forget was called, if the machine can do that: how says.
 	Seal(dir string) (how string, forget func() error, err error)
+	// Sealed reports whether nobody can read what tasks left in their folders.
+	Sealed() bool
 	// Inside is where a task will see a path of the host below its Dir.
 	Inside(path string) string
 	// Address stands for a listener's host:port in values of Env.

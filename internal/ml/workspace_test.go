@@ -99,15 +99,14 @@ func TestWhatClientsReadOfAWorkspace(t *testing.T) {
 func TestAWorkspacePromisesOnlyWhatIsKept(t *testing.T) {
 	w := newWorld(t)
 	for body, code := range map[string]string{
-		`"hbiWorkspace":true`:                                                                   "NotSupported",
-		`"publicNetworkAccess":"Disabled"`:                                                      "NotSupported",
-		`"managedNetwork":{"isolationMode":"AllowInternetOutbound"}`:                            "NotSupported",
-		`"managedNetwork":{"isolationMode":"AllowOnlyApprovedOutbound"}`:                        "NotSupported",
-		`"encryption":{"status":"Enabled"}`:                                                     "NotSupported",
-		`"encryption":{"status":"Disabled","keyVaultProperties":{"keyIdentifier":"https://k"}}`: "BadRequest",
-		`"enableDataIsolation":"true"`:                                                          "NotSupported",
-		`"hubResourceId":"/x"`:                                                                  "NotSupported",
-		`"noSuchThing":1`:                                                                       "InvalidRequestContent",
+		`"publicNetworkAccess":"Disabled"`:                                                          "NotSupported",
+		`"managedNetwork":{"isolationMode":"AllowInternetOutbound"}`:                                "NotSupported",
+		`"managedNetwork":{"isolationMode":"AllowOnlyApprovedOutbound"}`:                            "NotSupported",
+		`"encryption":{"status":"Enabled"}`:                                                         "NotSupported",
+		`"encryption":{"status":"Disabled","keyVaultProperties":{"keyIdentifier":"https://k"}}`:     "BadRequest",
+		`"enableDataIsolation":"true"`:                                                              "NotSupported",
+		`"hubResourceId":"/x"`:                                                                      "NotSupported",
+		`"noSuchThing":1`:                                                                           "InvalidRequestContent",
 		`"containerRegistry":"` + group + `/providers/Microsoft.ContainerRegistry/registries/none"`: "BadRequest",
 		`"applicationInsights":"` + vault1 + `"`:                                                    "LinkedInvalidPropertyId",
 		`"containerRegistry":"` + vault1 + `/../../../../../../subscriptions/x"`:                    "LinkedInvalidPropertyId",
@@ -270,5 +269,37 @@ func TestAnAccountMadeAnewIsNotTheWorkspaces(t *testing.T) {
 	})
 	if w.roles.has(me, roleBlobContributor, arm.MustID(account1)) {
 		t.Error("the workspace's identity has a role on the new account")
+	}
+}
+
+// A workspace of high business impact is made only where jobs leave nothing that can
+// be read, stays one, and runs no job where they would (D10).
+func TestHighBusinessImpact(t *testing.T) {
+	w := newWorld(t)
+	body := strings.Replace(workspaceBody(account1, vault1), `"properties":{`, `"properties":{"hbiWorkspace":true,`, 1)
+	w.boxes.plain.Store(true)
+	if code, m := w.refused("olga", "PUT", ws, body, 400); code != "NotSupported" || !strings.Contains(m, "hbiWorkspace") {
+		t.Errorf("without keys: %s (%s)", code, m)
+	}
+	w.boxes.plain.Store(false)
+	w.do("olga", "PUT", ws, body, 202)
+	w.until("the workspace is made", func() bool {
+		_, d := w.do("olga", "GET", ws, "", 200)
+		return dig(d, "properties", "provisioningState") == "Succeeded"
+	})
+	for method, change := range map[string]string{"PATCH": `{"properties":{"hbiWorkspace":false}}`, "PUT": workspaceBody(account1, vault1)} {
+		if code, m := w.refused("olga", method, ws, change, 400); code != "BadRequest" || !strings.Contains(m, "hbiWorkspace") {
+			t.Errorf("%s: %s (%s)", method, code, m)
+		}
+	}
+	w.cluster("cpu", systemIdentity)
+	w.job("sealed", `"command":"true"`)
+	w.ends("sealed", "Completed")
+	w.boxes.plain.Store(true) // as after a start with another scratch folder
+	n := len(w.boxes.tasks)
+	w.job("plain", `"command":"true"`)
+	w.ends("plain", "Failed")
+	if why := w.runs.get("plain").failure; len(w.boxes.tasks) != n || !strings.Contains(why, "hbiWorkspace") {
+		t.Errorf("%d tasks began; the job failed for %q", len(w.boxes.tasks)-n, why)
 	}
 }

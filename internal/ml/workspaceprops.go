@@ -25,7 +25,7 @@ type workspaceProps struct {
 
 	PublicNetworkAccess     string             `json:"publicNetworkAccess" arm:"only=Enabled"`
 	AllowPublicBehindVnet   flag               `json:"allowPublicAccessWhenBehindVnet" arm:"only=false"`
-	HBI                     flag               `json:"hbiWorkspace" arm:"only=false"`
+	HBI                     flag               `json:"hbiWorkspace"` // jobs leave nothing that can be read
 	V1LegacyMode            flag               `json:"v1LegacyMode" arm:"only=false"`
 	EnableDataIsolation     flag               `json:"enableDataIsolation" arm:"only=false"`
 	ServiceSideEncryption   *flag              `json:"enableServiceSideCMKEncryption,omitempty" arm:"only=false"`
@@ -127,7 +127,13 @@ func (s *Service) checkWorkspace(c resource.Change) error {
 		return err
 	}
 	if was == nil {
+		if bool(p.HBI) && !s.Sandboxes.Sealed() {
+			return arm.Errorf(arm.Unsupported, "hbiWorkspace is true, which wants jobs' scratch folders under keys of their own; this server's lie on a disk in the clear. Give it a scratch folder that is encrypted (castellan up --scratch)")
+		}
 		return nil
+	}
+	if was.HBI != p.HBI {
+		return arm.Errorf(arm.BadRequest, "hbiWorkspace can't be changed after the workspace was made; it is %t", was.HBI)
 	}
 	if was.StorageAccount.Key() != p.StorageAccount.Key() || was.KeyVault.Key() != p.KeyVault.Key() {
 		return arm.Errorf(arm.BadRequest, "storageAccount and keyVault can't be changed; they are '%s' and '%s'", was.StorageAccount, was.KeyVault)

@@ -829,7 +829,10 @@ type boxes struct {
 	tasks     []Task
 	forgotten atomic.Int32  // keys of folders
 	hang      chan struct{} // if set, Run waits for it before it starts anything
+	plain     atomic.Bool   // folders have no keys
 }
+
+func (b *boxes) Sealed() bool { return !b.plain.Load() }
 
 // Seal wants an empty folder, and to be told once it was wiped.
 func (b *boxes) Seal(dir string) (string, func() error, error) {
