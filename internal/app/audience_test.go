@@ -220,9 +220,9 @@ func TestRunTokenIsForItsRun(t *testing.T) {
 	if !ok {
 		t.Fatal(c.led.wrong)
 	}
-	l.start("own", "echo $AZUREML_RUN_TOKEN $(cat /proc/sys/kernel/hostname); while :; do sleep 1; done", nil)
+	l.start("own", "echo $(echo $AZUREML_RUN_TOKEN"+veil+") $(cat /proc/sys/kernel/hostname); while :; do sleep 1; done", nil)
 	words := strings.Fields(l.said(t, "own"))
-	token, box := words[0], words[1]
+	token, box := unveil(words[0]), words[1]
 	host := l.door
 	l.door = a.insideOf(box)
 	own := func() []doorway {

@@ -279,7 +279,7 @@ func (p *planter) job() {
 		env[fmt.Sprint("V", i)] = p.new("environment variable")
 		command += fmt.Sprintf("echo $V%d; echo %s\n", i, p.new("line of a job's log"))
 	}
-	command += "mkdir -p outputs; echo " + p.new("artifact's bytes") + " > outputs/" + p.new("artifact's name") + "; echo $AZUREML_RUN_TOKEN; echo $MSI_SECRET"
+	command += "mkdir -p outputs; echo " + p.new("artifact's bytes") + " > outputs/" + p.new("artifact's name") + "; echo $AZUREML_RUN_TOKEN" + veil + "; echo $MSI_SECRET" + veil
 	p.start("canaries", command, env)
 	var status string
 	p.until(p.t, time.Minute, "the job", func() bool {
@@ -291,7 +291,7 @@ func (p *planter) job() {
 		p.t.Fatalf("the job is %s; its log: %s", status, strings.Join(lines, "\n"))
 	}
 	for i, kind := range []string{"run token", "managed identity secret"} {
-		p.got(kind, lines[len(lines)-2+i])
+		p.got(kind, unveil(lines[len(lines)-2+i]))
 	}
 }
 

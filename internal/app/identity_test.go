@@ -31,6 +31,26 @@ const web = `web() { local h=$1 p=$2 path=$3 host=$4 x line; shift 4; answer=
 imds() { web 169.254.169.254 80 "/metadata/identity/oauth2/token?api-version=2018-02-01&resource=https%3A%2F%2Fstorage.azure.com$1" 169.254.169.254 'Metadata: true'; }
 `
 
+// veil is how a job prints a secret of its own, which its log would hide: with other
+// letters, which unveil takes back.
+const (
+	veil = ` | tr a-zA-Z n-za-mN-ZA-M`
+	say  = `say() { echo "$1 $(echo "$2"` + veil + `)"; }
+`
+)
+
+func unveil(text string) string {
+	return strings.Map(func(r rune) rune {
+		switch low := r | 0x20; {
+		case low >= 'a' && low <= 'm':
+			return r + 13
+		case low >= 'n' && low <= 'z':
+			return r - 13
+		}
+		return r
+	}, text)
+}
+
 // ownNetwork skips where sandboxes have no network of their own.
 func ownNetwork(t *testing.T, a *App) {
 	t.Helper()
@@ -113,12 +133,12 @@ func TestSandboxesKeepTheirIdentities(t *testing.T) {
 	ownNetwork(t, a)
 	l := newLab(t, s)
 	mine, theirs, workspaces := l.clusterOf(t, "mine"), l.clusterOf(t, "theirs"), l.principalOf(t, l.workspace)
-	l.submit(t, l.arm, "victim", "theirs", web+`imds ""; echo "own $answer"; echo "secret $MSI_SECRET"; while :; do sleep 1; done`, nil)
-	victims := tokenText.FindString(l.says(t, "victim", "own "))
+	l.submit(t, l.arm, "victim", "theirs", web+say+`imds ""; say own "$answer"; say secret "$MSI_SECRET"; while :; do sleep 1; done`, nil)
+	victims := tokenText.FindString(unveil(l.says(t, "victim", "own ")))
 	if claimOf(victims, "oid") != theirs {
 		t.Fatalf("the victim's token is of %s, want %s", claimOf(victims, "oid"), theirs)
 	}
-	secret := l.says(t, "victim", "secret ")
+	secret := unveil(l.says(t, "victim", "secret "))
 	var others []string
 	for _, p := range []string{theirs, workspaces} {
 		var sp struct{ AppID string }
@@ -128,19 +148,19 @@ func TestSandboxesKeepTheirIdentities(t *testing.T) {
 	for _, id := range []string{l.workspace, l.workspace + "/computes/theirs"} {
 		others = append(others, "&mi_res_id="+id, "&msi_res_id="+id, "&msi_res_id="+strings.ToUpper(id))
 	}
-	l.submit(t, l.arm, "thief", "mine", web+`imds ""; echo "own $answer"
+	l.submit(t, l.arm, "thief", "mine", web+say+`imds ""; say own "$answer"
 tries=0
 for q in `+"'"+strings.Join(others, "' '")+"'"+`; do
-  imds "$q"; echo "try $answer"
-  web ${MSI_ENDPOINT:7:9} ${MSI_ENDPOINT:17:5} "/msi/token?api-version=2017-09-01&resource=https%3A%2F%2Fstorage.azure.com$q" 127.0.0.1 "secret: $MSI_SECRET"; echo "try $answer"
+  imds "$q"; say try "$answer"
+  web ${MSI_ENDPOINT:7:9} ${MSI_ENDPOINT:17:5} "/msi/token?api-version=2017-09-01&resource=https%3A%2F%2Fstorage.azure.com$q" 127.0.0.1 "secret: $MSI_SECRET"; say try "$answer"
   tries=$((tries+2))
 done
 for h in 'X-Forwarded-For: 10.0.0.1' 'Forwarded: for=10.0.0.1' 'Metadata: false'; do
-  web 169.254.169.254 80 '/metadata/identity/oauth2/token?api-version=2018-02-01&resource=https%3A%2F%2Fstorage.azure.com' 169.254.169.254 "Metadata: true" "$h"; echo "odd $answer"
+  web 169.254.169.254 80 '/metadata/identity/oauth2/token?api-version=2018-02-01&resource=https%3A%2F%2Fstorage.azure.com' 169.254.169.254 "Metadata: true" "$h"; say odd "$answer"
 done
-web 169.254.169.254 80 '/metadata/identity/oauth2/token?api-version=2018-02-01&resource=https%3A%2F%2Fstorage.azure.com' metadata.evil.test 'Metadata: true'; echo "odd $answer"
-web 169.254.169.254 80 '/metadata/identity/oauth2/token?api-version=2018-02-01&resource=https%3A%2F%2Fstorage.azure.com' 169.254.169.254; echo "odd $answer"
-web ${MSI_ENDPOINT:7:9} ${MSI_ENDPOINT:17:5} "/msi/token?api-version=2017-09-01&resource=https%3A%2F%2Fstorage.azure.com" 127.0.0.1 "secret: `+secret+`"; echo "odd $answer"
+web 169.254.169.254 80 '/metadata/identity/oauth2/token?api-version=2018-02-01&resource=https%3A%2F%2Fstorage.azure.com' metadata.evil.test 'Metadata: true'; say odd "$answer"
+web 169.254.169.254 80 '/metadata/identity/oauth2/token?api-version=2018-02-01&resource=https%3A%2F%2Fstorage.azure.com' 169.254.169.254; say odd "$answer"
+web ${MSI_ENDPOINT:7:9} ${MSI_ENDPOINT:17:5} "/msi/token?api-version=2017-09-01&resource=https%3A%2F%2Fstorage.azure.com" 127.0.0.1 "secret: `+secret+`"; say odd "$answer"
 for h in 127.0.0.1 169.254.169.254 10.0.0.1; do
   last=65535; [ $h = 10.0.0.1 ] && last=64
   for ((p = 1; p <= last; p++)); do tries=$((tries+1)); if { : <>/dev/tcp/$h/$p; } 2>/dev/null && { : <>/dev/tcp/$h/$p; } 2>/dev/null; then echo "open $h:$p"; fi; done # twice, for a socket may meet itself
@@ -149,13 +169,13 @@ echo "seen $(cat /proc/[0-9]*/environ /proc/[0-9]*/cmdline 2>/dev/null | tr '\0'
 echo "tries $tries"
 while :; do imds ""; case $answer in *access_token*) ;; *) echo "lost $answer"; break;; esac; sleep 0.2; done
 while :; do sleep 1; done`, nil)
-	own := tokenText.FindString(l.says(t, "thief", "own "))
+	own := tokenText.FindString(unveil(l.says(t, "thief", "own ")))
 	if claimOf(own, "oid") != mine || claimOf(own, "aud") != storageAudience {
 		t.Fatalf("the job's own token is of %q for %q, want %q", claimOf(own, "oid"), claimOf(own, "aud"), mine)
 	}
 	tries := l.says(t, "thief", "tries ")
 	log := l.log("thief")
-	for _, token := range tokenText.FindAllString(log, -1) {
+	for _, token := range tokenText.FindAllString(unveil(log), -1) {
 		if oid := claimOf(token, "oid"); oid != mine {
 			t.Errorf("the job got a token of %s", oid)
 		}
@@ -163,8 +183,8 @@ while :; do sleep 1; done`, nil)
 	for line := range strings.Lines(log) {
 		switch word, rest, _ := strings.Cut(line, " "); word {
 		case "try", "odd":
-			if !strings.Contains(rest, " 400 ") && !strings.Contains(rest, " 401 ") || strings.Contains(rest, "access_token") {
-				t.Errorf("a job that asked for what is not its own got %s", line)
+			if rest = unveil(rest); !strings.Contains(rest, " 400 ") && !strings.Contains(rest, " 401 ") || strings.Contains(rest, "access_token") {
+				t.Errorf("a job that asked for what is not its own got %s", rest)
 			}
 		case "open":
 			if p := strings.TrimSpace(rest); p != "127.0.0.1:443" && p != "127.0.0.1:3128" && p != "127.0.0.1:46800" && p != "169.254.169.254:80" {
@@ -309,11 +329,11 @@ func TestAJobActsAsAPersonOrAsItsCluster(t *testing.T) {
 	l.submit(t, tokens[0], "c-may-not", "cpu", "cat ${{inputs.d}}", as("Managed"))
 	ends("c-may-not", "Failed")
 
-	script := web + `cat ${{inputs.d}}; web ${OBO_ENDPOINT:7:9} ${OBO_ENDPOINT:17:5} '/obo/token?resource=https%3A%2F%2Fstorage.azure.com' 127.0.0.1; echo "lent $answer"
+	script := web + say + `cat ${{inputs.d}}; web ${OBO_ENDPOINT:7:9} ${OBO_ENDPOINT:17:5} '/obo/token?resource=https%3A%2F%2Fstorage.azure.com' 127.0.0.1; say lent "$answer"
 web ${OBO_ENDPOINT:7:9} ${OBO_ENDPOINT:17:5} '/obo/token?resource=https%3A%2F%2Fgraph.microsoft.com' 127.0.0.1; echo "graph $answer"
 echo "box $(cat /proc/sys/kernel/hostname)"; while :; do sleep 1; done`
 	l.submit(t, tokens[0], "own", "cpu", script, as("UserIdentity"))
-	token, box := tokenText.FindString(l.says(t, "own", "lent ")), l.says(t, "own", "box ")
+	token, box := tokenText.FindString(unveil(l.says(t, "own", "lent "))), l.says(t, "own", "box ")
 	if claimOf(token, "oid") != id || claimOf(token, "aud") != storageAudience {
 		t.Fatalf("the lent token is of %q for %q", claimOf(token, "oid"), claimOf(token, "aud"))
 	}
