@@ -150,6 +150,9 @@ func (s *Service) Holding(tx *store.Tx, a arm.Action, id arm.ID) error {
 	if free(a) || id.Subscription() == "" {
 		return nil
 	}
+	if err := enabled(tx, a, id); err != nil {
+		return err
+	}
 	removes := strings.HasSuffix(a.Key(), "/delete")
 	found, err := locksAbove(tx, id)
 	if err != nil {

@@ -29,6 +29,8 @@ var (
 	writeAlias  = arm.NewAction(aliasType+"/write", "make a subscription")
 	deleteAlias = arm.NewAction(aliasType+"/delete", "forget the alias of a subscription, which stays")
 	rename      = arm.NewAction("Microsoft.Subscription/rename/action", "give a subscription another name")
+	cancel      = arm.NewAction("Microsoft.Subscription/cancel/action", "disable a subscription: nothing in it can be changed then, but deleted")
+	enable      = arm.NewAction("Microsoft.Subscription/enable/action", "enable a subscription that was cancelled")
 )
 
 // Subscription is what a subscription's properties say. Old ones do not name
@@ -36,6 +38,7 @@ var (
 type Subscription struct {
 	Name   string `json:"displayName"`
 	Tenant string `json:"tenantId,omitempty"`
+	State  string `json:"state,omitempty"` // Disabled, or "" for Enabled
 }
 
 // alias is the name by which a subscription was made, once.
@@ -74,6 +77,8 @@ func (s *Service) subscriptionRoutes() []gate.Route {
 		gate.On(writeAlias, "PUT "+one, locateItem, s.putAlias),
 		gate.On(deleteAlias, "DELETE "+one, locateItem, s.deleteAlias),
 		gate.On(rename, "POST /subscriptions/{sub}/providers/Microsoft.Subscription/rename", locateScope, s.renameSubscription),
+		gate.On(cancel, "POST /subscriptions/{sub}/providers/Microsoft.Subscription/cancel", locateScope, s.cancelSubscription),
+		gate.On(enable, "POST /subscriptions/{sub}/providers/Microsoft.Subscription/enable", locateScope, s.enableSubscription),
 	}
 }
 
@@ -113,9 +118,11 @@ func (b *aliasBody) check(id arm.ID, tenant string) error {
 	switch {
 	case !aliasName.MatchString(id.Name()):
 		return arm.Errorf(arm.InvalidResourceName, "The alias '%s' must have 1 to 63 letters, digits or ._-", id.Name())
-	case p.Subscription != "":
-		return arm.Errorf(arm.Unsupported, "properties.subscriptionId is set; an alias is only of a subscription that it makes")
-	case !subscriptionName.MatchString(p.Display):
+	case p.Subscription != "" && !guidForm.MatchString(p.Subscription):
+		return arm.Errorf(arm.InvalidRequest, "properties.subscriptionId is %q; it must be a GUID", p.Subscription)
+	case p.Subscription != "" && (p.More.Group != "" || p.More.Owner != "" || len(p.More.Tags) > 0):
+		return arm.Errorf(arm.InvalidRequest, "properties.subscriptionId is set, so the subscription is there already: properties.additionalProperties must be empty")
+	case p.Subscription == "" && !subscriptionName.MatchString(p.Display):
 		return arm.Errorf(arm.InvalidRequest, "properties.displayName is %q; it must have 1 to 64 characters, none of <>;| and no control characters", p.Display)
 	case p.More.Tenant != "" && !strings.EqualFold(p.More.Tenant, tenant):
 		return arm.Errorf(arm.InvalidRequest, "properties.additionalProperties.subscriptionTenantId is %q; a subscription is made in the caller's tenant, %s", p.More.Tenant, tenant)
@@ -164,16 +171,33 @@ func (s *Service) putAlias(w http.ResponseWriter, r *http.Request, g gate.Grant)
 		}
 	}
 	a, status := alias{Name: id.Name(), Subscription: arm.NewUUID()}, http.StatusCreated
+	there := key(b.Properties.Subscription)
+	if there != "" { // another name for what is there is given by whoever may name it
+		if err := s.also(r.Context(), g, rename, gate.Target{ID: arm.MustID("/subscriptions/" + there)}); err != nil {
+			return err
+		}
+		a.Subscription = there
+	}
 	err = g.Change(r.Context(), s.DB, func(tx *store.Tx) error {
 		old, ok, err := store.GetJSON[alias](tx, aliases, aliasKey(by.Tenant, id.Name()))
 		if err != nil {
 			return err
 		}
+		if ok && there != "" && old.Subscription != there {
+			return arm.Errorf(arm.Conflict, "The alias '%s' is of the subscription '%s'; delete it first.", id.Name(), old.Subscription)
+		}
 		if ok {
 			a, status = old, http.StatusOK
 			return nil
 		}
-		sub, err := s.NewSubscription(tx, a.Subscription, Subscription{b.Properties.Display, by.Tenant})
+		if there != "" {
+			if d, err := resource.Load(tx, arm.MustID("/subscriptions/"+there)); err != nil || d == nil {
+				return cmp.Or(err, error(arm.Errorf(arm.InvalidRequest, "properties.subscriptionId is %q, which is not there", there)))
+			}
+			a.System.Stamp(by, s.Now())
+			return store.PutJSON(tx, aliases, aliasKey(by.Tenant, id.Name()), a)
+		}
+		sub, err := s.NewSubscription(tx, a.Subscription, Subscription{Name: b.Properties.Display, Tenant: by.Tenant})
 		if err != nil {
 			return err
 		}
@@ -247,44 +271,5 @@ func (s *Service) deleteAlias(w http.ResponseWriter, r *http.Request, g gate.Gra
 		return err
 	}
 	w.WriteHeader(http.StatusOK)
-	return nil
-}
-
-func (s *Service) renameSubscription(w http.ResponseWriter, r *http.Request, g gate.Grant) error {
-	id, err := g.On(rename)
-	if err != nil {
-		return err
-	}
-	var b struct {
-		Name string `json:"subscriptionName"`
-	}
-	if err := decodeBody(w, r, &b); err != nil {
-		return err
-	}
-	if !subscriptionName.MatchString(b.Name) {
-		return arm.Errorf(arm.InvalidRequest, "subscriptionName is %q; it must have 1 to 64 characters, none of <>;| and no control characters", b.Name)
-	}
-	err = g.Change(r.Context(), s.DB, func(tx *store.Tx) error {
-		d, err := resource.Load(tx, id)
-		if err != nil {
-			return err
-		}
-		if d == nil {
-			return missing(tx, id)
-		}
-		var p Subscription
-		if err := json.Unmarshal(d.Properties, &p); err != nil {
-			return err
-		}
-		p.Name = b.Name
-		if d.Properties, err = json.Marshal(p); err != nil {
-			return err
-		}
-		return resource.Save(tx, d)
-	})
-	if err != nil {
-		return err
-	}
-	gate.WriteJSON(w, http.StatusOK, object{"subscriptionId": id.Name()})
 	return nil
 }

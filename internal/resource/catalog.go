@@ -1,6 +1,7 @@
 package resource
 
 import (
+	"cmp"
 	"encoding/json"
 	"net/http"
 	"slices"
@@ -23,14 +24,15 @@ var (
 func shapeSubscription(s arm.Site, d *Doc) any {
 	id := d.ID.Subscription()
 	var p struct {
-		Name string `json:"displayName"`
+		Name  string `json:"displayName"`
+		State string `json:"state"`
 	}
 	_ = json.Unmarshal(d.Properties, &p) // a subscription without a display name goes by its id
 	if p.Name == "" {
 		p.Name = id
 	}
 	return map[string]any{
-		"id": "/subscriptions/" + id, "subscriptionId": id, "tenantId": s.TenantOf(d.ID), "displayName": p.Name, "state": "Enabled",
+		"id": "/subscriptions/" + id, "subscriptionId": id, "tenantId": s.TenantOf(d.ID), "displayName": p.Name, "state": cmp.Or(p.State, "Enabled"),
 		"authorizationSource": "RoleBased", "managedByTenants": []any{},
 		"subscriptionPolicies": map[string]any{"locationPlacementId": "Public_2014-09-01", "quotaId": "Internal_2014-09-01", "spendingLimit": "Off"},
 	}

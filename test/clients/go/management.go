@@ -522,5 +522,7 @@ func (r *run) aliases() {
 	s.changes("Subscription.Rename", by(of, func(c client) error {
 		return said(c.NewClient().Rename(r.ctx, made, armsubscription.Name{SubscriptionName: to.Ptr("By Go, renamed")}, nil))
 	}))
+	s.changes("Subscription.Cancel", by(of, func(c client) error { return said(c.NewClient().Cancel(r.ctx, made, nil)) }))
+	s.changes("Subscription.Enable", by(of, func(c client) error { return said(c.NewClient().Enable(r.ctx, made, nil)) }))
 	s.changes("Alias.Delete", by(of, func(c client) error { return said(c.NewAliasClient().Delete(r.ctx, "by-go", nil)) }))
 }
