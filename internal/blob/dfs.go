@@ -193,6 +193,18 @@ func (s *Service) pathTarget(g gate.Grant, root bool, actions ...arm.Action) (pl
 	return p, err
 }
 
+// treeTarget is pathTarget for requests that only trees know, and that have no body.
+func (x exchange) treeTarget(root bool, actions ...arm.Action) (place, error) {
+	p, err := x.s.pathTarget(x.g, root, actions...)
+	if err == nil && !p.hns {
+		err = notTree()
+	}
+	if err == nil {
+		err = x.noBody()
+	}
+	return p, err
+}
+
 // properties is metadata as the Data Lake endpoint writes it: name=base64 with commas.
 func properties(meta map[string]string) string {
 	var out []string

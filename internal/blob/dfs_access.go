@@ -12,14 +12,8 @@ import (
 
 // setAccess is Path Update with the action setAccessControl.
 func (s *Service) setAccess(x exchange) error {
-	p, err := s.pathTarget(x.g, true, BlobPermissions)
+	p, err := x.treeTarget(true, BlobPermissions)
 	if err != nil {
-		return err
-	}
-	if !p.hns {
-		return notTree()
-	}
-	if err := x.noBody(); err != nil {
 		return err
 	}
 	sh, err := x.shape()
@@ -138,14 +132,8 @@ type recursion struct {
 // setAccessBelow is Path Update with the action setAccessControlRecursive: so many
 // paths by a request, the next of which goes on behind them.
 func (s *Service) setAccessBelow(x exchange) error {
-	p, err := s.pathTarget(x.g, true, BlobPermissions)
+	p, err := x.treeTarget(true, BlobPermissions)
 	if err != nil {
-		return err
-	}
-	if !p.hns {
-		return notTree()
-	}
-	if err := x.noBody(); err != nil {
 		return err
 	}
 	var r recursion

@@ -22,14 +22,8 @@ type renaming struct {
 // renamePath is Path Create with a source: a file, or a directory with all it has,
 // is there under the new path and not under the old one, in one transaction.
 func (s *Service) renamePath(x exchange) error {
-	p, err := s.pathTarget(x.g, false, BlobWrite)
+	p, err := x.treeTarget(false, BlobWrite)
 	if err != nil {
-		return err
-	}
-	if !p.hns {
-		return notTree()
-	}
-	if err := x.noBody(); err != nil {
 		return err
 	}
 	if v := x.q["mode"]; v != "" && v != "legacy" && v != "posix" {
