@@ -377,11 +377,8 @@ func (s *Service) deleteTree(ctx context.Context, g gate.Grant, p place, when Co
 	var gone []piece
 	err = g.Change(ctx, s.DB, func(tx *store.Tx) error {
 		gone = nil
-		c, b, err := s.look(tx, p, moment{}, when, false)
+		c, b, err := s.alter(tx, g, p, moment{}, when, BlobDelete)
 		if err != nil {
-			return err
-		}
-		if err := s.lists(tx, c, g, p.blob, BlobDelete); err != nil {
 			return err
 		}
 		who, asked, err := s.listedAs(g)

@@ -268,4 +268,22 @@ func TestAccessIsAskedAgain(t *testing.T) {
 	if r := w.do("key1", "GET", lakeFS+"new", nil, 200); r.body != "somebody else's" {
 		t.Errorf("the file has %q", r.body)
 	}
+
+	// So it is where something beside the bytes changes.
+	for what, change := range map[string]func(g gate.Grant) error{
+		"tier":     func(g gate.Grant) error { _, err := w.s.setTier(ctx, g, "Cool", moment{}, Conditions{}); return err },
+		"seal":     func(g gate.Grant) error { _, err := w.s.seal(ctx, g, nil, Conditions{}); return err },
+		"metadata": func(g gate.Grant) error { _, err := w.s.SetMeta(ctx, g, nil, Conditions{}); return err },
+	} {
+		w.file(what, "mine")
+		w.acl(what, "user::rwx,group::---,other::rwx")
+		at := on
+		at.Item = what
+		g, err := w.gate.Admit(ctx, person(nobody), BlobWrite, at)
+		w.must(err)
+		w.acl(what, "user::rwx,group::---,other::---")
+		if err = g.Close(ctx, change(g)); arm.CodeOf(err) != arm.Forbidden {
+			t.Errorf("%s: the access list was changed meanwhile, and the change came through: %v", what, err)
+		}
+	}
 }

@@ -52,6 +52,16 @@ func (s *Service) look(tx *store.Tx, p place, m moment, when Conditions, reads b
 	return c, b, s.allows(when, b, reads)
 }
 
+// alter is look for who changes what the Grant, for a, is about: access lists that let
+// them in are asked of what is there now.
+func (s *Service) alter(tx *store.Tx, g gate.Grant, p place, m moment, when Conditions, a arm.Action) (containerRow, *row, error) {
+	c, b, err := s.look(tx, p, m, when, false)
+	if err == nil {
+		err = s.lists(tx, c, g, p.blob, a)
+	}
+	return c, b, err
+}
+
 // put keeps b, which look found, where it was.
 func put(tx *store.Tx, p place, c containerRow, m moment, b *row) error {
 	if b.Past != "" {

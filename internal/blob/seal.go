@@ -27,7 +27,7 @@ func (s *Service) seal(ctx context.Context, g gate.Grant, at *int64, when Condit
 		return info, err
 	}
 	err = g.Change(ctx, s.DB, func(tx *store.Tx) error {
-		c, b, err := s.look(tx, p, moment{}, when, false)
+		c, b, err := s.alter(tx, g, p, moment{}, when, BlobWrite)
 		if err != nil {
 			return err
 		}

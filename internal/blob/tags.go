@@ -140,7 +140,7 @@ func (s *Service) setTags(ctx context.Context, g gate.Grant, tags map[string]str
 		return err
 	}
 	return g.Change(ctx, s.DB, func(tx *store.Tx) error {
-		c, b, err := s.look(tx, p, m, when, false)
+		c, b, err := s.alter(tx, g, p, m, when, BlobTagsWrite)
 		if err != nil {
 			return err
 		}

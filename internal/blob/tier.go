@@ -46,7 +46,7 @@ func (s *Service) setTier(ctx context.Context, g gate.Grant, tier string, m mome
 		return false, err
 	}
 	err = g.Change(ctx, s.DB, func(tx *store.Tx) error {
-		c, b, err := s.look(tx, p, m, when, false)
+		c, b, err := s.alter(tx, g, p, m, when, BlobWrite)
 		if err != nil {
 			return err
 		}

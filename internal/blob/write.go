@@ -278,11 +278,8 @@ func (s *Service) revise(ctx context.Context, g gate.Grant, when Conditions, ver
 		return info, err
 	}
 	err = g.Change(ctx, s.DB, func(tx *store.Tx) error {
-		c, b, err := s.look(tx, p, moment{}, when, false)
+		c, b, err := s.alter(tx, g, p, moment{}, when, BlobWrite)
 		if err != nil {
-			return err
-		}
-		if err := s.lists(tx, c, g, p.blob, BlobWrite); err != nil {
 			return err
 		}
 		if err := b.online(); err != nil {
