@@ -422,7 +422,7 @@ func (a *App) Run(ctx context.Context) {
 }
 
 func (a *App) workers() map[string]func(context.Context) error {
-	return map[string]func(context.Context) error{"operations": a.runner.Run, "sign-in": a.identity.Run, "blobs": a.blob.Run, "customer-keys": a.blob.RunKeys, "workspace-keys": a.runKeys, "destroyed-keys": a.runDestroy, "vaults": a.vault.Run, "policies": a.policies.Run, "jobs": a.ml.Run, "audit": a.runAudit, "diagnostics": a.diagnoses.Run}
+	return map[string]func(context.Context) error{"operations": a.runner.Run, "sign-in": a.identity.Run, "blobs": a.blob.Run, "customer-keys": a.runKeys, "destroyed-keys": a.runDestroy, "vaults": a.vault.Run, "policies": a.policies.Run, "jobs": a.ml.Run, "audit": a.runAudit, "diagnostics": a.diagnoses.Run}
 }
 
 // Close ends the work in the background and closes the data folder.

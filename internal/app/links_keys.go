@@ -123,15 +123,16 @@ var history = func() map[string]bool {
 	return out
 }()
 
-// turnKeys is how often workspaces look for newer versions of customers' keys.
+// turnKeys is how often newer versions of customers' keys are looked for.
 const turnKeys = 5 * time.Minute
 
-// runKeys wraps workspaces' keys anew when customers' keys get newer versions,
-// until ctx is done.
+// runKeys wraps the keys of accounts and workspaces anew when customers' keys get newer
+// versions, until ctx is done.
 func (a *App) runKeys(ctx context.Context) error {
 	tick := time.NewTicker(turnKeys)
 	defer tick.Stop()
 	for {
+		a.blob.TurnKeys(ctx)
 		if err := a.keys.Turn(ctx); err != nil && ctx.Err() == nil {
 			a.Log.Warn("keys of workspaces were not wrapped by the newest versions of customers' keys; it is tried again", "error", err)
 		}

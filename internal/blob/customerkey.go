@@ -247,25 +247,7 @@ func (s *Service) still(a *account) error {
 	return err
 }
 
-// turnEvery is how often accounts look for newer versions of customers' keys.
-const turnEvery = 5 * time.Minute
-
-// RunKeys wraps accounts' keys anew when customers' keys get newer versions,
-// until ctx is done.
-func (s *Service) RunKeys(ctx context.Context) error {
-	tick := time.NewTicker(turnEvery)
-	defer tick.Stop()
-	for {
-		s.TurnKeys(ctx)
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-tick.C:
-		}
-	}
-}
-
-// TurnKeys is one round of RunKeys.
+// TurnKeys wraps those accounts' keys anew whose customers' keys have newer versions.
 func (s *Service) TurnKeys(ctx context.Context) {
 	s.mu.RLock()
 	var all []*account
