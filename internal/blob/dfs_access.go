@@ -47,7 +47,7 @@ func (s *Service) give(ctx context.Context, g gate.Grant, p place, sh shape, whe
 		if err := s.lists(tx, c, g, p.blob, BlobPermissions); err != nil {
 			return err
 		}
-		if err := s.mayGive(tx, c, g, p, sh, b.Access); err != nil {
+		if err := s.mayGive(g, p, sh, b.Access); err != nil {
 			return err
 		}
 		next := b.Access
@@ -65,7 +65,7 @@ func (s *Service) give(ctx context.Context, g gate.Grant, p place, sh shape, whe
 
 // mayGive holds owners to what they may give away: what is theirs to a group that
 // they are in, and never to another owner.
-func (s *Service) mayGive(tx *store.Tx, c containerRow, g gate.Grant, p place, sh shape, was *access) error {
+func (s *Service) mayGive(g gate.Grant, p place, sh shape, was *access) error {
 	if sh.owner == "" && sh.group == "" || s.roleOwns(g, p) {
 		return nil
 	}

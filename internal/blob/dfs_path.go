@@ -40,7 +40,7 @@ type shape struct {
 	acl          lists
 	hasACL       bool
 	owner, group string // "" is as usual
-	asked        bool   // the caller may change what is there already
+	asked        bool   // the path was there, and the caller may change its access
 }
 
 func (s shape) says() bool { return s.has || s.hasACL || s.owner != "" || s.group != "" }
@@ -137,11 +137,6 @@ func (s *Service) createPath(x exchange) error {
 	if err != nil {
 		return err
 	}
-	if sh.owner != "" && sh.owner != ownerOf(x.g) || sh.group != "" {
-		if err := x.also(BlobOwnership); err != nil {
-			return err
-		}
-	}
 	if sh.asked, err = s.askedToShape(x, p, sh); err != nil {
 		return err
 	}
@@ -174,14 +169,14 @@ func (x exchange) newLease() (*wish, error) {
 	return &w, err
 }
 
-// askedToShape asks, of a path that is there already, whether the caller may
-// change its access too, if the request would.
-func (s *Service) askedToShape(x exchange, p place, sh shape) (bool, error) {
-	if !sh.has && !sh.hasACL {
+// askedToShape asks whether the caller may give the path the access that the request
+// says, and reports whether it is there already: then it has an owner and a list
+// that writing does not change.
+func (s *Service) askedToShape(x exchange, p place, sh shape) (there bool, err error) {
+	if !sh.says() {
 		return false, nil
 	}
-	there := false
-	err := s.DB.View(x.r.Context(), func(tx *store.Tx) error {
+	err = s.DB.View(x.r.Context(), func(tx *store.Tx) error {
 		c, err := findContainer(tx, p)
 		if err != nil {
 			return err
@@ -190,10 +185,18 @@ func (s *Service) askedToShape(x exchange, p place, sh shape) (bool, error) {
 		there = b != nil
 		return err
 	})
-	if err != nil || !there {
+	if err != nil {
 		return false, err
 	}
-	return true, x.also(BlobPermissions)
+	if there && (sh.has || sh.hasACL) {
+		if err := x.also(BlobPermissions); err != nil {
+			return false, err
+		}
+	}
+	if sh.group != "" || sh.owner != "" && (there || sh.owner != ownerOf(x.g)) {
+		return there, x.also(BlobOwnership)
+	}
+	return there, nil
 }
 
 // create makes a file without bytes, or a directory. A file that is there is
@@ -208,8 +211,11 @@ func (s *Service) create(ctx context.Context, g gate.Grant, p place, next row, s
 		if p.hns {
 			from := &access{}
 			if old != nil {
-				if sh.says() && !sh.asked && (sh.has || sh.hasACL) {
+				if sh.says() && !sh.asked {
 					return nil, nil, unmet() // it was not there when the request was let in
+				}
+				if err := s.mayGive(g, p, sh, old.Access); err != nil {
+					return nil, nil, err
 				}
 				if from = old.Access; sh.has {
 					from = from.chmod(sh.mode)

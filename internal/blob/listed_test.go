@@ -174,6 +174,25 @@ func TestWhoChangesAccess(t *testing.T) {
 	if got := w.shows("key1", "mine"); !strings.HasPrefix(got, "$superuser rw-r-----") {
 		t.Errorf("what was written over is %s", got)
 	}
+	// nor does who may write to it and says that it is theirs, by a list or a role.
+	w.do(contrib, "PUT", lakeFS+"mine?resource=file", nil, 403, "x-ms-owner: "+contrib)
+	w.mkdir("dir")
+	w.file("dir/f", "")
+	w.acl("dir", onlyFor(nobody, "rwx"))
+	w.acl("dir/f", onlyFor(nobody, "rw-"))
+	for _, path := range []string{"dir?resource=directory", "dir/f?resource=file"} {
+		w.do(nobody, "PUT", lakeFS+path, nil, 403, "x-ms-owner: "+nobody)
+		w.do(nobody, "PUT", lakeFS+path, nil, 201)
+	}
+	for _, path := range []string{"dir", "dir/f"} {
+		if got := w.shows("key1", path); !strings.HasPrefix(got, "$superuser ") {
+			t.Errorf("what was written over is %s", got)
+		}
+	}
+	w.do(nobody, "PUT", lakeFS+"dir/own?resource=file", nil, 201, "x-ms-owner: "+nobody)
+	w.do(nobody, "PUT", lakeFS+"dir/own?resource=file", nil, 201, "x-ms-owner: "+nobody)
+	w.do(nobody, "PUT", lakeFS+"dir/own?resource=file", nil, 403, "x-ms-owner: "+contrib)
+	w.do(nobody, "PUT", lakeFS+"dir/own?resource=file", nil, 403, "x-ms-group: "+g2)
 	// Sticky directories keep what is others'.
 	w.mkdir("t", "x-ms-permissions: 1777", "x-ms-umask: 0000")
 	w.do(nobody, "PUT", lakeFS+"t/n?resource=file", nil, 201)
