@@ -5,15 +5,11 @@ import (
 	"crypto/rand"
 	"encoding/base64"
 	"encoding/binary"
-	"encoding/hex"
 	"encoding/json"
 	"fmt"
-	"io/fs"
 	"math"
 	"net/http"
 	"net/url"
-	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
@@ -22,101 +18,6 @@ import (
 	"castellan/internal/arm"
 	"castellan/internal/node"
 )
-
-// canary is something that must not be found.
-type canary struct {
-	kind  string
-	text  string
-	named bool   // a name, which the audit log may tell of
-	raw   []byte // how else it may lie in a file, if it is no text
-}
-
-// newCanary is text that nothing else has, fit for all names and passwords.
-func newCanary() string {
-	var b [13]byte
-	_, _ = rand.Read(b[:]) // never fails
-	return "kq" + hex.EncodeToString(b[:])
-}
-
-// forms are the bytes by which a canary gives itself away: as it is, in hex, in
-// both alphabets of base64 at each of the three offsets, and escaped for URLs.
-func (c canary) forms() (out [][]byte) {
-	if c.raw != nil {
-		out = append(out, c.raw)
-	}
-	b := []byte(c.text)
-	out = append(out, b)
-	for _, s := range []string{hex.EncodeToString(b), strings.ToUpper(hex.EncodeToString(b)), url.QueryEscape(c.text)} {
-		out = append(out, []byte(s))
-	}
-	for offset := range 3 {
-		s := base64.RawStdEncoding.EncodeToString(append(make([]byte, offset), b...))
-		s = s[(offset*8+5)/6 : len(s)-1] // what other bytes have no part in
-		out = append(out, []byte(s), []byte(strings.NewReplacer("+", "-", "/", "_").Replace(s)))
-	}
-	return out
-}
-
-// scanner finds forms of canaries by their first eight bytes.
-type scanner map[uint64][]found
-
-type found struct {
-	canary canary
-	form   []byte
-}
-
-const keySize = 8
-
-func newScanner(cs []canary) scanner {
-	s := scanner{}
-	for _, c := range cs {
-		for _, f := range c.forms() {
-			k := binary.LittleEndian.Uint64(f)
-			s[k] = append(s[k], found{c, f})
-		}
-	}
-	return s
-}
-
-func (s scanner) scan(b []byte) (out []found) {
-	for i := 0; i+keySize <= len(b); i++ {
-		for _, f := range s[binary.LittleEndian.Uint64(b[i:])] {
-			if bytes.HasPrefix(b[i:], f.form) {
-				out = append(out, f)
-			}
-		}
-	}
-	return out
-}
-
-// folder scans all files below dir, and their names.
-func (s scanner) folder(t *testing.T, dir string) (files int, out []string) {
-	t.Helper()
-	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
-		if err != nil {
-			return err
-		}
-		for _, f := range s.scan([]byte(path)) {
-			out = append(out, fmt.Sprintf("a %s is in the name %s", f.canary.kind, path))
-		}
-		if !d.Type().IsRegular() {
-			return nil
-		}
-		b, err := os.ReadFile(path)
-		if err != nil {
-			return err
-		}
-		files++
-		for _, f := range s.scan(b) {
-			out = append(out, fmt.Sprintf("a %s is in %s as %q", f.canary.kind, path, f.form))
-		}
-		return nil
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return files, out
-}
 
 // planter puts canaries where people put what is theirs.
 type planter struct {
@@ -342,7 +243,11 @@ func needsSandbox(t testing.TB) {
 func TestNothingIsInTheClear(t *testing.T) {
 	t.Parallel()
 	needsSandbox(t)
-	s := spawn(t, t.TempDir()+"/data")
+	dir, disk := t.TempDir(), newImage(t)
+	if disk != nil {
+		dir = disk.at
+	}
+	s := spawn(t, dir+"/data")
 	p := &planter{lab: newLab(t, s), s: s, t: t}
 	p.got("administrator's client secret", s.ready.Admin.ClientSecret)
 	p.got("administrator's password", s.ready.Admin.Password)
@@ -352,9 +257,17 @@ func TestNothingIsInTheClear(t *testing.T) {
 	p.people()
 	p.resources()
 	p.mistakes()
+	p.containers()
+	p.kinds()
+	p.lake()
+	p.vaulted()
+	p.directory()
+	p.factors()
+	p.governed()
+	p.datastores()
 	p.job()
-	if len(p.all) < 200 {
-		t.Fatalf("%d canaries; there must be 200", len(p.all))
+	if len(p.all) < 1000 {
+		t.Fatalf("%d canaries; there must be 1,000", len(p.all))
 	}
 	scan := newScanner(p.all)
 	control(t, scan, p.all)
@@ -370,7 +283,16 @@ func TestNothingIsInTheClear(t *testing.T) {
 	clear("killed")
 	again := spawn(t, s.dir)
 	again.stop(t)
-	clear("stopped")
+	cfg := Config{Data: s.dir}
+	cfg.RootKeyFile = cfg.keyFile()
+	backups, err := BackupFolder(cfg, s.dir+"/backups")
+	if err == nil {
+		_, err = backups.Make(t.Context(), s.dir)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	clear("stopped and backed up")
 	for _, said := range [][]byte{s.said.Bytes(), again.said.Bytes()} {
 		if !bytes.Contains(said, []byte(firstLine)) {
 			t.Error("the log was not caught")
@@ -381,31 +303,9 @@ func TestNothingIsInTheClear(t *testing.T) {
 	}
 	t.Logf("the server printed %d bytes", len(s.said.Bytes()))
 	auditIsClear(t, s.dir, p.all)
-}
-
-// control holds that the scanner finds each form of each canary, in a file and
-// at odd places.
-func control(t *testing.T, scan scanner, all []canary) {
-	t.Helper()
-	dir, planted := t.TempDir(), 0
-	for i, c := range all {
-		for j, f := range c.forms() {
-			planted++
-			b := append(bytesOf("noise", (i*7+j)%61), f...)
-			hits := scan.scan(append(b, bytesOf("more", 5)...))
-			if len(hits) == 0 {
-				t.Errorf("the scanner misses a %s as %q", c.kind, f)
-			}
-		}
-		if err := os.WriteFile(filepath.Join(dir, fmt.Sprint(i)), append([]byte{0}, c.text...), 0o600); err != nil {
-			t.Fatal(err)
-		}
+	if disk != nil {
+		disk.isClear(t, scan, p)
 	}
-	files, hits := scan.folder(t, dir)
-	if files != len(all) || len(hits) < len(all) {
-		t.Errorf("the scanner finds %d of %d planted in %d files", len(hits), len(all), files)
-	}
-	t.Logf("controls: %d forms planted", planted)
 }
 
 // auditIsClear reads the audit log as an auditor exports it.
