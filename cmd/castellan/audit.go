@@ -43,7 +43,7 @@ type logFlags struct {
 
 func (f *logFlags) add(c *cobra.Command) {
 	fl := c.Flags()
-	fl.StringVar(&f.cfg.RootKeyFile, "root-key", "", "file of the folder's root key (default: the folder's path with .root-key added)")
+	fl.StringVar(&f.cfg.RootKey, "root-key", "", rootKeyHelp)
 	fl.StringVar(&f.cfg.PassphraseFile, "passphrase-file", "", "file with the passphrase that the root key is made of")
 	fl.StringVar(&f.ca, "ca", "", "file of the server's certificate authority, for a URL")
 	fl.StringVar(&f.proxy, "proxy", "", "the server's proxy, such as http://host:8444, for a URL (default: HTTPS_PROXY)")

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"path/filepath"
@@ -13,12 +14,15 @@ import (
 	"github.com/spf13/cobra"
 )
 
+// rootKeyHelp says what --root-key may be.
+const rootKeyHelp = "file of the root key, or URI of the token's key that wraps it (default: the data folder's path with .root-key added)"
+
 // rootFlags name the data folder and what its root key is made of.
 func rootFlags(c *cobra.Command, cfg *app.Config) {
 	fl := c.Flags()
 	fl.StringVar(&cfg.Data, "data", "", "data folder (default $XDG_DATA_HOME/castellan)")
 	fl.StringVar(&cfg.Suffix, "suffix", "", "base of all host names, if castellan up has one")
-	fl.StringVar(&cfg.RootKeyFile, "root-key", "", "file of the root key (default: the data folder's path with .root-key added)")
+	fl.StringVar(&cfg.RootKey, "root-key", "", rootKeyHelp)
 	fl.StringVar(&cfg.PassphraseFile, "passphrase-file", "", "file with the passphrase that the root key is made of")
 }
 
@@ -46,7 +50,7 @@ keep a copy of it elsewhere.
   castellan backup check --data DIR --from FOLDER`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			f, err := app.BackupFolder(cfg, to)
+			f, err := app.BackupFolder(c.Context(), cfg, to)
 			if err != nil {
 				return err
 			}
@@ -92,7 +96,7 @@ func backupList() *cobra.Command {
 	c := &cobra.Command{
 		Use: "list", Short: "List the backups in a folder", Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			f, err := app.RestoreFolder(cfg, from)
+			f, err := app.RestoreFolder(c.Context(), cfg, from)
 			if err != nil {
 				return err
 			}
@@ -119,7 +123,7 @@ func backupCheck() *cobra.Command {
 	c := &cobra.Command{
 		Use: "check", Short: "Read a backup whole, and say whether it is as it was made", Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			f, p, err := point(cfg, from, at)
+			f, p, err := point(c.Context(), cfg, from, at)
 			if err != nil {
 				return err
 			}
@@ -138,7 +142,7 @@ func backupCheck() *cobra.Command {
 }
 
 // point is the backup that was made last before a time.
-func point(cfg app.Config, from, at string) (*backup.Folder, backup.Point, error) {
+func point(ctx context.Context, cfg app.Config, from, at string) (*backup.Folder, backup.Point, error) {
 	var t time.Time
 	if at != "" {
 		var err error
@@ -146,7 +150,7 @@ func point(cfg app.Config, from, at string) (*backup.Folder, backup.Point, error
 			return nil, backup.Point{}, fmt.Errorf("--at is %q; it must be a time such as 2026-11-27T09:00:00Z", at)
 		}
 	}
-	f, err := app.RestoreFolder(cfg, from)
+	f, err := app.RestoreFolder(ctx, cfg, from)
 	if err != nil {
 		return nil, backup.Point{}, err
 	}
@@ -172,7 +176,7 @@ more of it, show that time was turned back; the restored log says so too.
   castellan restore --from FOLDER --at 2026-11-27T09:00:00Z --data NEW-DIR --root-key FILE`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			f, p, err := point(cfg, from, at)
+			f, p, err := point(c.Context(), cfg, from, at)
 			if err != nil {
 				return err
 			}

@@ -52,7 +52,7 @@ one's data folder, with its root key, everything.
   castellan keys
   castellan keys --output json
   castellan keys --data FOLDER`
-	c.AddCommand(verifyStatement())
+	c.AddCommand(verifyStatement(), moveRootKey())
 	c.Flags().AddFlagSet(shown.Flags())
 	rootFlags(c, &cfg)
 	c.RunE = func(c *cobra.Command, args []string) error {
@@ -76,6 +76,32 @@ one's data folder, with its root key, everything.
 		}
 		return show.print(c, rows)
 	}
+	return c
+}
+
+// moveRootKey is castellan keys move, which asks no server.
+func moveRootKey() *cobra.Command {
+	var cfg app.Config
+	var to string
+	c := &cobra.Command{
+		Use: "move", Short: "Keep the root key elsewhere: under a token's key, under another, or in a file", Args: cobra.NoArgs,
+		Long: `Keep the root key elsewhere. It stays the same, so a server may run meanwhile, backups
+open as before, and no data is written anew. Give the next castellan up the new place.
+
+  castellan keys move --data DIR --to 'pkcs11:token=T;object=KEY?module-path=/usr/lib/softhsm/libsofthsm2.so&pin-source=file:/PIN'
+  castellan keys move --data DIR --root-key 'pkcs11:...' --to 'pkcs11:...'
+  castellan keys move --data DIR --root-key 'pkcs11:...' --to FILE`,
+		RunE: func(c *cobra.Command, _ []string) error {
+			if err := app.MoveRootKey(c.Context(), cfg, to); err != nil {
+				return err
+			}
+			_, err := fmt.Fprintln(c.OutOrStdout(), "The root key is there. Where it was in a file before, remove that file and its copies; make a backup, so that it can be restored from the new place.")
+			return err
+		},
+	}
+	rootFlags(c, &cfg)
+	c.Flags().StringVar(&to, "to", "", "a new file, or the URI of a token's key")
+	_ = c.MarkFlagRequired("to") // it was just made
 	return c
 }
 

@@ -51,7 +51,7 @@ from the folder's backups, and keep it, for without it the folder is noise.`,
 	fl.StringVar(&f.acmeCA, "acme-ca", "", "PEM file of the roots by which --acme-directory is known (default: those of the system)")
 	fl.StringVar(&f.cfg.Suffix, "suffix", "castellan.localhost", "base of all host names; fixed at the first start")
 	fl.StringVar(&f.cfg.Location, "location", "local", "name of the one region; fixed at the first start")
-	fl.StringVar(&f.cfg.RootKeyFile, "root-key", "", "file of the root key, made if it is not there (default: the data folder's path with .root-key added)")
+	fl.StringVar(&f.cfg.RootKey, "root-key", "", "file of the root key, made if it is not there (default: the data folder's path with .root-key added); or 'pkcs11:token=T;object=KEY?module-path=/LIBRARY.so&pin-source=file:/PIN', a key in a PKCS #11 token that wraps it: AES of 256 bits or RSA, not extractable")
 	fl.StringVar(&f.cfg.PassphraseFile, "passphrase-file", "", "file with a passphrase that the root key is made of, instead of --root-key")
 	fl.StringVar(&f.cfg.Witness, "witness", "", "file outside of the data folder, best on another disk, that keeps the audit log's last checkpoint: a folder that was put back to an older state does not start against it")
 	fl.IntVar(&f.cfg.AuditDays, "audit-days", 0, "prune what audit entries older than so many days say; their hashes stay (default: keep all)")

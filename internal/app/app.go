@@ -42,8 +42,8 @@ type Config struct {
 	Data           string // data folder; default $XDG_DATA_HOME/castellan
 	Suffix         string // base of all host names; default castellan.localhost; fixed at the first start
 	Location       string // name of the one region; default local; fixed at the first start
-	RootKeyFile    string // file of the root key, made if it is not there; default: the data folder's path with .root-key added
-	PassphraseFile string // file with a passphrase that the root key is made of, instead of RootKeyFile
+	RootKey        string // file of the root key, made if it is not there, or pkcs11: and the rest of the URI of the token's key that wraps it; default: the data folder's path with .root-key added
+	PassphraseFile string // file with a passphrase that the root key is made of, instead of RootKey
 	Witness        string // file outside of the data folder for the audit log's last checkpoint, which a start is held against; default: none
 	AuditDays      int    // audit entries older than so many days are pruned; default 0: none
 	Throttle       int    // how many times Azure's limits callers of Resource Manager have; default 100
@@ -104,8 +104,8 @@ func (c Config) withDefaults() (_ Config, err error) {
 }
 
 func (c Config) keyFile() string {
-	if c.RootKeyFile != "" {
-		return c.RootKeyFile
+	if c.RootKey != "" {
+		return c.RootKey
 	}
 	return c.Data + ".root-key"
 }
@@ -167,7 +167,7 @@ func New(ctx context.Context, cfg Config) (_ *App, err error) {
 			err = errors.Join(err, a.close())
 		}
 	}()
-	key, err := rootKey(cfg)
+	key, err := rootKey(ctx, cfg)
 	if err != nil {
 		return nil, err
 	}

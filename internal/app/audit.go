@@ -13,6 +13,7 @@ import (
 
 	"castellan/internal/arm"
 	"castellan/internal/audit"
+	"castellan/internal/backup"
 	"castellan/internal/gate"
 	"castellan/internal/store"
 )
@@ -169,7 +170,7 @@ func ReadAudit(ctx context.Context, cfg Config, read func(*audit.Log) error) err
 	if err != nil {
 		return err
 	}
-	key, err := rootKey(cfg)
+	key, err := rootKey(ctx, cfg)
 	if err != nil {
 		return err
 	}
@@ -190,6 +191,9 @@ func (c Config) existing() (Config, error) {
 	needed := []string{filepath.Join(c.Data, store.FileName), c.keyFile()}
 	if c.PassphraseFile != "" {
 		needed[1] = c.PassphraseFile
+	}
+	if c.inToken() {
+		needed[1] = filepath.Join(c.Data, backup.WrappedKey)
 	}
 	for _, path := range needed {
 		if _, err := os.Stat(path); err != nil {

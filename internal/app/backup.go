@@ -14,11 +14,11 @@ import (
 )
 
 // BackupFolder is the backup folder dir, opened with an installation's root key.
-func BackupFolder(cfg Config, dir string) (*backup.Folder, error) {
+func BackupFolder(ctx context.Context, cfg Config, dir string) (*backup.Folder, error) {
 	var key seal.Key
 	cfg, err := cfg.existing()
 	if err == nil {
-		key, err = rootKey(cfg)
+		key, err = rootKey(ctx, cfg)
 	}
 	if err != nil {
 		return nil, err
@@ -27,27 +27,37 @@ func BackupFolder(cfg Config, dir string) (*backup.Folder, error) {
 }
 
 // RestoreFolder is BackupFolder where there is no data folder, for Restore: the root
-// key comes from its own file, or is made of the passphrase and the backup's salt.
-func RestoreFolder(cfg Config, dir string) (*backup.Folder, error) {
+// key comes from its own file, is opened by its token, or is made of the passphrase and
+// the backup's salt.
+func RestoreFolder(ctx context.Context, cfg Config, dir string) (*backup.Folder, error) {
 	cfg, err := cfg.withDefaults()
 	if err != nil {
 		return nil, err
 	}
 	var key seal.Key
-	if cfg.PassphraseFile == "" {
+	var wrapped []byte
+	switch {
+	case cfg.inToken():
+		if wrapped, err = os.ReadFile(filepath.Join(dir, backup.WrappedKey)); err != nil {
+			return nil, fmt.Errorf("reading the wrapped root key: %w", err)
+		}
+		key, err = tokenKey(ctx, cfg, dir)
+	case cfg.PassphraseFile == "":
 		key, err = seal.FromFile(cfg.keyFile(), false)
-	} else {
+	default:
 		if _, err := os.Stat(filepath.Join(dir, "salt")); err != nil {
 			return nil, fmt.Errorf("reading the salt of the passphrase: %w", err)
 		}
 		own := cfg
 		own.Data = dir
-		key, err = rootKey(own)
+		key, err = rootKey(ctx, own)
 	}
 	if err != nil {
 		return nil, err
 	}
-	return backup.Open(dir, key), nil
+	f := backup.Open(dir, key)
+	f.Wrapped = wrapped
+	return f, nil
 }
 
 // Restore makes the data folder of a point, and says so in its audit log.

@@ -27,12 +27,12 @@ type kept struct {
 func newKept(t *testing.T) *kept {
 	k := &kept{guarded: newGuarded(t)}
 	k.cfg, k.dir = k.a.Config, t.TempDir()+"/backups"
-	k.cfg.RootKeyFile = k.cfg.keyFile()
+	k.cfg.RootKey = k.cfg.keyFile()
 	if code, body := k.blob(http.MethodPut, "?restype=container", nil); code != http.StatusCreated {
 		t.Fatalf("a container = %d %s", code, body)
 	}
 	var err error
-	if k.folder, err = BackupFolder(k.cfg, k.dir); err != nil {
+	if k.folder, err = BackupFolder(t.Context(), k.cfg, k.dir); err != nil {
 		t.Fatal(err)
 	}
 	return k
@@ -195,8 +195,8 @@ func TestBackupsShowTampering(t *testing.T) {
 		t.Errorf("put back: %v", err)
 	}
 	other := k.cfg
-	other.RootKeyFile = newGuarded(t).a.keyFile()
-	f, err := RestoreFolder(other, k.dir)
+	other.RootKey = newGuarded(t).a.keyFile()
+	f, err := RestoreFolder(t.Context(), other, k.dir)
 	if err != nil {
 		t.Fatal(err)
 	}

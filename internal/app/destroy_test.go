@@ -21,7 +21,7 @@ import (
 // has the disk and the root key reads them.
 func (a *App) pages(t *testing.T) []byte {
 	t.Helper()
-	root, err := rootKey(a.Config)
+	root, err := rootKey(t.Context(), a.Config)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -56,7 +56,7 @@ func TestDeletedKeysAreDestroyed(t *testing.T) {
 	g.fine(g.a.Site.Base()+account, body)
 	made(t, g.a, g.token, ws, map[string]any{"location": "local", "properties": map[string]any{"storageAccount": g.path(g.account), "keyVault": g.path(g.vault)}})
 	must(t, g.a, http.StatusOK, g.token, http.MethodPost, g.a.Site.Base()+"/mlflow/v1.0"+ws+"/api/2.0/mlflow/experiments/create", map[string]any{"name": "old-" + marker})
-	back, err := BackupFolder(g.a.Config, t.TempDir())
+	back, err := BackupFolder(t.Context(), g.a.Config, t.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -69,7 +69,7 @@ func TestDeletedKeysAreDestroyed(t *testing.T) {
 	// What lies on disk of the keys, and of what the workspace's seals.
 	sealed := map[string][]byte{} // the rows that have the keys, by resource
 	var old [][]byte              // rows of the workspace, as the root key opens them
-	root, err := rootKey(g.a.Config)
+	root, err := rootKey(t.Context(), g.a.Config)
 	if err != nil {
 		t.Fatal(err)
 	}

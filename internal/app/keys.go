@@ -90,6 +90,9 @@ func (a *App) rootKeys() []any {
 	if a.PassphraseFile != "" {
 		kind = "a passphrase"
 	}
+	if a.inToken() {
+		kind = "a key in a token" // which one is nobody's matter but the operator's
+	}
 	line := func(name, protects, algorithm, by string) any {
 		return map[string]any{"name": name, "type": "Castellan.Keys/rootKeys", "properties": map[string]any{"scope": "/", "protects": protects, "algorithm": algorithm, "state": "Enabled", "wrappedBy": []string{by}}}
 	}

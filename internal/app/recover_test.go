@@ -32,11 +32,11 @@ func TestRecover(t *testing.T) {
 		t.Fatal(err)
 	}
 	wrong := cfg
-	wrong.RootKeyFile = t.TempDir() + "/none"
+	wrong.RootKey = t.TempDir() + "/none"
 	if _, err := Recover(t.Context(), wrong, identity.Recovery{UserName: name}, true); err == nil {
 		t.Error("recovered without the key")
 	}
-	if _, err := seal.FromFile(wrong.RootKeyFile, true); err != nil {
+	if _, err := seal.FromFile(wrong.RootKey, true); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := Recover(t.Context(), wrong, identity.Recovery{UserName: name}, true); err == nil {

@@ -16,9 +16,9 @@ func TestLooseSecretFilesAreRefused(t *testing.T) {
 		if err := os.WriteFile(path, []byte("QUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUE=\n"), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		cfg := Config{Data: filepath.Join(dir, "data"), RootKeyFile: path}
+		cfg := Config{Data: filepath.Join(dir, "data"), RootKey: path}
 		if what == "passphrase" {
-			cfg.RootKeyFile, cfg.PassphraseFile = "", path
+			cfg.RootKey, cfg.PassphraseFile = "", path
 		}
 		if err := os.Chmod(path, 0o644); err != nil {
 			t.Fatal(err)

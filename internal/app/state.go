@@ -2,14 +2,11 @@ package app
 
 import (
 	"context"
-	"crypto/rand"
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strings"
 	"time"
 
 	"castellan/internal/arm"
@@ -34,58 +31,6 @@ type installation struct {
 }
 
 const installations = "installation"
-
-// rootKey is the installation's root key: from a passphrase if there is one,
-// else from a file beside the data folder.
-func rootKey(cfg Config) (seal.Key, error) {
-	if cfg.PassphraseFile == "" {
-		return seal.FromFile(cfg.keyFile(), true)
-	}
-	pass, err := passphrase(cfg.PassphraseFile)
-	if err != nil {
-		return seal.Key{}, err
-	}
-	salt, err := saltOf(cfg.Data)
-	if err != nil {
-		return seal.Key{}, err
-	}
-	return seal.FromPassphrase([]byte(strings.TrimRight(string(pass), "\r\n")), salt)
-}
-
-// passphrase reads a file that only its owner may read, as that of a root key.
-// What is no regular file (a pipe) was made for this reader.
-func passphrase(path string) ([]byte, error) {
-	st, err := os.Stat(path)
-	if err != nil {
-		return nil, fmt.Errorf("reading the passphrase: %w", err)
-	}
-	if st.Mode().IsRegular() && st.Mode().Perm()&0o077 != 0 {
-		return nil, fmt.Errorf("the passphrase file %s can be read by others (mode %o); chmod 600 it", path, st.Mode().Perm())
-	}
-	pass, err := os.ReadFile(path)
-	if err != nil {
-		return nil, fmt.Errorf("reading the passphrase: %w", err)
-	}
-	return pass, nil
-}
-
-// saltOf is the salt that the data folder keeps for its passphrase; it is no secret.
-func saltOf(dir string) ([]byte, error) {
-	path := filepath.Join(dir, "salt")
-	text, err := os.ReadFile(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		salt := make([]byte, 16)
-		_, _ = rand.Read(salt) // never fails
-		if err := seal.WriteOnce(path, []byte(base64.StdEncoding.EncodeToString(salt)+"\n")); err != nil {
-			return nil, fmt.Errorf("writing the salt: %w", err)
-		}
-		return salt, nil
-	}
-	if err != nil {
-		return nil, fmt.Errorf("reading the salt: %w", err)
-	}
-	return base64.StdEncoding.DecodeString(strings.TrimSpace(string(text)))
-}
 
 // openStore opens the data folder's store and what it says of the installation,
 // which is new if fresh.

@@ -192,7 +192,7 @@ func TestCustomersKeyGuardsAWorkspace(t *testing.T) {
 // quiet looks for what the workspace keeps in the whole store, with the root key.
 func (l *guardedLab) quiet(t *testing.T) {
 	t.Helper()
-	root, err := rootKey(l.a.Config)
+	root, err := rootKey(t.Context(), l.a.Config)
 	if err != nil {
 		t.Fatal(err)
 	}

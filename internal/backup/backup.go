@@ -34,6 +34,10 @@ const (
 	manifest = "manifest" // of a point
 	salt     = "salt"     // of a data folder whose root key is a passphrase
 
+	// WrappedKey is the file of a root key that a token's key wraps, in a data folder
+	// and in a backup folder.
+	WrappedKey = "root-key.pkcs11"
+
 	// form is how a point is called: its time, in UTC.
 	form = "20060102T150405.000Z"
 
@@ -77,6 +81,8 @@ type Folder struct {
 	seal seal.Key
 	root seal.Key
 	Now  func() time.Time
+	// Wrapped is what a restored folder has as its WrappedKey; nil for none.
+	Wrapped []byte
 	// Progress is told how many files of how many are done; nil tells nobody.
 	Progress func(done, all int)
 }
@@ -207,6 +213,15 @@ func (f *Folder) point(l list, data string) (p Point, err error) {
 			return p, err
 		}
 	}
+	wrapped, err := os.ReadFile(filepath.Join(data, WrappedKey))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return p, err
+	}
+	if wrapped != nil { // the newest opens all points: the root key stays when another token's key wraps it
+		if err := seal.Replace(filepath.Join(f.dir, WrappedKey), wrapped); err != nil {
+			return p, err
+		}
+	}
 	name := l.At.Format(form)
 	b, err := json.Marshal(l)
 	if err != nil {
@@ -319,6 +334,11 @@ func (f *Folder) Restore(ctx context.Context, p Point, data string) error {
 	}
 	if l.Salt != nil {
 		if err := seal.WriteOnce(filepath.Join(tmp, salt), l.Salt); err != nil {
+			return err
+		}
+	}
+	if f.Wrapped != nil {
+		if err := seal.WriteOnce(filepath.Join(tmp, WrappedKey), f.Wrapped); err != nil {
 			return err
 		}
 	}

@@ -35,7 +35,8 @@ func FromPassphrase(pass, salt []byte) (Key, error) {
 func FromFile(path string, create bool) (Key, error) {
 	st, err := os.Stat(path)
 	if errors.Is(err, fs.ErrNotExist) && create {
-		return newFile(path)
+		k := Random()
+		return k, ToFile(path, k)
 	}
 	if err != nil {
 		return Key{}, fmt.Errorf("reading the root key: %w", err)
@@ -54,17 +55,24 @@ func FromFile(path string, create bool) (Key, error) {
 	return NewKey(raw)
 }
 
-func newFile(path string) (Key, error) {
-	k := Random()
+// ToFile keeps a root key in a new file, which FromFile reads.
+func ToFile(path string, k Key) error {
 	if err := WriteOnce(path, []byte(base64.StdEncoding.EncodeToString(k.raw)+"\n")); err != nil {
-		return Key{}, fmt.Errorf("making the root key: %w", err)
+		return fmt.Errorf("making the root key: %w", err)
 	}
-	return k, nil
+	return nil
 }
 
 // WriteOnce makes a file that only its owner may read, whole or not at all, and
 // on disk when it returns. It is an error if the file is there already.
 func WriteOnce(path string, data []byte) error {
+	return write(path, data, os.Link) // a rename would take the place of what is there
+}
+
+// Replace is WriteOnce in the place of a file that may be there.
+func Replace(path string, data []byte) error { return write(path, data, os.Rename) }
+
+func write(path string, data []byte, place func(from, to string) error) error {
 	dir := filepath.Dir(path)
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return err
@@ -78,7 +86,7 @@ func WriteOnce(path string, data []byte) error {
 	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
 		return err
 	}
-	if err := os.Link(f.Name(), path); err != nil { // a rename would take the place of what is there
+	if err := place(f.Name(), path); err != nil {
 		return err
 	}
 	return SyncDir(dir)

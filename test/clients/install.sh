@@ -2,7 +2,7 @@
 # install.sh puts the clients that the suites drive into a cache beside the user's
 # other caches, at exact versions, and does nothing for what is there already.
 # It needs python3 (3.10 or newer) with venv, node with npm, go, and the three registries;
-# the suites browser, federation and sinks take chromium, slapd and rsyslog from Debian's packages.
+# the suites browser, federation, sinks and pkcs11 take chromium, slapd, rsyslog and softhsm2 from Debian's packages.
 set -eu
 
 here=$(cd "$(dirname "$0")" && pwd)
@@ -100,6 +100,7 @@ programs pebble github.com/letsencrypt/pebble/v2/cmd pebble pebble-challtestsrv
 debian chromium browser chromium
 PATH=$PATH:/usr/sbin debian slapd federation slapd ldap-utils
 PATH=$PATH:/usr/sbin debian rsyslogd sinks rsyslog rsyslog-gnutls
+PATH=$PATH:/usr/sbin debian softhsm2-util pkcs11 softhsm2
 # The tests of the program itself run these; they say so where they can't.
 PATH=$PATH:/usr/sbin debian mkfs.btrfs none btrfs-progs
 debian samba-tool none samba samba-ad-provision samba-dsdb-modules samba-vfs-modules python3-samba winbind

@@ -1,7 +1,7 @@
 #!/bin/bash
 # run.sh starts a Castellan of its own and drives unmodified Azure clients against it.
 #
-#   run.sh [SUITE...]     LANES of them at once (default: 2); suites: go az policy resources credentials aml jobs mlflow node browser pim access federation ad scim why management providers sinks deployments encryption stores azurite lake acme (default: all)
+#   run.sh [SUITE...]     LANES of them at once (default: 2); suites: go az policy resources credentials aml jobs mlflow node browser pim access federation ad scim why management providers sinks deployments encryption stores azurite lake acme pkcs11 (default: all)
 #
 # Nothing but the environment that `castellan setup clients --env` prints tells the
 # clients where the cloud is. Every check is a line, `ok ...` or `FAIL ...`; the last
@@ -10,7 +10,7 @@ set -u
 
 here=$(cd "$(dirname "$0")" && pwd)
 cd "$here/../.."
-suites=${*:-go az policy resources credentials aml jobs mlflow node browser pim access federation ad scim why management providers sinks deployments encryption stores azurite lake acme}
+suites=${*:-go az policy resources credentials aml jobs mlflow node browser pim access federation ad scim why management providers sinks deployments encryption stores azurite lake acme pkcs11}
 cache=$("$here/install.sh") || exit 1
 
 work=$(mktemp -d "${TMPDIR:-/tmp}/castellan-clients.XXXXXX")
@@ -33,6 +33,8 @@ say() { echo "clients: $*" >&2; }
 say "building"
 go build -o "$work/castellan" ./cmd/castellan || exit 1
 case " $suites " in *" go "*) (cd "$here/go" && go build -o "$work/go-clients" .) || exit 1 ;; esac
+
+case " $suites " in *" pkcs11 "*) go test -c -o "$work/pkcs11-test" ./cmd/castellan || exit 1 ;; esac
 
 # Azurite is no client, so it goes with the run. It is installed before the
 # environment leads to the server alone.
@@ -154,6 +156,7 @@ for s in $suites; do
 	stores) suite stores 120 "$python" "$here/python/stores.py" ;;
 	lake) suite lake 180 "$python" "$here/python/lake.py" ;;
 	acme) suite acme 120 "$python" "$here/python/acme.py" "$cache/pebble" ;;
+	pkcs11) suite pkcs11 120 bash -c 'cd cmd/castellan && CASTELLAN_PKCS11=must "$0" -test.run TestTokenHoldsTheRootKey -test.v | sed "s/^ *--- PASS: [^/]*.\([^ ]*\) .*/ok pkcs11: \1/; s/^ *--- FAIL: \([^ ]*\) .*/FAIL pkcs11: \1/; /^ok/s/_/ /g"; echo "done pkcs11"' "$work/pkcs11-test" ;;
 	sinks) suite sinks 120 "$python" "$here/python/sinks.py" ;;
 	node) suite node 180 env NODE_PATH="$cache/node/node_modules" node "$here/node/clients.js" ;;
 	browser) suite browser 75 env NODE_PATH="$cache/browser/node_modules" node "$here/browser/browser.js" ;;
