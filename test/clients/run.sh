@@ -156,7 +156,7 @@ for s in $suites; do
 	stores) suite stores 120 "$python" "$here/python/stores.py" ;;
 	lake) suite lake 180 "$python" "$here/python/lake.py" ;;
 	acme) suite acme 120 "$python" "$here/python/acme.py" "$cache/pebble" ;;
-	pkcs11) suite pkcs11 120 bash -c 'cd cmd/castellan && CASTELLAN_PKCS11=must "$0" -test.run TestTokenHoldsTheRootKey -test.v | sed "s/^ *--- PASS: [^/]*.\([^ ]*\) .*/ok pkcs11: \1/; s/^ *--- FAIL: \([^ ]*\) .*/FAIL pkcs11: \1/; /^ok/s/_/ /g"; echo "done pkcs11"' "$work/pkcs11-test" ;;
+	pkcs11) suite pkcs11 120 bash -c 'cd cmd/castellan && CASTELLAN_PKCS11=must "$0" -test.run TestTokenHoldsTheRootKey -test.v | sed "s/^ *--- PASS: [^/]*\/\([^ ]*\) .*/ok pkcs11: \1/; s/^ *--- FAIL: \([^ ]*\) .*/FAIL pkcs11: \1/; /^ok/s/_/ /g"; echo "done pkcs11"' "$work/pkcs11-test" ;;
 	sinks) suite sinks 120 "$python" "$here/python/sinks.py" ;;
 	node) suite node 180 env NODE_PATH="$cache/node/node_modules" node "$here/node/clients.js" ;;
 	browser) suite browser 75 env NODE_PATH="$cache/browser/node_modules" node "$here/browser/browser.js" ;;
