@@ -284,8 +284,8 @@ func TestNothingIsInTheClear(t *testing.T) {
 	again := spawn(t, s.dir)
 	again.stop(t)
 	cfg := Config{Data: s.dir}
-	cfg.RootKeyFile = cfg.keyFile()
-	backups, err := BackupFolder(cfg, s.dir+"/backups")
+	cfg.RootKey = cfg.keyFile()
+	backups, err := BackupFolder(t.Context(), cfg, s.dir+"/backups")
 	if err == nil {
 		_, err = backups.Make(t.Context(), s.dir)
 	}
