@@ -25,7 +25,7 @@ func rootKey(ctx context.Context, cfg Config) (seal.Key, error) {
 		return tokenKey(ctx, cfg, cfg.Data)
 	}
 	if _, err := os.Stat(filepath.Join(cfg.Data, backup.WrappedKey)); err == nil {
-		return seal.Key{}, fmt.Errorf("the root key of %s is in a token; say which by --root-key pkcs11:...", cfg.Data)
+		return seal.Key{}, fmt.Errorf("the root key of %s is in a token; name it by --root-key with its URI", cfg.Data)
 	}
 	if cfg.PassphraseFile == "" {
 		return seal.FromFile(cfg.keyFile(), true)
