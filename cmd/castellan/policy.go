@@ -413,9 +413,15 @@ func (f *policyFlags) againstHistory(c *cobra.Command, rules []trial.Rule) error
 		sub = f.subscription
 	}
 	events, err := a.armList("/subscriptions/"+seg(sub)+"/providers/Microsoft.Insights/eventtypes/management/values"+
-		where("eventTimestamp ge '%s' and status eq 'Succeeded'", time.Now().Add(-f.history).UTC().Format(time.RFC3339)), "2015-04-01")
+		where("eventTimestamp ge '%s'", time.Now().Add(-f.history).UTC().Format(time.RFC3339)), "2015-04-01")
 	if err != nil {
 		return err
+	}
+	begun := map[string]bool{} // what went on after its answer was a write, however it ended
+	for _, e := range events.([]any) {
+		if cell(e, "status.value") == "Started" {
+			begun[cell(e, "correlationId")+cell(e, "resourceId")] = true
+		}
 	}
 	var writes []trial.Write
 	for _, e := range events.([]any) {
@@ -423,7 +429,8 @@ func (f *policyFlags) againstHistory(c *cobra.Command, rules []trial.Rule) error
 		if w.Time, err = time.Parse(time.RFC3339, cell(e, "eventTimestamp")); err != nil {
 			return fmt.Errorf("the activity log has an event without a time: %w", err)
 		}
-		if strings.HasSuffix(strings.ToLower(w.Action), "/write") {
+		status := cell(e, "status.value")
+		if strings.HasSuffix(strings.ToLower(w.Action), "/write") && (status == "Started" || status == "Succeeded" && !begun[w.Correlation+w.Resource]) {
 			writes = append(writes, w)
 		}
 	}

@@ -516,6 +516,10 @@ func TestPolicyRepairs(t *testing.T) {
 	if got := must(t, p.a, http.StatusOK, p.token, http.MethodGet, before+version, nil)["tags"]; fmt.Sprint(got) != "map[owner:policy]" {
 		t.Errorf("the tags are %v", got)
 	}
+	for name, want := range map[string]string{"powerless": "Failed", "deploys": "Succeeded"} {
+		props := must(t, p.a, http.StatusOK, p.token, http.MethodGet, p.group+"/providers/Microsoft.PolicyInsights/remediations/"+name+version, nil)["properties"].(map[string]any)
+		p.begunAndEnded(fmt.Sprint(props["correlationId"]), "Microsoft.PolicyInsights/remediations/write", want)
+	}
 	// After that there is nothing to do, and a change brings what it lacks by itself.
 	if state, repairs := remedy("again", "deploys"); state != "Succeeded" || len(repairs) != 0 {
 		t.Errorf("the remediation once more is %s: %v", state, repairs)

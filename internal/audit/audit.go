@@ -42,7 +42,15 @@ type Entry struct {
 	Data        bool      `json:"data,omitempty"`    // Action is a data action
 	Address     string    `json:"address,omitempty"` // IP address that the request came from
 	Plane       string    `json:"plane,omitempty"`   // whose door it was; "" when the platform asked by itself
+	Event       string    `json:"event,omitempty"`   // Begun or Ended of what went on after its answer; "" is all of it
 }
+
+// The events of what goes on after its request was answered. Both entries have one
+// correlation id, and all else but the time and the outcome in common.
+const (
+	Begun = "begun"
+	Ended = "ended"
+)
 
 const (
 	table = "audit"

@@ -14,6 +14,7 @@ import (
 // they are. It has, each with the entry's place in the log as its value,
 //
 //	correlation|ID           the last refusal or change of this id
+//	ended|ID                 the end of what went on after such a change
 //	change|SUBSCRIPTION|TIME|PLACE   a change of a resource, by any outcome
 //
 // Reads that were allowed are not in it: they are most of the log.
@@ -26,7 +27,7 @@ const stamp = "20060102T150405.000000000"
 func (e *Entry) index(tx *store.Tx) error {
 	sub, change := e.Change()
 	if e.Correlation != "" && (change || e.Decision == "refused") {
-		if err := tx.Put(index, "correlation|"+e.Correlation, []byte(key(e.Seq))); err != nil {
+		if err := tx.Put(index, e.correlationKey(), []byte(key(e.Seq))); err != nil {
 			return err
 		}
 	}
@@ -36,14 +37,21 @@ func (e *Entry) index(tx *store.Tx) error {
 	return tx.Put(index, changeKey(sub, e), []byte(key(e.Seq)))
 }
 
+func (e *Entry) correlationKey() string {
+	if e.Event == Ended {
+		return "ended|" + e.Correlation
+	}
+	return "correlation|" + e.Correlation
+}
+
 // unindex takes away what the index has of e.
 func (e *Entry) unindex(tx *store.Tx) error {
-	at, err := tx.Get(index, "correlation|"+e.Correlation)
+	at, err := tx.Get(index, e.correlationKey())
 	if err != nil {
 		return err
 	}
 	if string(at) == key(e.Seq) {
-		if err := tx.Delete(index, "correlation|"+e.Correlation); err != nil {
+		if err := tx.Delete(index, e.correlationKey()); err != nil {
 			return err
 		}
 	}
@@ -71,8 +79,8 @@ func (e *Entry) Change() (subscription string, ok bool) {
 	return id.Subscription(), id.Subscription() != ""
 }
 
-// Find is the last refusal or change of a correlation id; ok is false if there
-// is none.
+// Find is the last refusal or change of a correlation id, not the end of one; ok is
+// false if there is none.
 func (l *Log) Find(ctx context.Context, correlation string) (e Entry, ok bool, err error) {
 	if err := l.Sync(ctx); err != nil {
 		return Entry{}, false, err
@@ -86,6 +94,39 @@ func (l *Log) Find(ctx context.Context, correlation string) (e Entry, ok bool, e
 		return err
 	})
 	return e, ok, err
+}
+
+// Correlated is the changes of a correlation id and how they ended, the newest first:
+// what one transaction changed lies together in the log.
+func (l *Log) Correlated(ctx context.Context, correlation string) (out []Entry, err error) {
+	if err := l.Sync(ctx); err != nil {
+		return nil, err
+	}
+	err = l.db.View(ctx, func(tx *store.Tx) error {
+		for _, from := range []string{"ended|", "correlation|"} {
+			at, err := tx.Get(index, from+correlation)
+			if err != nil {
+				return err
+			}
+			for at := string(at); at != ""; {
+				e, ok, err := entryAt(tx, at)
+				if err != nil {
+					return err
+				}
+				if !ok || e.Correlation != correlation {
+					break
+				}
+				if _, change := e.Change(); change {
+					out = append(out, e)
+				}
+				if at = key(e.Seq - 1); e.Event == Ended {
+					break
+				}
+			}
+		}
+		return nil
+	})
+	return out, err
 }
 
 // Changes is up to n of a subscription's changes, the newest first, from on and

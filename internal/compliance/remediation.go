@@ -54,6 +54,7 @@ type remediation struct {
 	Created  time.Time        `json:"created"`
 	Updated  time.Time        `json:"updated"`
 	Correlat string           `json:"correlation"`
+	Begun    *gate.Begun      `json:"begun,omitempty"` // for the record of its end
 	System   resource.System  `json:"systemData"`
 }
 
@@ -189,6 +190,7 @@ func (s *Service) putRemediation(w http.ResponseWriter, r *http.Request, g gate.
 			return arm.Errorf(arm.Conflict, "the remediation %s is at work; cancel it first", id.Name())
 		}
 		tx.After(s.wakeUp)
+		x.Begun = g.Begin()
 		return store.PutJSON(tx, remediationTable, x.ID.Key(), x)
 	})
 	if err != nil {
@@ -331,6 +333,9 @@ func (s *Service) cancelRemediation(w http.ResponseWriter, r *http.Request, g ga
 			return arm.Errorf(arm.Conflict, "the remediation %s is over: %s", id.Name(), x.State)
 		}
 		x.State, x.Updated = canceled, s.Now().UTC()
+		if err := s.Gate.Ended(tx, x.Begun, "RemediationCanceled"); err != nil {
+			return err
+		}
 		return store.PutJSON(tx, remediationTable, x.ID.Key(), x)
 	})
 	if err != nil {
@@ -560,6 +565,11 @@ func (s *Service) keepRemediation(ctx context.Context, x *remediation) error {
 		if err != nil || old.over() {
 			x.State = canceled
 			return nil
+		}
+		if x.over() {
+			if err := s.Gate.Ended(tx, x.Begun, map[string]string{succeeded: "ok", failed: "RemediationFailed"}[x.State]); err != nil {
+				return err
+			}
 		}
 		return store.PutJSON(tx, remediationTable, x.ID.Key(), x)
 	})

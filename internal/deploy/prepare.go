@@ -337,7 +337,7 @@ func hash(t []byte) string {
 	return fmt.Sprint(binary.BigEndian.Uint64(sum[:8]))
 }
 
-// correlation is the run's id in the form that clients want.
+// correlation is an id in the form that clients want.
 func correlation(seed string) string {
 	return seed[:8] + "-" + seed[8:12] + "-" + seed[12:16] + "-" + seed[16:20] + "-" + seed[20:]
 }
@@ -347,6 +347,9 @@ func (s *Service) save(tx *store.Tx, c resource.Change) error {
 	p, ok := c.Seen.(*prepared)
 	if !ok {
 		return errors.New("deploy: a deployment is to be kept that was not prepared")
+	}
+	if id := c.Correlation(); id != "" {
+		p.shown.Correlation = correlation(id)
 	}
 	if c.Old != nil {
 		if err := forgetOperations(tx, c.Old); err != nil {

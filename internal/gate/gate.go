@@ -85,9 +85,10 @@ type state struct {
 	listed      bool   // access lists let the caller in, and nothing else did
 	held        bool   // locks are asked
 
-	mu       sync.Mutex // guards closed and recorded
+	mu       sync.Mutex // guards what follows
 	closed   bool
 	recorded bool
+	begins   bool // what is done goes on after the answer
 }
 
 // Admit decides whether c may do a on the target and records the decision. On
@@ -320,7 +321,11 @@ func (g Grant) Keep(tx *store.Tx) error {
 	if g.s.recorded {
 		return nil
 	}
-	if err := g.s.gate.log.Append(tx, g.s.entry("allowed", "ok")); err != nil {
+	e := g.s.entry("allowed", "ok")
+	if g.s.begins {
+		e.Event = audit.Begun
+	}
+	if err := g.s.gate.log.Append(tx, e); err != nil {
 		return fmt.Errorf("recording: %w", err)
 	}
 	return nil
@@ -335,6 +340,37 @@ func (g Grant) Also(tx *store.Tx, a arm.Action, id arm.ID, why string) error {
 	e := g.s.entry("allowed", "ok")
 	e.Action, e.Data, e.Target, e.Item, e.Reason = a.Name(), a.Data(), id.String(), "", why
 	if err := g.s.gate.log.Append(tx, e); err != nil {
+		return fmt.Errorf("recording: %w", err)
+	}
+	return nil
+}
+
+// Begun is what goes on after its request was answered, for the record of its end.
+type Begun audit.Entry
+
+// Begin says that what the Grant is for goes on after the answer: its own entry tells
+// of the beginning. Ended records the end by what Begin returns.
+func (g Grant) Begin() *Begun {
+	if g.s == nil {
+		return nil
+	}
+	g.s.mu.Lock()
+	defer g.s.mu.Unlock()
+	g.s.begins = true
+	b := Begun(g.s.entry("allowed", "ok"))
+	return &b
+}
+
+// Ended records, in the transaction that ends it, how what was begun went: outcome
+// is ok or the error's code. Of what began before beginnings were recorded, nil, there
+// is nothing to say.
+func (g *Gate) Ended(tx *store.Tx, b *Begun, outcome string) error {
+	if b == nil {
+		return nil
+	}
+	e := audit.Entry(*b)
+	e.Event, e.Outcome = audit.Ended, outcome
+	if err := g.log.Append(tx, e); err != nil {
 		return fmt.Errorf("recording: %w", err)
 	}
 	return nil

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/url"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -101,12 +102,11 @@ func (a *Activity) find(r *http.Request, sub arm.ID, f filter, after string) ([]
 	if id == "" {
 		return a.Log.Changes(r.Context(), sub.Subscription(), f.from, f.till, after, page)
 	}
-	e, ok, err := a.Log.Find(r.Context(), id)
-	if err != nil || !ok || e.Time.Before(f.from) || e.Time.After(f.till) {
-		return nil, "", err
-	}
-	found, _, err := a.Log.Changes(r.Context(), sub.Subscription(), e.Time, e.Time, "", page)
-	return found, "", err
+	found, err := a.Log.Correlated(r.Context(), id)
+	return slices.DeleteFunc(found, func(e audit.Entry) bool {
+		in, _ := e.Change()
+		return in != sub.Subscription() || e.Time.Before(f.from) || e.Time.After(f.till)
+	}), "", err
 }
 
 var cursorForm = regexp.MustCompile(`^[0-9T.]+\|[0-9a-f]{16}$`)
@@ -123,9 +123,12 @@ func cursor(q url.Values) (string, error) {
 
 // show is an entry as an event.
 func show(e audit.Entry, id arm.ID) map[string]any {
-	status, level, code := "Succeeded", "Informational", http.StatusOK
-	if e.Outcome != "ok" {
-		status, level, code = "Failed", "Error", gate.Status(&arm.Error{Code: arm.Code(e.Outcome)})
+	status, name, level, code := statusOf(e), "EndRequest", "Informational", http.StatusOK
+	switch status {
+	case "Failed":
+		level, code = "Error", gate.Status(&arm.Error{Code: arm.Code(e.Outcome)})
+	case "Started":
+		name, code = "BeginRequest", http.StatusAccepted
 	}
 	provider, _, _ := strings.Cut(e.Action, "/")
 	sum := sha256.Sum256([]byte(strconv.FormatUint(e.Seq, 10) + "|" + e.Correlation))
@@ -135,7 +138,7 @@ func show(e audit.Entry, id arm.ID) map[string]any {
 		"eventDataId":   event,
 		"authorization": map[string]any{"action": e.Action, "scope": e.Target},
 		"caller":        caller(e), "claims": claims(e), "channels": "Operation", "level": level, "description": "",
-		"category": text("Administrative"), "eventName": text("EndRequest"), "operationName": text(e.Action),
+		"category": text("Administrative"), "eventName": text(name), "operationName": text(e.Action),
 		"correlationId": e.Correlation, "operationId": e.Correlation,
 		"eventTimestamp": e.Time, "submissionTimestamp": e.Time,
 		"resourceId": e.Target, "resourceGroupName": group(id), "resourceProviderName": text(provider), "resourceType": text(id.Type()),
@@ -147,6 +150,17 @@ func show(e audit.Entry, id arm.ID) map[string]any {
 		out["httpRequest"] = map[string]any{"clientIpAddress": e.Address}
 	}
 	return out
+}
+
+// statusOf is Azure's word for how it went: what goes on has a beginning and an end.
+func statusOf(e audit.Entry) string {
+	switch {
+	case e.Outcome != "ok":
+		return "Failed"
+	case e.Event == audit.Begun:
+		return "Started"
+	}
+	return "Succeeded"
 }
 
 // ticks are the tenths of microseconds since the year 1, as .NET counts.

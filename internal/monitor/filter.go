@@ -98,12 +98,8 @@ func (f *filter) bound(op, value string) bool {
 // looked at the time.
 func (f *filter) keeps(e audit.Entry, id arm.ID) bool {
 	provider, _, _ := strings.Cut(e.Action, "/")
-	status := "succeeded"
-	if e.Outcome != "ok" {
-		status = "failed"
-	}
 	for name, have := range map[string]string{
-		"resourcegroupname": group(id), "resourceprovider": provider, "correlationid": e.Correlation, "status": status,
+		"resourcegroupname": group(id), "resourceprovider": provider, "correlationid": e.Correlation, "status": statusOf(e),
 	} {
 		if want, ok := f.is[name]; ok && !strings.EqualFold(want, have) {
 			return false

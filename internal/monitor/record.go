@@ -35,6 +35,9 @@ func record(e *audit.Entry, about arm.ID, category, location string) (Record, er
 	if failed {
 		code, result, level = gate.Status(&arm.Error{Code: arm.Code(e.Outcome)}), "Failed", "Error"
 	}
+	if e.Event == audit.Begun {
+		code, result = http.StatusAccepted, "Start"
+	}
 	resource := e.Target
 	if src, ok := sourceOf(about); ok && src.audit != nil {
 		resource = about.String()

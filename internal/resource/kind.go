@@ -68,11 +68,21 @@ type Change struct {
 	Doc       *Doc
 	Old       *Doc // nil if the resource is new
 	Caller    arm.Caller
-	Query     url.Values // the request's, for the kind's Needs alone
-	Seen      any        // what the kind's Needs found; nil before that
-	Version   string     // the request's api-version
-	Policy    any        // what Policies found, for Settled
-	Operation string     // id of the operation that applies the change, once there is one
+	Query     url.Values  // the request's, for the kind's Needs alone
+	Seen      any         // what the kind's Needs found; nil before that
+	Version   string      // the request's api-version
+	Policy    any         // what Policies found, for Settled
+	Operation string      // id of the operation that applies the change, once there is one
+	begun     *gate.Begun // nil if nothing goes on after the answer
+}
+
+// Correlation is the id of the change in the audit log, "" for one that ends with its
+// request.
+func (c Change) Correlation() string {
+	if c.begun == nil {
+		return ""
+	}
+	return c.begun.Correlation
 }
 
 // Linked is another resource that a change points to, and what the caller must

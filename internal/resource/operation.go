@@ -1,6 +1,7 @@
 package resource
 
 import (
+	"cmp"
 	"encoding/json"
 	"net/http"
 	"strings"
@@ -31,18 +32,19 @@ const (
 
 // Operation is something that goes on after its request was answered.
 type Operation struct {
-	ID       string     `json:"id"` // 128 random bits, in hex
-	Resource arm.ID     `json:"resource"`
-	Instance string     `json:"instance"` // of the resource
-	Etag     string     `json:"etag"`     // of the change that it applies
-	Tenant   string     `json:"tenant"`
-	Caller   string     `json:"caller"` // object id of who may ask for it
-	Status   string     `json:"status"`
-	Code     arm.Code   `json:"code,omitempty"`
-	Message  string     `json:"message,omitempty"`
-	Started  time.Time  `json:"started"`
-	Ended    *time.Time `json:"ended,omitempty"`
-	Quiet    bool       `json:"quiet,omitempty"` // its result is no resource
+	ID       string      `json:"id"` // 128 random bits, in hex
+	Resource arm.ID      `json:"resource"`
+	Instance string      `json:"instance"` // of the resource
+	Etag     string      `json:"etag"`     // of the change that it applies
+	Tenant   string      `json:"tenant"`
+	Caller   string      `json:"caller"` // object id of who may ask for it
+	Status   string      `json:"status"`
+	Code     arm.Code    `json:"code,omitempty"`
+	Message  string      `json:"message,omitempty"`
+	Started  time.Time   `json:"started"`
+	Ended    *time.Time  `json:"ended,omitempty"`
+	Quiet    bool        `json:"quiet,omitempty"` // its result is no resource
+	Begun    *gate.Begun `json:"begun,omitempty"` // for the record of its end
 	// Result is what it is answered with, if that is no resource.
 	Result json.RawMessage `json:"result,omitempty"`
 }
@@ -58,7 +60,7 @@ func (s *Server) begin(tx *store.Tx, c *Change) (string, error) {
 	}
 	op := Operation{
 		ID: arm.NewHex(), Resource: c.Doc.ID, Instance: c.Doc.Instance, Etag: c.Doc.Etag,
-		Tenant: c.Caller.Tenant, Caller: c.Caller.Object, Status: InProgress, Started: s.Now().UTC(),
+		Tenant: c.Caller.Tenant, Caller: c.Caller.Object, Status: InProgress, Started: s.Now().UTC(), Begun: c.begun,
 	}
 	if s.Wake != nil {
 		tx.After(s.Wake)
@@ -153,8 +155,8 @@ func Open(tx *store.Tx) ([]Operation, error) {
 	return out, nil
 }
 
-// End records how an operation ended, with the resource's state, in one
-// transaction. A resource that was changed or replaced meanwhile keeps the
+// End records how an operation ended, with the resource's state and an entry of the
+// audit log, in one transaction. A resource that was changed or replaced meanwhile keeps the
 // state that its newer operation gave it.
 func (s *Server) End(tx *store.Tx, op Operation, status string, code arm.Code, message string) error {
 	now := s.Now().UTC()
@@ -163,6 +165,13 @@ func (s *Server) End(tx *store.Tx, op Operation, status string, code arm.Code, m
 		return err
 	}
 	if err := tx.Delete(openOperations, op.ID); err != nil {
+		return err
+	}
+	outcome := "ok"
+	if status != Succeeded {
+		outcome = string(cmp.Or(code, arm.Internal))
+	}
+	if err := s.Gate.Ended(tx, op.Begun, outcome); err != nil {
 		return err
 	}
 	d, err := Load(tx, op.Resource)

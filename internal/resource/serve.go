@@ -397,6 +397,9 @@ func (h handler) change(w http.ResponseWriter, r *http.Request, g gate.Grant, pa
 			return err
 		}
 		c.Seen = seen
+		if h.k.Apply != nil {
+			c.begun = g.Begin()
+		}
 		if err := precondition(r, c.Old); err != nil {
 			return err
 		}

@@ -68,6 +68,12 @@ suite.ok("activity-log list --resource-id", lambda: must(log("--resource-id", sc
 suite.ok("activity-log list --namespace", lambda: equal({e["resourceProviderName"]["value"] for e in log("--namespace", "Microsoft.Authorization")}, {"Microsoft.Authorization"}))
 suite.ok("activity-log list --caller --status", lambda: equal({(e["caller"], e["status"]["value"]) for e in log("--caller", reader, "--status", "Failed")}, {(reader, "Failed")}))
 suite.ok("activity-log list --select", lambda: must(all(e["caller"] and not e.get("claims") for e in log("--select", "caller", "status")), "more than was selected"))
+(here / "empty.json").write_text(json.dumps({"$schema": "https://schema.management.azure.com/schemas/2019-04-01/deploymentTemplate.json#", "contentVersion": "1.0.0.0", "resources": []}))
+made = suite.ok("deployment group create", lambda: az("deployment", "group", "create", "--resource-group", "by-why", "--name", "long", "--template-file", str(here / "empty.json")))
+suite.ok("what goes on has a beginning and an end of one correlation id", lambda: equal(
+    [[e["eventName"]["value"], e["status"]["value"], e["operationName"]["value"]] for e in log("--correlation-id", made["properties"]["correlationId"])],
+    [["EndRequest", "Succeeded", "Microsoft.Resources/deployments/write"], ["BeginRequest", "Started", "Microsoft.Resources/deployments/write"]]))
+suite.ok("castellan why explains it", lambda: equal(own("why", made["properties"]["correlationId"].replace("-", ""))["decision"], "allowed"))
 suite.ok("another group create", lambda: az("group", "create", "--name", "by-why-2", "--location", world.get("location", "local")))
 suite.ok("who made it sees that", lambda: must("by-why-2" in {e["resourceGroupName"] for e in log()}, "no event"))
 suite.ok("a reader of other groups sees the events of those", lambda: must("by-why" in (seen := {e["resourceGroupName"] for e in log(who="reader")}) and "by-why-2" not in seen, seen))
