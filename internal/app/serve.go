@@ -124,7 +124,7 @@ func (e *Edge) Ready() (Ready, error) {
 	a, s := e.App, e.App.Site
 	r := Ready{
 		Ready: true, ARM: s.Base(), Login: s.Base(), Graph: "https://" + s.GraphHost(), ML: s.Base(),
-		Suffixes: map[string]string{"vault": s.VaultSuffix(), "blob": "blob." + s.StorageSuffix(), "dfs": "dfs." + s.StorageSuffix(), "storage": s.StorageSuffix(), "registry": s.RegistrySuffix(), "inference": s.InferenceSuffix()},
+		Suffixes: map[string]string{"vault": s.VaultSuffix(), "blob": "blob." + s.StorageSuffix(), "dfs": "dfs." + s.StorageSuffix(), "file": "file." + s.StorageSuffix(), "storage": s.StorageSuffix(), "registry": s.RegistrySuffix(), "inference": s.InferenceSuffix()},
 		TenantID: s.Tenant, SubscriptionID: s.Subscription, Location: s.Location,
 		CAFile: filepath.Join(a.Data, "ca.pem"), Listen: e.Listen, Proxy: "http://" + e.Proxy,
 	}

@@ -51,6 +51,11 @@ func (s Site) DFSURL(account string) string {
 	return "https://" + strings.ToLower(account) + ".dfs." + s.StorageSuffix() + "/"
 }
 
+// FileURL is a storage account's File endpoint, with the slash at its end that Azure writes.
+func (s Site) FileURL(account string) string {
+	return "https://" + strings.ToLower(account) + ".file." + s.StorageSuffix() + "/"
+}
+
 // Owns reports whether host, without a port, is one of the installation's names.
 func (s Site) Owns(host string) bool {
 	host = strings.ToLower(host)

@@ -45,6 +45,8 @@ type account struct {
 	plain     seal.Key // of its bytes; zero if a customer's key guards it
 	sharedKey bool     // whether the account's keys open anything
 	rules     rules
+	files     bool  // it is the account's face for file shares: rules are theirs, and there is no tree
+	fileRules rules // of that face
 	net       networks
 	tls13     bool // connections must have TLS 1.3
 	hns       bool // names are paths in a tree of directories, which have access lists
@@ -66,12 +68,26 @@ func (s *Service) open(tx *store.Tx, r accountRow, d *resource.Doc) (*account, e
 	if a.net, err = networksOf(p, s.Site.TenantOf(r.ID)); err != nil {
 		return nil, err
 	}
-	service, err := resource.Load(tx, a.service())
-	if err != nil || service == nil {
-		return nil, orElse(err, fmt.Errorf("blob: the account %s has no blob service", r.ID))
+	for _, x := range []struct {
+		id arm.ID
+		to *rules
+	}{{a.service(), &a.rules}, {a.forFiles().service(), &a.fileRules}} {
+		service, err := resource.Load(tx, x.id)
+		if err != nil || service == nil {
+			return nil, orElse(err, fmt.Errorf("blob: the account %s has no %s", r.ID, x.id.Type()))
+		}
+		if *x.to, err = rulesOf(service); err != nil {
+			return nil, err
+		}
 	}
-	a.rules, err = rulesOf(service)
-	return a, err
+	return a, nil
+}
+
+// forFiles is the account as the File endpoint shows it.
+func (a *account) forFiles() *account {
+	f := *a
+	f.files, f.hns, f.rules = true, false, a.fileRules
+	return &f
 }
 
 func newKey() []byte {
@@ -80,11 +96,29 @@ func newKey() []byte {
 	return b
 }
 
-// service is the id of the account's blob service.
-func (a *account) service() arm.ID { return a.ID.Child("blobServices", "default") }
+// service is the id of the account's blob service, or of its file service.
+func (a *account) service() arm.ID {
+	if a.files {
+		return a.ID.Child("fileServices", "default")
+	}
+	return a.ID.Child("blobServices", "default")
+}
 
-// containerID is the id of a container of the account.
-func (a *account) containerID(name string) arm.ID { return a.service().Child("containers", name) }
+// containerID is the id of a container of the account, or of a share.
+func (a *account) containerID(name string) arm.ID {
+	if a.files {
+		return a.service().Child("shares", name)
+	}
+	return a.service().Child("containers", name)
+}
+
+// containers is the table of the account's containers, or of its shares.
+func (a *account) containers() string {
+	if a.files {
+		return shareTable
+	}
+	return containerTable
+}
 
 var accountName = regexp.MustCompile(`^[a-z0-9]{3,24}$`)
 
@@ -339,7 +373,7 @@ func (s *Service) showAccount(d *resource.Doc, props map[string]any) {
 		created = d.System.CreatedAt
 	}
 	props["provisioningState"] = "Succeeded"
-	props["primaryEndpoints"] = map[string]any{"blob": s.Site.BlobURL(d.Name), "dfs": s.Site.DFSURL(d.Name)}
+	props["primaryEndpoints"] = map[string]any{"blob": s.Site.BlobURL(d.Name), "dfs": s.Site.DFSURL(d.Name), "file": s.Site.FileURL(d.Name)}
 	props["primaryLocation"] = d.Location
 	props["statusOfPrimary"] = "available"
 	props["creationTime"] = created

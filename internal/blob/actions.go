@@ -31,6 +31,28 @@ var (
 	PolicyWrite     = arm.NewAction("Microsoft.Storage/storageAccounts/blobServices/containers/setAcl/action", "change a container's stored access policies")
 )
 
+// What one can do with files in shares. A token must allow besides what backup software
+// does (FileBackupRead, FileBackupWrite): files have no access lists here that could
+// say more. Storage File Data Privileged Contributor has all of these.
+var (
+	FileRead        = arm.NewDataAction("Microsoft.Storage/storageAccounts/fileServices/fileshares/files/read", "read files in shares and list them")
+	FileWrite       = arm.NewDataAction("Microsoft.Storage/storageAccounts/fileServices/fileshares/files/write", "make and change files in shares")
+	FileDelete      = arm.NewDataAction("Microsoft.Storage/storageAccounts/fileServices/fileshares/files/delete", "delete files in shares")
+	FileBackupRead  = arm.NewDataAction("Microsoft.Storage/storageAccounts/fileServices/readFileBackupSemantics/action", "read files in shares whatever their access lists say")
+	FileBackupWrite = arm.NewDataAction("Microsoft.Storage/storageAccounts/fileServices/writeFileBackupSemantics/action", "change files in shares whatever their access lists say")
+)
+
+// What one can do with shares, by either plane.
+var (
+	ShareRead        = arm.NewAction("Microsoft.Storage/storageAccounts/fileServices/shares/read", "see a file share")
+	ShareWrite       = arm.NewAction("Microsoft.Storage/storageAccounts/fileServices/shares/write", "make or change a file share")
+	ShareDelete      = arm.NewAction("Microsoft.Storage/storageAccounts/fileServices/shares/delete", "delete a file share")
+	SharePolicyRead  = arm.NewAction("Microsoft.Storage/storageAccounts/fileServices/shares/getAcl/action", "see a share's stored access policies")
+	SharePolicyWrite = arm.NewAction("Microsoft.Storage/storageAccounts/fileServices/shares/setAcl/action", "change a share's stored access policies")
+	FileServiceRead  = arm.NewAction("Microsoft.Storage/storageAccounts/fileServices/read", "see the settings of an account's file shares")
+	FileServiceWrite = arm.NewAction("Microsoft.Storage/storageAccounts/fileServices/write", "change the settings of an account's file shares")
+)
+
 // What one can do with what keeps a container from being changed.
 var (
 	HoldSet     = arm.NewAction("Microsoft.Storage/storageAccounts/blobServices/containers/setLegalHold/action", "put a legal hold on a container")
@@ -54,4 +76,5 @@ var (
 )
 
 // byKey is what an account key can do: everything with the account's data.
-var byKey = []arm.Action{BlobRead, BlobWrite, BlobDelete, BlobDeleteVersion, BlobDeletePermanent, BlobAdd, BlobTagsRead, BlobTagsWrite, BlobFilter, BlobMove, BlobPermissions, BlobOwnership, ContainerRead, ContainerWrite, ContainerDelete, PolicyRead, PolicyWrite, ServiceRead, ServiceWrite}
+var byKey = []arm.Action{BlobRead, BlobWrite, BlobDelete, BlobDeleteVersion, BlobDeletePermanent, BlobAdd, BlobTagsRead, BlobTagsWrite, BlobFilter, BlobMove, BlobPermissions, BlobOwnership, ContainerRead, ContainerWrite, ContainerDelete, PolicyRead, PolicyWrite, ServiceRead, ServiceWrite,
+	FileRead, FileWrite, FileDelete, FileBackupRead, FileBackupWrite, ShareRead, ShareWrite, ShareDelete, SharePolicyRead, SharePolicyWrite, FileServiceRead, FileServiceWrite}

@@ -125,7 +125,8 @@ func (s *Service) load(tx *store.Tx) error {
 func (s *Service) Kinds() []*resource.Kind {
 	accounts := s.accounts()
 	services := s.blobServices(accounts)
-	return []*resource.Kind{accounts, services, s.containers(services), fileServices(accounts), s.managementPolicies(accounts)}
+	files := s.fileServices(accounts)
+	return []*resource.Kind{accounts, services, s.containers(services), files, s.shares(files), s.managementPolicies(accounts)}
 }
 
 // Run removes files that nothing names, and what deleted containers held, until
@@ -185,6 +186,15 @@ func (s *Service) byName(name string) *account {
 	return s.names[nameKey(name)]
 }
 
+// at is the account that a host is of, as that endpoint shows it, or nil.
+func (s *Service) at(host string) *account {
+	a := s.byName(s.accountOf(host))
+	if a != nil && s.fileHost(host) {
+		return a.forFiles()
+	}
+	return a
+}
+
 // byID is the account with that id, or nil.
 func (s *Service) byID(id arm.ID) *account {
 	if a := s.byName(id.Name()); a != nil && a.ID.Key() == id.Key() {
@@ -199,6 +209,7 @@ type place struct {
 	data      seal.Key // of the account's bytes; set by blobTarget
 	container string
 	blob      string
+	kind      string // of a share's path: fileKind or dirKind, or "" where both will do
 }
 
 // target is the Grant's place, if the Grant is for one of the actions.
@@ -207,16 +218,19 @@ func (s *Service) target(g gate.Grant, actions ...arm.Action) (place, error) {
 	if err != nil {
 		return place{}, err
 	}
-	p := place{blob: g.Item()}
+	of, p := id, place{blob: g.Item()}
 	switch strings.ToLower(id.Type()) {
-	case containerType:
+	case containerType, shareType:
 		p.container = strings.ToLower(id.Name())
 		id = id.Parent().Parent()
-	case serviceType:
+	case serviceType, fileServiceType:
 		id = id.Parent()
 	}
 	if p.account = s.byID(id); p.account == nil {
 		return place{}, noAccount(id.Name())
+	}
+	if typ := strings.ToLower(of.Type()); typ == shareType || typ == fileServiceType {
+		p.account, p.kind = p.account.forFiles(), g.Op()
 	}
 	return p, nil
 }
@@ -233,7 +247,7 @@ func (s *Service) blobTarget(g gate.Grant, actions ...arm.Action) (place, error)
 	if err := p.checkName(); err != nil {
 		return p, err
 	}
-	if len(actions) == 1 && actions[0].Key() == BlobDelete.Key() {
+	if _, err := g.On(BlobDelete, FileDelete); err == nil {
 		return p, nil // to delete needs no key
 	}
 	p.data, err = s.dataKey(p.account)

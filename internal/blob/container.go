@@ -77,12 +77,11 @@ func (s *Service) containers(parent *resource.Kind) *resource.Kind {
 			if c.Old != nil {
 				return nil
 			}
-			key, err := s.containerKey(c.Doc)
+			p, err := s.placeOf(c.Doc)
 			if err != nil {
 				return err
 			}
-			a := s.byID(c.Doc.ID.Parent().Parent())
-			return newContainer(tx, key, a != nil && a.hns, superuser)
+			return newContainer(tx, p, superuser)
 		},
 		Remove: s.removeContainer,
 		Posts: []resource.Post{
@@ -126,42 +125,50 @@ func (s *Service) showInner(d *resource.Doc, props map[string]any) {
 
 func capital(s string) string { return strings.ToUpper(s[:1]) + s[1:] }
 
-// containerKey is where the row of the container d lies.
-func (s *Service) containerKey(d *resource.Doc) (string, error) {
+// placeOf is the container, or the share, that d is the resource of.
+func (s *Service) placeOf(d *resource.Doc) (place, error) {
 	id := d.ID.Parent().Parent()
 	a := s.byID(id)
 	if a == nil {
-		return "", noAccount(id.Name())
+		return place{}, noAccount(id.Name())
 	}
-	return a.UID + "/" + strings.ToLower(d.Name), nil
+	if strings.EqualFold(d.ID.Type(), shareType) {
+		a = a.forFiles()
+	}
+	return place{account: a, container: strings.ToLower(d.Name)}, nil
 }
 
 // newContainer gives a new container its own id, and its root its owner where names
 // are paths.
-func newContainer(tx *store.Tx, key string, hns bool, owner string) error {
+func newContainer(tx *store.Tx, p place, owner string) error {
 	r := containerRow{UID: arm.NewHex()}
-	if hns {
+	if p.hns {
 		r.Root = rootAccess(owner)
 	}
-	return store.PutJSON(tx, containerTable, key, r)
+	return p.putContainer(tx, r)
+}
+
+func (p place) putContainer(tx *store.Tx, r containerRow) error {
+	return store.PutJSON(tx, p.containers(), p.UID+"/"+p.container, r)
 }
 
 // removeContainer makes what the container holds unreachable, at once. Run
 // removes it then, or once it was kept for as long as the account says.
 func (s *Service) removeContainer(tx *store.Tx, d *resource.Doc) error {
-	key, err := s.containerKey(d)
+	p, err := s.placeOf(d)
 	if err != nil {
 		return err
 	}
-	c, ok, err := store.GetJSON[containerRow](tx, containerTable, key)
+	key := p.UID + "/" + p.container
+	c, ok, err := store.GetJSON[containerRow](tx, p.containers(), key)
 	if err != nil || !ok {
 		return err
 	}
 	if err := c.mayGo(tx, d.Name); err != nil {
 		return err
 	}
-	if a := s.byID(d.ID.Parent().Parent()); a != nil && a.rules.keepContainers > 0 {
-		err = s.lose(tx, key, c, d, a.rules.keepContainers)
+	if p.rules.keepContainers > 0 {
+		err = s.lose(tx, key, c, d, p.rules.keepContainers)
 	} else {
 		err = tx.Put(trashTable, c.UID, nil)
 		tx.After(s.stir)
@@ -169,7 +176,7 @@ func (s *Service) removeContainer(tx *store.Tx, d *resource.Doc) error {
 	if err != nil {
 		return err
 	}
-	return tx.Delete(containerTable, key)
+	return tx.Delete(p.containers(), key)
 }
 
 // ContainerInfo is what one sees of a container.
@@ -180,6 +187,7 @@ type ContainerInfo struct {
 	Meta     map[string]string
 	lease    *lease
 	guard    *guard
+	share    ShareProperties // of a share
 	// Of one that is deleted: under which version it is brought back, and until when.
 	version        string
 	deleted, until time.Time
@@ -195,6 +203,11 @@ func containerInfo(d *resource.Doc) (ContainerInfo, error) {
 		return ContainerInfo{}, err
 	}
 	out := ContainerInfo{Name: d.Name, ETag: d.Etag, Meta: p.Meta, lease: in.Lease, guard: in.Guard}
+	if strings.EqualFold(d.ID.Type(), shareType) {
+		if out.share, err = sharePropsOf(d); err != nil {
+			return out, err
+		}
+	}
 	if d.System != nil {
 		out.Modified = d.System.ModifiedAt
 	}
@@ -217,13 +230,18 @@ func (s *Service) CreateContainer(ctx context.Context, g gate.Grant, meta map[st
 	if err != nil {
 		return info, err
 	}
+	return s.createIn(ctx, g, p, meta, ContainerProperties{Public: "None", Meta: meta})
+}
+
+// createIn makes a container or a share with those properties.
+func (s *Service) createIn(ctx context.Context, g gate.Grant, p place, meta map[string]string, with any) (info ContainerInfo, err error) {
 	if err := CheckContainerName(p.container); err != nil {
 		return info, err
 	}
 	if err := checkMeta(meta); err != nil {
 		return info, err
 	}
-	props, err := json.Marshal(ContainerProperties{Public: "None", Meta: meta})
+	props, err := json.Marshal(with)
 	if err != nil {
 		return info, err
 	}
@@ -238,7 +256,7 @@ func (s *Service) CreateContainer(ctx context.Context, g gate.Grant, meta map[st
 		if r, _, err := store.GetJSON[accountRow](tx, accountTable, nameKey(p.ID.Name())); err != nil || r.UID != p.UID || r.ID.Key() != p.ID.Key() {
 			return orElse(err, noAccount(p.ID.Name()))
 		}
-		if err := newContainer(tx, p.UID+"/"+p.container, p.hns, ownerOf(g)); err != nil {
+		if err := newContainer(tx, p, ownerOf(g)); err != nil {
 			return err
 		}
 		return resource.Save(tx, d)
@@ -256,13 +274,17 @@ func containerExists() error {
 // newContainerDoc is the resource of a container that the Grant's holder makes.
 func (s *Service) newContainerDoc(g gate.Grant, p place) *resource.Doc {
 	now := s.Now().UTC()
-	who, typ := g.Caller().App, "Application"
+	who, by := g.Caller().App, "Application"
 	if g.Caller().Kind == arm.User {
-		who, typ = g.Caller().Name, "User"
+		who, by = g.Caller().Name, "User"
+	}
+	typ := "Microsoft.Storage/storageAccounts/blobServices/containers"
+	if p.files {
+		typ = "Microsoft.Storage/storageAccounts/fileServices/shares"
 	}
 	return &resource.Doc{
-		ID: p.containerID(p.container), Name: p.container, Type: "Microsoft.Storage/storageAccounts/blobServices/containers", Etag: newETag(), Instance: arm.NewHex(),
-		System: &resource.System{CreatedBy: who, CreatedByType: typ, CreatedAt: now, ModifiedBy: who, ModifiedByType: typ, ModifiedAt: now},
+		ID: p.containerID(p.container), Name: p.container, Type: typ, Etag: newETag(), Instance: arm.NewHex(),
+		System: &resource.System{CreatedBy: who, CreatedByType: by, CreatedAt: now, ModifiedBy: who, ModifiedByType: by, ModifiedAt: now},
 	}
 }
 
@@ -301,7 +323,7 @@ func (s *Service) Container(ctx context.Context, g gate.Grant) (ContainerInfo, e
 }
 
 func (s *Service) showContainer(ctx context.Context, g gate.Grant, when Conditions) (info ContainerInfo, err error) {
-	p, err := s.target(g, ContainerRead)
+	p, err := s.target(g, ContainerRead, ShareRead)
 	if err != nil {
 		return info, err
 	}
@@ -318,11 +340,21 @@ func (s *Service) showContainer(ctx context.Context, g gate.Grant, when Conditio
 
 // SetContainerMeta replaces the container's metadata.
 func (s *Service) SetContainerMeta(ctx context.Context, g gate.Grant, meta map[string]string, when Conditions) (info ContainerInfo, err error) {
-	p, err := s.target(g, ContainerWrite)
-	if err != nil {
+	if err := checkMeta(meta); err != nil {
 		return info, err
 	}
-	if err := checkMeta(meta); err != nil {
+	return s.changeProps(ctx, g, when, func(props map[string]any) {
+		if props["metadata"] = meta; len(meta) == 0 {
+			delete(props, "metadata")
+		}
+	})
+}
+
+// changeProps changes the properties of the container, or the share, that the Grant,
+// for ContainerWrite or ShareWrite, is about.
+func (s *Service) changeProps(ctx context.Context, g gate.Grant, when Conditions, fn func(props map[string]any)) (info ContainerInfo, err error) {
+	p, err := s.target(g, ContainerWrite, ShareWrite)
+	if err != nil {
 		return info, err
 	}
 	err = g.Change(ctx, s.DB, func(tx *store.Tx) error {
@@ -330,11 +362,11 @@ func (s *Service) SetContainerMeta(ctx context.Context, g gate.Grant, meta map[s
 		if err != nil {
 			return err
 		}
-		var props ContainerProperties
+		props := map[string]any{}
 		if err := json.Unmarshal(d.Properties, &props); err != nil {
 			return err
 		}
-		props.Meta = meta
+		fn(props)
 		if d.Properties, err = json.Marshal(props); err != nil {
 			return err
 		}
@@ -359,7 +391,7 @@ func (s *Service) touch(d *resource.Doc) {
 // DeleteContainer deletes the container that the Grant, for ContainerDelete, is
 // about, with all it holds.
 func (s *Service) DeleteContainer(ctx context.Context, g gate.Grant, when Conditions) error {
-	p, err := s.target(g, ContainerDelete)
+	p, err := s.target(g, ContainerDelete, ShareDelete)
 	if err != nil {
 		return err
 	}
@@ -396,13 +428,13 @@ func (s *Service) Containers(ctx context.Context, g gate.Grant, prefix, after st
 
 // listContainersOf is Containers, if lost with deleted ones that are kept.
 func (s *Service) listContainersOf(ctx context.Context, g gate.Grant, prefix, after string, limit int, lost bool) (out []ContainerInfo, next string, err error) {
-	p, err := s.target(g, ContainerRead)
+	p, err := s.target(g, ContainerRead, ShareRead)
 	if err != nil {
 		return nil, "", err
 	}
 	base := p.UID + "/"
 	err = s.DB.View(ctx, func(tx *store.Tx) error {
-		m := merge{{tx: tx, table: containerTable, base: base, prefix: prefix, after: after, batch: limit + 1}}
+		m := merge{{tx: tx, table: p.containers(), base: base, prefix: prefix, after: after, batch: limit + 1}}
 		if lost {
 			m = append(m, &cursor{tx: tx, table: lostTable, base: base, prefix: prefix, after: after, batch: limit + 1})
 		}

@@ -56,7 +56,14 @@ func (s *Service) source(x exchange, span func(size int64) (from, to int64, err 
 			return src, err
 		}
 	}
-	g, err := s.Gate.Admit(ctx, as, BlobRead, from)
+	action := BlobRead
+	if s.fileHost(u.Host) {
+		action, from.Op = FileRead, fileKind
+		if !s.Gate.Would(as, FileBackupRead, from.ID) && as.Lease == nil {
+			return src, unread
+		}
+	}
+	g, err := s.Gate.Admit(ctx, as, action, from)
 	if err != nil {
 		return src, unread
 	}
@@ -180,13 +187,20 @@ func (s *Service) sourceCaller(x exchange, u *url.URL, from gate.Target) (arm.Ca
 	case q["sig"] == "":
 		return x.g.Caller(), nil
 	}
-	rq := request{account: s.byID(from.ID.Parent().Parent()), container: from.ID.Name(), blob: from.Item, dir: from.Item, action: BlobRead, secure: true, peer: peerOf(x.r), at: moment{q["snapshot"], q["versionid"]}}
+	rq := request{account: s.at(u.Host), container: from.ID.Name(), blob: from.Item, dir: from.Item, action: BlobRead, secure: true, peer: peerOf(x.r), at: moment{q["snapshot"], q["versionid"]}}
+	if rq.account.files {
+		_, raw, _ := strings.Cut(strings.TrimPrefix(u.Path, "/"), "/")
+		rq.blob, rq.action = strings.Trim(raw, "/"), FileRead
+	}
 	return s.bySAS(x.r.Context(), rq, q)
 }
 
 // copyDraft is the copy of src as the request wants it.
 func (x exchange) copyDraft(d draft, src Info, body io.Reader, source string) draft {
 	out := draft{typ: src.Type, head: src.Headers, meta: src.Meta, tags: d.tags, tier: d.tier, when: d.when, content: content{body: body, size: src.Size}}
+	if src.Type == fileType {
+		out.typ = blockBlob
+	}
 	if len(d.meta) > 0 {
 		out.meta = d.meta
 	}

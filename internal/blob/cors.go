@@ -124,7 +124,7 @@ func named(list []string, header string) bool {
 // corsOf is the rule for r, or nil.
 func (s *Service) corsOf(r *http.Request, method string) *Rule {
 	origin := r.Header.Get("Origin")
-	a := s.byName(s.accountOf(r.Host))
+	a := s.at(r.Host)
 	if origin == "" || a == nil {
 		return nil
 	}
@@ -172,7 +172,7 @@ func (w corsWriter) expose() {
 // cors prepares the answer to r for pages of other sites. A cache must not give
 // what was for one site to another.
 func (x *exchange) cors() {
-	a := x.s.byName(x.s.accountOf(x.r.Host))
+	a := x.s.at(x.r.Host)
 	if a == nil || len(a.rules.cors) == 0 {
 		return
 	}
@@ -201,7 +201,7 @@ func (s *Service) preflight(w http.ResponseWriter, r *http.Request, _ gate.Vars)
 		return badHeader("Access-Control-Request-Method", method, "of "+strings.Join(corsMethods, ", "))
 	}
 	h.Set("Vary", "Origin,Access-Control-Request-Headers,Access-Control-Request-Method")
-	if a := s.byName(s.accountOf(r.Host)); a != nil {
+	if a := s.at(r.Host); a != nil {
 		for _, rule := range a.rules.cors {
 			if origin := r.Header.Get("Origin"); rule.fits(origin, method) && rule.lets(headers) {
 				rule.corsHeaders(h, origin)

@@ -225,7 +225,7 @@ func (s *Service) dataKey(a *account) (seal.Key, error) {
 // readable says whether what people wrote in the account may be shown in a list:
 // its metadata and tags are in the store, and are theirs all the same.
 func (s *Service) readable(x exchange) error {
-	a := s.byName(s.accountOf(x.r.Host))
+	a := s.at(x.r.Host)
 	if a == nil {
 		return noAccount(s.accountOf(x.r.Host))
 	}

@@ -168,18 +168,24 @@ func (s *Service) Locate(rawURL string) (gate.Target, error) {
 	if err != nil || u.Scheme != "https" || u.User != nil || u.Fragment != "" {
 		return gate.Target{}, arm.Errorf(arm.BadRequest, "the URL of a blob must be as %sCONTAINER/BLOB", s.Site.BlobURL("ACCOUNT"))
 	}
-	a := s.byName(arm.Label(u.Host, "blob."+s.Site.StorageSuffix()))
-	if a == nil {
+	a := s.at(u.Host)
+	if a == nil || byDFSHost(s, u.Host) {
 		return gate.Target{}, arm.Errorf(arm.BadRequest, "the host %q is not that of a storage account here", u.Host)
 	}
 	container, name, _ := strings.Cut(strings.TrimPrefix(u.Path, "/"), "/")
 	if err := CheckContainerName(container); err != nil {
 		return gate.Target{}, err
 	}
+	if a.files {
+		name = fold(strings.Trim(name, "/"))
+	}
 	if name != "" {
-		if err := checkBlobName(name); err != nil {
+		if err := (place{account: a, blob: name}).checkOpaque(); err != nil {
 			return gate.Target{}, err
 		}
+	}
+	if a.files {
+		return gate.Target{ID: a.containerID(container), Item: name}, nil
 	}
 	return gate.Target{ID: a.containerID(container), Item: name, Attributes: s.attributes(nil, a.containerID(container), name)}, nil
 }

@@ -69,8 +69,10 @@ func pathDoorOf(r *http.Request) string {
 // dfs reports whether the request came by the Data Lake endpoint.
 func (x exchange) dfs() bool { return byDFS(x.s, x.r) }
 
-func byDFS(s *Service, r *http.Request) bool {
-	return arm.Label(r.Host, "dfs."+s.Site.StorageSuffix()) != ""
+func byDFS(s *Service, r *http.Request) bool { return byDFSHost(s, r.Host) }
+
+func byDFSHost(s *Service, host string) bool {
+	return arm.Label(host, "dfs."+s.Site.StorageSuffix()) != ""
 }
 
 // pathIn is the path that a door's wildcard names, "" for the root.
@@ -124,7 +126,7 @@ func directoryIn(r *http.Request) (string, error) {
 func (s *Service) pathRequest(r *http.Request, rt gate.Route, v gate.Vars) request {
 	door := pathDoorOf(r)
 	rq := request{
-		account: s.byName(s.accountOf(r.Host)), container: v["container"], blob: pathIn(v), action: rt.Action,
+		account: s.at(r.Host), container: v["container"], blob: pathIn(v), action: rt.Action,
 		list: r.Method == http.MethodGet && strings.HasPrefix(door, "resource="), secure: r.TLS != nil, peer: peerOf(r), dir: pathIn(v),
 		creates: r.Method == http.MethodPut && door != "", adds: door == "action=append",
 		breaks: r.Method == http.MethodPost && strings.EqualFold(r.Header.Get("x-ms-lease-action"), "break"),
@@ -149,7 +151,7 @@ var notInTree = map[string]string{"snapshot": "snapshots", "versionid": "version
 
 // inTree refuses what an account with a hierarchical namespace does not do.
 func (x exchange) inTree() error {
-	a := x.s.byName(x.s.accountOf(x.r.Host))
+	a := x.s.at(x.r.Host)
 	if a == nil || !a.hns {
 		return nil
 	}

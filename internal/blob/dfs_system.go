@@ -25,7 +25,7 @@ func (s *Service) createSystem(x exchange) error {
 
 // namespace says whether names are paths there.
 func (x exchange) namespace() {
-	a := x.s.byName(x.s.accountOf(x.r.Host))
+	a := x.s.at(x.r.Host)
 	x.w.Header().Set("x-ms-namespace-enabled", strconv.FormatBool(a != nil && a.hns))
 }
 

@@ -54,6 +54,14 @@ func (x exchange) newPages(d *draft) error {
 
 // pagesAsked is the stretch of whole pages that a request names.
 func (x exchange) pagesAsked() (at stretch, err error) {
+	if at, err = x.bytesAsked(); err == nil && (at.from%pageSize != 0 || at.to%pageSize != 0) {
+		err = fail(http.StatusRequestedRangeNotSatisfiable, "InvalidPageRange", "The page range bytes=%d-%d is invalid; it must begin at a multiple of %d and end one byte before another.", at.from, at.to-1, pageSize)
+	}
+	return at, err
+}
+
+// bytesAsked is the stretch of bytes that a request names, with its end.
+func (x exchange) bytesAsked() (at stretch, err error) {
 	v := text(x.r.Header.Get("x-ms-range"), x.r.Header.Get("Range"))
 	if v == "" {
 		return at, fail(http.StatusBadRequest, "MissingRequiredHeader", "The header Range or x-ms-range is missing; it must be bytes=FROM-TO.")
@@ -62,8 +70,8 @@ func (x exchange) pagesAsked() (at stretch, err error) {
 	if err != nil {
 		return at, err
 	}
-	if at = (stretch{b.from, b.to + 1}); at.from%pageSize != 0 || at.to%pageSize != 0 || at.to <= at.from {
-		return at, fail(http.StatusRequestedRangeNotSatisfiable, "InvalidPageRange", "The page range %q is invalid; it must begin at a multiple of %d and end one byte before another.", v, pageSize)
+	if at = (stretch{b.from, b.to + 1}); at.to <= at.from {
+		return at, fail(http.StatusRequestedRangeNotSatisfiable, "InvalidPageRange", "The range %q is invalid; it must be bytes=FROM-TO.", v)
 	}
 	return at, nil
 }
@@ -90,35 +98,52 @@ func (s *Service) putPage(x exchange) error {
 	if w.seq, err = x.sequence(); err != nil {
 		return err
 	}
-	switch v := strings.ToLower(x.r.Header.Get("x-ms-page-write")); v {
-	case "clear":
-		if w.clear = true; x.r.ContentLength > 0 || x.r.Header.Get("x-ms-copy-source") != "" {
-			return badHeader("Content-Length", strconv.FormatInt(x.r.ContentLength, 10), "0 where pages are cleared, and no bytes copied")
-		}
-	case "update":
-		var done func()
-		if w.content, done, err = x.contentFrom(); err != nil {
-			return err
-		}
-		defer done()
-		if n := w.at.to - w.at.from; n > maxPageWrite {
-			return fail(http.StatusRequestEntityTooLarge, "RequestBodyTooLarge", "The request writes %d bytes; at most %d are allowed.", n, maxPageWrite)
-		} else if n != w.content.size {
-			return fail(http.StatusBadRequest, "InvalidHeaderValue", "The range has %d bytes, what is to be written %d; it must be as many.", n, w.content.size)
-		}
-	default:
-		return badHeader("x-ms-page-write", v, "update or clear")
+	done, err := x.overwrite(&w, "x-ms-page-write")
+	if err != nil {
+		return err
 	}
+	defer done()
 	info, sum, err := s.writePages(x.r.Context(), x.g, w)
 	if err == nil {
-		h := x.w.Header()
 		x.showSequence(info)
-		if sum != nil {
-			h.Set("Content-MD5", base64.StdEncoding.EncodeToString(sum))
-		}
-		x.echoCRC(w.content)
 	}
+	x.sums(w, sum, err)
 	return x.written(http.StatusCreated, info, err)
+}
+
+// sums tells what the bytes that were written add up to.
+func (x exchange) sums(w paged, md5 []byte, err error) {
+	if err != nil {
+		return
+	}
+	if md5 != nil {
+		x.w.Header().Set("Content-MD5", base64.StdEncoding.EncodeToString(md5))
+	}
+	x.echoCRC(w.content)
+}
+
+// overwrite reads what is written to w.at: zeros, or bytes of the request or of a source.
+// done must be called.
+func (x exchange) overwrite(w *paged, header string) (done func(), err error) {
+	switch v := strings.ToLower(x.r.Header.Get(header)); v {
+	case "clear":
+		if w.clear = true; x.r.ContentLength > 0 || x.r.Header.Get("x-ms-copy-source") != "" {
+			return nil, badHeader("Content-Length", strconv.FormatInt(x.r.ContentLength, 10), "0 where pages are cleared, and no bytes copied")
+		}
+		return func() {}, nil
+	case "update":
+	default:
+		return nil, badHeader(header, v, "update or clear")
+	}
+	n := w.at.to - w.at.from
+	if n > maxPageWrite {
+		return nil, fail(http.StatusRequestEntityTooLarge, "RequestBodyTooLarge", "The request writes %d bytes; at most %d are allowed.", n, maxPageWrite)
+	}
+	if w.content, done, err = x.contentFrom(); err == nil && n != w.content.size {
+		done()
+		err = fail(http.StatusBadRequest, "InvalidHeaderValue", "The range has %d bytes, what is to be written %d; it must be as many.", n, w.content.size)
+	}
+	return done, err
 }
 
 // resizing is what a Set Blob Properties changes of page blobs alone; nil is nothing.

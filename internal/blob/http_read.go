@@ -56,23 +56,14 @@ func (s *Service) getBlockList(x exchange) error {
 	return nil
 }
 
-// describe writes what is known of a blob as headers.
+// describe writes what is known of a blob, or of a file, as headers.
 func (x exchange) describe(b Info) {
-	h := x.w.Header()
-	h.Del("Cache-Control") // it is the blob's to say
-	for n, v := range map[string]string{
-		"Content-Type": text(b.ContentType, "application/octet-stream"), "Content-Encoding": b.Encoding, "Content-Language": b.Language, "Content-Disposition": b.Disposition, "Cache-Control": b.Cache,
-	} {
-		if over := x.q[rsc[n]]; over != "" && x.q["sig"] != "" {
-			v = over
-		}
-		if v != "" {
-			h.Set(n, v)
-		}
+	if x.files() {
+		x.shown(b)
+		return
 	}
-	h.Set("ETag", b.ETag)
-	h.Set("Last-Modified", httpTime(b.Modified))
-	h.Set("Accept-Ranges", "bytes")
+	x.served(b)
+	h := x.w.Header()
 	if b.Version != "" {
 		h.Set("x-ms-version-id", b.Version)
 		if b.past == "" {
@@ -81,7 +72,6 @@ func (x exchange) describe(b Info) {
 	}
 	h.Set("x-ms-creation-time", httpTime(b.Created))
 	h.Set("x-ms-blob-type", b.Type)
-	x.showLease(b.lease)
 	h.Set("x-ms-server-encrypted", "true")
 	if b.Type == blockBlob {
 		h.Set("x-ms-access-tier", text(b.tier, "Hot"))
@@ -97,13 +87,6 @@ func (x exchange) describe(b Info) {
 	if b.sealed {
 		h.Set("x-ms-blob-sealed", "true")
 	}
-	if c := b.Copy; c != nil {
-		h.Set("x-ms-copy-id", c.ID)
-		h.Set("x-ms-copy-source", c.Source)
-		h.Set("x-ms-copy-status", "success")
-		h.Set("x-ms-copy-progress", fmt.Sprintf("%d/%d", c.Size, c.Size))
-		h.Set("x-ms-copy-completion-time", httpTime(c.Ended))
-	}
 	if b.access != nil {
 		h.Set("x-ms-resource-type", kindOf(b.dir))
 		h.Set("x-ms-owner", b.access.Owner)
@@ -112,6 +95,33 @@ func (x exchange) describe(b Info) {
 	}
 	if n := len(b.tags); n > 0 {
 		h.Set("x-ms-tag-count", strconv.Itoa(n))
+	}
+}
+
+// served writes what blobs and files have in common of that.
+func (x exchange) served(b Info) {
+	h := x.w.Header()
+	h.Del("Cache-Control") // it is the blob's to say
+	for n, v := range map[string]string{
+		"Content-Type": text(b.ContentType, "application/octet-stream"), "Content-Encoding": b.Encoding, "Content-Language": b.Language, "Content-Disposition": b.Disposition, "Cache-Control": b.Cache,
+	} {
+		if over := x.q[rsc[n]]; over != "" && x.q["sig"] != "" {
+			v = over
+		}
+		if v != "" {
+			h.Set(n, v)
+		}
+	}
+	h.Set("ETag", b.ETag)
+	h.Set("Last-Modified", httpTime(b.Modified))
+	h.Set("Accept-Ranges", "bytes")
+	x.showLease(b.lease)
+	if c := b.Copy; c != nil {
+		h.Set("x-ms-copy-id", c.ID)
+		h.Set("x-ms-copy-source", c.Source)
+		h.Set("x-ms-copy-status", "success")
+		h.Set("x-ms-copy-progress", fmt.Sprintf("%d/%d", c.Size, c.Size))
+		h.Set("x-ms-copy-completion-time", httpTime(c.Ended))
 	}
 	if x.dfs() {
 		h.Set("x-ms-properties", properties(b.Meta))
@@ -241,7 +251,11 @@ func (s *Service) getBlob(x exchange) error {
 	h := x.w.Header()
 	h.Set("Content-Range", fmt.Sprintf("bytes %d-%d/%d", from, to-1, info.Size))
 	if info.MD5 != nil {
-		h.Set("x-ms-blob-content-md5", base64.StdEncoding.EncodeToString(info.MD5))
+		name := "x-ms-blob-content-md5"
+		if x.files() {
+			name = "x-ms-content-md5"
+		}
+		h.Set(name, base64.StdEncoding.EncodeToString(info.MD5))
 	}
 	return x.send(http.StatusPartialContent, info, r, to-from, sum)
 }

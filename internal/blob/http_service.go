@@ -17,7 +17,7 @@ import (
 // serviceProperties are the settings of the account's blobs that the Grant, for
 // ServiceRead, is about.
 func (s *Service) serviceProperties(ctx context.Context, g gate.Grant) (props ServiceProperties, err error) {
-	p, err := s.target(g, ServiceRead)
+	p, err := s.target(g, ServiceRead, FileServiceRead)
 	if err != nil {
 		return props, err
 	}
@@ -39,7 +39,7 @@ func loadService(tx *store.Tx, p place, props *ServiceProperties) (*resource.Doc
 // setService changes the settings of the account's blobs that the Grant, for
 // ServiceWrite, is about: the same that Resource Manager shows.
 func (s *Service) setService(ctx context.Context, g gate.Grant, change func(*ServiceProperties)) error {
-	p, err := s.target(g, ServiceWrite)
+	p, err := s.target(g, ServiceWrite, FileServiceWrite)
 	if err != nil {
 		return err
 	}
@@ -82,6 +82,23 @@ type corsXML struct {
 	AllowedHeaders  string
 }
 
+type corsListXML struct {
+	Rules []corsXML `xml:"CorsRule"`
+}
+
+func showCORS(rules *Rules) (out corsListXML) {
+	for _, r := range rules.list() {
+		out.Rules = append(out.Rules, corsXML{strings.Join(r.Origins, ","), strings.Join(r.Methods, ","), r.MaxAge, strings.Join(r.Exposed, ","), strings.Join(r.Headers, ",")})
+	}
+	return out
+}
+
+type metricsXML struct {
+	Version         string
+	Enabled         bool
+	RetentionPolicy retentionXML
+}
+
 // getServiceProperties is Get Blob Service Properties. Logging, metrics and the
 // website are off.
 func (s *Service) getServiceProperties(x exchange) error {
@@ -89,31 +106,21 @@ func (s *Service) getServiceProperties(x exchange) error {
 	if err != nil {
 		return err
 	}
-	type metrics struct {
-		Version         string
-		Enabled         bool
-		RetentionPolicy retentionXML
-	}
 	type logging struct {
 		Version             string
 		Delete, Read, Write bool
 		RetentionPolicy     retentionXML
 	}
 	out := struct {
-		XMLName       xml.Name `xml:"StorageServiceProperties"`
-		Logging       logging
-		HourMetrics   metrics
-		MinuteMetrics metrics
-		Cors          struct {
-			Rules []corsXML `xml:"CorsRule"`
-		}
+		XMLName               xml.Name `xml:"StorageServiceProperties"`
+		Logging               logging
+		HourMetrics           metricsXML
+		MinuteMetrics         metricsXML
+		Cors                  corsListXML
 		DefaultServiceVersion string `xml:",omitempty"`
 		DeleteRetentionPolicy retentionXML
 		StaticWebsite         retentionXML
-	}{Logging: logging{Version: "1.0"}, HourMetrics: metrics{Version: "1.0"}, MinuteMetrics: metrics{Version: "1.0"}, DefaultServiceVersion: props.Version}
-	for _, r := range props.CORS.list() {
-		out.Cors.Rules = append(out.Cors.Rules, corsXML{strings.Join(r.Origins, ","), strings.Join(r.Methods, ","), r.MaxAge, strings.Join(r.Exposed, ","), strings.Join(r.Headers, ",")})
-	}
+	}{Logging: logging{Version: "1.0"}, HourMetrics: metricsXML{Version: "1.0"}, MinuteMetrics: metricsXML{Version: "1.0"}, Cors: showCORS(props.CORS), DefaultServiceVersion: props.Version}
 	if r := props.Retention; r != nil {
 		out.DeleteRetentionPolicy = retentionXML{Enabled: r.Enabled, Days: r.Days}
 		if r.Enabled {
@@ -292,7 +299,7 @@ func (s *Service) getAccountInfo(x exchange) error {
 	h := x.w.Header()
 	h.Set("x-ms-sku-name", "Standard_LRS")
 	h.Set("x-ms-account-kind", "StorageV2")
-	a := s.byName(s.accountOf(x.r.Host))
+	a := s.at(x.r.Host)
 	h.Set("x-ms-is-hns-enabled", strconv.FormatBool(a != nil && a.hns))
 	x.w.WriteHeader(http.StatusOK)
 	return nil

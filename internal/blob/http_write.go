@@ -9,13 +9,17 @@ import (
 // headers are what the blob is to be served with. Only Put Blob falls back to
 // the request's own headers.
 func (x exchange) headers(fallback bool) (h Headers, err error) {
+	prefix := "x-ms-blob-"
+	if x.files() {
+		prefix = "x-ms-"
+	}
 	for _, f := range []struct {
 		to        *string
 		own, said string
 	}{
-		{&h.ContentType, "Content-Type", "x-ms-blob-content-type"}, {&h.Encoding, "Content-Encoding", "x-ms-blob-content-encoding"},
-		{&h.Language, "Content-Language", "x-ms-blob-content-language"}, {&h.Cache, "Cache-Control", "x-ms-blob-cache-control"},
-		{&h.Disposition, "", "x-ms-blob-content-disposition"},
+		{&h.ContentType, "Content-Type", prefix + "content-type"}, {&h.Encoding, "Content-Encoding", prefix + "content-encoding"},
+		{&h.Language, "Content-Language", prefix + "content-language"}, {&h.Cache, "Cache-Control", prefix + "cache-control"},
+		{&h.Disposition, "", prefix + "content-disposition"},
 	} {
 		if *f.to = x.r.Header.Get(f.said); *f.to == "" && fallback && f.own != "" {
 			*f.to = x.r.Header.Get(f.own)
@@ -26,7 +30,7 @@ func (x exchange) headers(fallback bool) (h Headers, err error) {
 			}
 		}
 	}
-	h.MD5, err = md5Of(x.r, "x-ms-blob-content-md5")
+	h.MD5, err = md5Of(x.r, prefix+"content-md5")
 	return h, err
 }
 

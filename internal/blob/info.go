@@ -33,6 +33,7 @@ type Info struct {
 	sealed         bool
 	onlyPast       bool    // of a list: there are versions, and no blob
 	dir            bool    // a directory, where names are paths
+	smb            *smb    // of a path in a share
 	access         *access // of a path
 }
 
@@ -49,7 +50,7 @@ const folderMark = "hdi_isfolder"
 
 func (b *row) info(name string) Info {
 	meta := maps.Clone(b.Meta)
-	if b.Dir {
+	if b.Dir && b.SMB == nil {
 		if meta == nil {
 			meta = map[string]string{}
 		}
@@ -59,6 +60,6 @@ func (b *row) info(name string) Info {
 		Name: name, Type: b.Type, Size: b.Size, ETag: b.ETag, Created: b.Created, Modified: b.Modified,
 		Headers: b.Head, Meta: meta, Appends: b.Appends, Copy: b.Copy, lease: b.Lease, Version: b.Version,
 		past: b.Past, waits: b.waits,
-		sequence: b.Sequence, sealed: b.Sealed, onlyPast: b.onlyPast, tags: b.Tags, tier: b.Tier, tiered: b.Tiered, deleted: b.Deleted, until: b.Until, dir: b.Dir, access: b.Access,
+		sequence: b.Sequence, sealed: b.Sealed, onlyPast: b.onlyPast, tags: b.Tags, tier: b.Tier, tiered: b.Tiered, deleted: b.Deleted, until: b.Until, dir: b.Dir, access: b.Access, smb: b.SMB,
 	}
 }

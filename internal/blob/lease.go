@@ -197,7 +197,7 @@ func (l *lease) remaining(now time.Time) int {
 // leaseBlob does what somebody wishes of the lease of the blob that the Grant,
 // for BlobWrite, is about. The blob's etag stays.
 func (s *Service) leaseBlob(ctx context.Context, g gate.Grant, w wish, when Conditions) (l *lease, info Info, err error) {
-	p, err := s.blobTarget(g, BlobWrite)
+	p, err := s.blobTarget(g, BlobWrite, FileWrite)
 	if err != nil {
 		return nil, info, err
 	}
@@ -221,7 +221,7 @@ func (s *Service) leaseBlob(ctx context.Context, g gate.Grant, w wish, when Cond
 
 // leaseContainer is leaseBlob for a container, for a Grant for ContainerWrite.
 func (s *Service) leaseContainer(ctx context.Context, g gate.Grant, w wish, when Conditions) (l *lease, info ContainerInfo, err error) {
-	p, err := s.target(g, ContainerWrite)
+	p, err := s.target(g, ContainerWrite, ShareWrite)
 	if err != nil {
 		return nil, info, err
 	}

@@ -185,7 +185,7 @@ func (s *Service) Trusts(who arm.Caller, id arm.ID) error {
 
 // pass lets a request go on that may reach its account.
 func (s *Service) pass(_ http.ResponseWriter, r *http.Request, who arm.Caller) (done func(), err error) {
-	a := s.byName(s.accountOf(r.Host))
+	a := s.at(r.Host)
 	if a == nil {
 		return nil, noAccount(s.accountOf(r.Host))
 	}

@@ -28,7 +28,10 @@ const (
 // stretch is the bytes from from to to, without to.
 type stretch struct{ from, to int64 }
 
-func invalidPages(size int64) error {
+func invalidPages(size int64, p place) error {
+	if p.files {
+		return fail(http.StatusRequestedRangeNotSatisfiable, "InvalidRange", "The range specified is invalid: it must lie within the file's %d bytes.", size)
+	}
 	return fail(http.StatusRequestedRangeNotSatisfiable, "InvalidPageRange", "The page range specified is invalid: it must begin and end at pages of %d bytes, within the blob's %d.", pageSize, size)
 }
 
@@ -69,6 +72,7 @@ func (q sequence) check(n int64) error {
 type paged struct {
 	at      stretch
 	clear   bool
+	keeps   bool    // a file's last write time
 	content content // unless it clears
 	when    Conditions
 	seq     sequence
@@ -77,7 +81,7 @@ type paged struct {
 // writePages writes or clears pages of the blob that the Grant, for BlobWrite, is
 // about. sum is the MD5 of what was written.
 func (s *Service) writePages(ctx context.Context, g gate.Grant, w paged) (info Info, sum []byte, err error) {
-	p, err := s.blobTarget(g, BlobWrite)
+	p, err := s.blobTarget(g, BlobWrite, FileWrite)
 	if err != nil {
 		return info, nil, err
 	}
@@ -94,7 +98,10 @@ func (s *Service) writePages(ctx context.Context, g gate.Grant, w paged) (info I
 			return nil, err
 		}
 		if w.at.to > next.Size {
-			return nil, invalidPages(next.Size)
+			return nil, invalidPages(next.Size, p)
+		}
+		if !w.keeps {
+			next.SMB = next.SMB.written(next.Modified)
 		}
 		ps = punch(ps, w.at)
 		if t == nil {
@@ -118,10 +125,13 @@ func (s *Service) changePages(ctx context.Context, g gate.Grant, p place, when C
 		if old == nil {
 			return nil, nil, noBlob()
 		}
+		if err := p.fits(old); err != nil {
+			return nil, nil, err
+		}
 		if err := s.allows(when, old, false); err != nil {
 			return nil, nil, err
 		}
-		if old.Type != pageBlob {
+		if !old.sparse() {
 			return nil, nil, wrongType(old.Type)
 		}
 		ps, err := pieces(tx, old)
@@ -149,13 +159,14 @@ type resized struct {
 	action string // "" leaves the sequence number
 	number int64
 	head   *Headers // nil leaves them
+	smb    func(smb) (smb, error)
 	when   Conditions
 }
 
 // resize changes the size and the sequence number of the page blob that the
 // Grant, for BlobWrite, is about. What lies behind its new end is gone.
 func (s *Service) resize(ctx context.Context, g gate.Grant, z resized) (Info, error) {
-	p, err := s.blobTarget(g, BlobWrite)
+	p, err := s.blobTarget(g, BlobWrite, FileWrite)
 	if err != nil {
 		return Info{}, err
 	}
@@ -174,10 +185,18 @@ func (s *Service) resize(ctx context.Context, g gate.Grant, z resized) (Info, er
 		if z.head != nil {
 			next.Head = *z.head
 		}
+		if z.smb != nil {
+			var err error
+			if next.SMB, err = next.SMB.changed(z.smb, next.Modified); err != nil {
+				return nil, err
+			}
+		}
 		if z.size == nil {
 			return ps, nil
 		}
-		next.Size = *z.size
+		if next.Size = *z.size; z.smb == nil {
+			next.SMB = next.SMB.written(next.Modified)
+		}
 		return punch(ps, stretch{*z.size, math.MaxInt64}), nil
 	})
 }
@@ -191,7 +210,7 @@ type pageRange struct {
 // pages are where the page blob that the Grant, for BlobRead, is about has bytes in
 // the stretch, or, if since is not "", what is other there than in that snapshot.
 func (s *Service) pages(ctx context.Context, g gate.Grant, m moment, when Conditions, since string, in stretch) (out []pageRange, info Info, err error) {
-	p, err := s.blobTarget(g, BlobRead)
+	p, err := s.blobTarget(g, BlobRead, FileRead)
 	if err != nil {
 		return nil, info, err
 	}
@@ -200,7 +219,7 @@ func (s *Service) pages(ctx context.Context, g gate.Grant, m moment, when Condit
 		if err != nil {
 			return err
 		}
-		if b.Type != pageBlob {
+		if !b.sparse() {
 			return wrongType(b.Type)
 		}
 		info = b.info(p.blob)

@@ -90,7 +90,7 @@ func (s *Service) Plane() *gate.Plane {
 
 // tenant is the one that people of the request's account sign in to.
 func (s *Service) tenant(r *http.Request) string {
-	if a := s.byName(s.accountOf(r.Host)); a != nil {
+	if a := s.at(r.Host); a != nil {
 		return s.Site.TenantOf(a.ID)
 	}
 	return s.Site.Tenant
@@ -98,7 +98,7 @@ func (s *Service) tenant(r *http.Request) string {
 
 // accountOf is the account name in a host, or "".
 func (s *Service) accountOf(host string) string {
-	return text(arm.Label(host, "blob."+s.Site.StorageSuffix()), arm.Label(host, "dfs."+s.Site.StorageSuffix()))
+	return text(arm.Label(host, "blob."+s.Site.StorageSuffix()), text(arm.Label(host, "dfs."+s.Site.StorageSuffix()), arm.Label(host, "file."+s.Site.StorageSuffix())))
 }
 
 // who proves who is calling: by a token, an account key, or a signature.
@@ -124,7 +124,7 @@ func (s *Service) who(p *gate.Plane, r *http.Request) (arm.Caller, error) {
 	scheme, credentials, _ := strings.Cut(given[0], " ")
 	switch {
 	case scheme == "SharedKey", scheme == "SharedKeyLite":
-		return s.bySharedKey(s.byName(s.accountOf(r.Host)), scheme, credentials, r, q)
+		return s.bySharedKey(s.at(r.Host), scheme, credentials, r, q)
 	case s.Who == nil:
 		return arm.Caller{}, arm.Errorf(arm.Unauthenticated, "these accounts take no tokens")
 	}
@@ -141,9 +141,12 @@ func (s *Service) requestOf(p *gate.Plane, r *http.Request) request {
 	if byDFS(s, r) {
 		return s.pathRequest(r, rt, v)
 	}
+	if s.fileHost(r.Host) {
+		return s.fileRequest(r, rt, v)
+	}
 	door := doorOf(r)
 	rq := request{
-		account: s.byName(s.accountOf(r.Host)), container: v["container"], blob: v["blob"], action: rt.Action,
+		account: s.at(r.Host), container: v["container"], blob: v["blob"], action: rt.Action,
 		list: strings.HasSuffix(door, "comp=list"), secure: r.TLS != nil, peer: peerOf(r), dir: v["blob"],
 	}
 	if q, err := parseQuery(r.URL.RawQuery); err == nil {
@@ -170,7 +173,7 @@ func peerOf(r *http.Request) netip.Addr {
 }
 
 func (s *Service) atService(r *http.Request, _ gate.Vars) (gate.Target, error) {
-	a := s.byName(s.accountOf(r.Host))
+	a := s.at(r.Host)
 	if a == nil {
 		return gate.Target{}, noAccount(s.accountOf(r.Host))
 	}
@@ -178,14 +181,18 @@ func (s *Service) atService(r *http.Request, _ gate.Vars) (gate.Target, error) {
 }
 
 func (s *Service) atContainer(r *http.Request, v gate.Vars) (gate.Target, error) {
-	a := s.byName(s.accountOf(r.Host))
+	a := s.at(r.Host)
 	if a == nil {
 		return gate.Target{}, noAccount(s.accountOf(r.Host))
 	}
 	if err := CheckContainerName(v["container"]); err != nil {
 		return gate.Target{}, err
 	}
-	t := gate.Target{ID: a.containerID(v["container"]), Attributes: s.attributes(r, a.containerID(v["container"]), "")}
+	t := gate.Target{ID: a.containerID(v["container"])}
+	if a.files {
+		return t, nil
+	}
+	t.Attributes = s.attributes(r, t.ID, "")
 	if strings.HasSuffix(doorOf(r), "comp=list") {
 		t.Op = opList
 	}
@@ -230,7 +237,7 @@ var (
 // rareQuery and rareHeaders are what only some doors take. What a door does not
 // name is refused there, for it would change what is done.
 var (
-	rareQuery = []string{"snapshot", "prevsnapshot", "versionid", "showonly", "where", "startfrom", "endbefore", "deletetype", "copyid", "tier", "qt",
+	rareQuery = []string{"snapshot", "prevsnapshot", "versionid", "sharesnapshot", "prevsharesnapshot", "showonly", "where", "startfrom", "endbefore", "deletetype", "copyid", "tier", "qt",
 		"resource", "recursive", "directory", "continuation", "upn", "action", "position", "retainuncommitteddata", "close", "flush", "mode", "maxrecords", "forceflag", "paginated", "beginfrom"}
 	rareHeaders = append([]string{ifTags, "x-ms-tags", "x-ms-access-tier", "x-ms-rehydrate-priority", "x-ms-seal-blob"}, from...)
 )
@@ -275,7 +282,7 @@ func (s *Service) versionOf(r *http.Request) string {
 	if q, err := parseQuery(r.URL.RawQuery); err == nil && versionForm.MatchString(q["sv"]) {
 		return q["sv"]
 	}
-	if a := s.byName(s.accountOf(r.Host)); a != nil {
+	if a := s.at(r.Host); a != nil {
 		return text(a.rules.version, lastVersion)
 	}
 	return lastVersion
@@ -290,6 +297,9 @@ var refusedHeaders = []string{
 
 // rights asks for those to tags, if the request speaks of any.
 func (x exchange) rights() error {
+	if x.files() {
+		return x.intends()
+	}
 	if x.r.Header.Get(ifTags) != "" {
 		if err := x.also(BlobTagsRead); err != nil {
 			return err
@@ -312,6 +322,11 @@ func (x exchange) supported(takes []string) error {
 	}
 	if err := x.inTree(); err != nil {
 		return err
+	}
+	if x.files() {
+		if err := x.ofFiles(); err != nil {
+			return err
+		}
 	}
 	for _, n := range rareHeaders {
 		if x.r.Header.Get(n) != "" && !slices.Contains(takes, n) {
@@ -345,7 +360,10 @@ func (s *Service) refuse(w http.ResponseWriter, r *http.Request, err error) {
 	if to, ok := pathCodes[code]; ok && x.dfs() {
 		code, message = to, strings.NewReplacer("specified blob", "specified path", "container", "filesystem").Replace(message)
 	}
-	if code == "DirectoryNotEmpty" && !x.dfs() {
+	if to, ok := fileCodes[code]; ok && x.files() {
+		code, message = to, strings.NewReplacer("specified blob", "specified resource", "container", "share").Replace(message)
+	}
+	if code == "DirectoryNotEmpty" && !x.dfs() && !x.files() {
 		code, message = "DirectoryIsNotEmpty", "This operation is not permitted on a non-empty directory."
 	}
 	if status >= 500 && serious(err) {

@@ -44,7 +44,7 @@ func checkPolicies(ps []policy) error {
 // policies are the stored access policies of the container that the Grant, for
 // PolicyRead, is about.
 func (s *Service) policies(ctx context.Context, g gate.Grant, when Conditions) (ps []policy, info ContainerInfo, err error) {
-	p, err := s.target(g, PolicyRead)
+	p, err := s.target(g, PolicyRead, SharePolicyRead)
 	if err != nil {
 		return nil, info, err
 	}
@@ -67,7 +67,7 @@ func (s *Service) policies(ctx context.Context, g gate.Grant, when Conditions) (
 // setPolicies replaces the stored access policies of the container that the
 // Grant, for PolicyWrite, is about.
 func (s *Service) setPolicies(ctx context.Context, g gate.Grant, ps []policy, when Conditions) (info ContainerInfo, err error) {
-	p, err := s.target(g, PolicyWrite)
+	p, err := s.target(g, PolicyWrite, SharePolicyWrite)
 	if err != nil {
 		return info, err
 	}
@@ -88,7 +88,7 @@ func (s *Service) setPolicies(ctx context.Context, g gate.Grant, ps []policy, wh
 		if info, err = containerInfo(d); err != nil {
 			return err
 		}
-		if err := store.PutJSON(tx, containerTable, p.UID+"/"+p.container, c); err != nil {
+		if err := store.PutJSON(tx, p.containers(), p.UID+"/"+p.container, c); err != nil {
 			return err
 		}
 		return resource.Save(tx, d)

@@ -20,7 +20,7 @@ var sasNames = strings.Fields("sv ss srt sr sp st se si sip spr sig skoid sktid 
 var pathNames = strings.Fields("resource recursive directory continuation maxResults upn action position retainUncommittedData close flush mode maxRecords forceFlag paginated beginFrom")
 
 // otherNames are those that operations take. Some are known only to be refused.
-var otherNames = strings.Fields("restype comp timeout prefix delimiter marker maxresults include blockid blocklisttype snapshot prevsnapshot versionid api-version showonly where startfrom endbefore deletetype copyid tier qt")
+var otherNames = strings.Fields("restype comp timeout prefix delimiter marker maxresults include blockid blocklisttype snapshot prevsnapshot versionid api-version showonly where startfrom endbefore deletetype copyid tier qt sharesnapshot prevsharesnapshot")
 
 // parseQuery reads a raw query. It refuses what two readers could take for two
 // things: a name twice, in odd case or spelt with escapes, a semicolon.

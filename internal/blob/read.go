@@ -21,7 +21,7 @@ func (s *Service) Stat(ctx context.Context, g gate.Grant) (Info, error) {
 }
 
 func (s *Service) stat(ctx context.Context, g gate.Grant, m moment, when Conditions) (info Info, err error) {
-	p, err := s.blobTarget(g, BlobRead)
+	p, err := s.blobTarget(g, BlobRead, FileRead)
 	if err != nil {
 		return info, err
 	}
@@ -48,6 +48,9 @@ func (s *Service) look(tx *store.Tx, p place, m moment, when Conditions, reads b
 	}
 	if b == nil {
 		return c, nil, noBlob()
+	}
+	if err := p.fits(b); err != nil {
+		return c, nil, err
 	}
 	return c, b, s.allows(when, b, reads)
 }
@@ -96,7 +99,7 @@ const attempts = 10
 
 // read is Read of those bytes that span chooses once the size is known.
 func (s *Service) read(ctx context.Context, g gate.Grant, m moment, when Conditions, span func(size int64) (from, to int64, err error)) (io.ReadCloser, Info, error) {
-	p, err := s.blobTarget(g, BlobRead)
+	p, err := s.blobTarget(g, BlobRead, FileRead)
 	if err != nil {
 		return nil, Info{}, err
 	}
@@ -163,7 +166,7 @@ func (s *Service) reader(ctx context.Context, tx *store.Tx, in place, b *row, fr
 	}
 	r := &reader{ctx: ctx, s: s, key: in.data, still: func() error { return s.still(in.account) }}
 	var small int64
-	if b.Type == pageBlob {
+	if b.sparse() {
 		r.parts = sparse(ps, from, to)
 	} else {
 		r.parts = dense(ps, from, to)

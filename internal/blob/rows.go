@@ -17,6 +17,7 @@ import (
 //
 //	accounts    name                          the account's keys
 //	containers  account uid / name            the container's own id
+//	shares      account uid / name            the share's own id
 //	blobs       container uid / name          a blob
 //	blocks      container uid / name \x01 id  a block that waits to be committed
 //	layouts     generation                    pieces of a blob that has many
@@ -30,6 +31,7 @@ import (
 const (
 	accountTable   = "blob_accounts"
 	containerTable = "blob_containers"
+	shareTable     = "blob_shares"
 	blobTable      = "blob_blobs"
 	blockTable     = "blob_blocks"
 	layoutTable    = "blob_layouts"
@@ -48,6 +50,7 @@ type containerRow struct {
 	Policies []policy `json:"policies,omitempty"`
 	Guard    *guard   `json:"guard,omitempty"`
 	Root     *access  `json:"root,omitempty"` // of the tree's root, where names are paths
+	Used     int64    `json:"used,omitempty"` // bytes that a share's files have
 }
 
 // The types of blobs.
@@ -94,6 +97,8 @@ type row struct {
 	Until    time.Time         `json:"until,omitzero"` // when it is removed for good
 	Dir      bool              `json:"dir,omitempty"`
 	Access   *access           `json:"access,omitempty"` // where names are paths
+	Name     string            `json:"name,omitempty"`   // of a share's path, as it was first written; keys have it folded
+	SMB      *smb              `json:"smb,omitempty"`    // of a share's path
 
 	waits    bool // there are only blocks that wait to be committed
 	onlyPast bool // there are only versions
@@ -129,7 +134,7 @@ func blockPrefix(c containerRow, name string) string { return blobKey(c, name) +
 
 // findContainer is the container, or the error that says that there is none.
 func findContainer(tx *store.Tx, p place) (containerRow, error) {
-	c, ok, err := store.GetJSON[containerRow](tx, containerTable, p.UID+"/"+p.container)
+	c, ok, err := store.GetJSON[containerRow](tx, p.containers(), p.UID+"/"+p.container)
 	if err == nil && !ok {
 		err = noContainer(p.container)
 	}

@@ -35,6 +35,7 @@ type request struct {
 	root      bool   // about the root directory, not the container
 	op        string // of the action, as access lists tell them apart
 	adds      bool   // adds to the end of a file
+	isDir     bool   // about a directory of a share
 	mark      string // tells its signature from others in logs
 }
 
@@ -131,7 +132,11 @@ func (s *Service) byAccountSAS(rq request, q query, given []byte) (arm.Caller, e
 	if err := s.inForce(rq, q, q["st"], q["se"]); err != nil {
 		return arm.Caller{}, err
 	}
-	if !strings.Contains(q["ss"], "b") {
+	service := "b"
+	if rq.account.files {
+		service = "f"
+	}
+	if !strings.Contains(q["ss"], service) {
 		return arm.Caller{}, fail(http.StatusForbidden, "AuthorizationServiceMismatch", "This request is not authorized to perform this operation using this service.")
 	}
 	if !strings.Contains(q["srt"], rq.level()) {
@@ -143,6 +148,8 @@ func (s *Service) byAccountSAS(rq request, q query, given []byte) (arm.Caller, e
 // level is what the request is about, as account signatures name it.
 func (rq request) level() string {
 	switch {
+	case rq.account.files && rq.list && rq.container != "":
+		return "c"
 	case rq.blob != "" || rq.root:
 		return "o"
 	case rq.container != "":
@@ -154,6 +161,18 @@ func (rq request) level() string {
 // resource is what a service signature must be over, or an error.
 func (rq request) resource(sr, depth string) (canonical string, err error) {
 	path := "/blob/" + rq.account.ID.Name() + "/" + rq.container
+	if rq.account.files {
+		path = "/file/" + rq.account.ID.Name() + "/" + rq.container
+		switch {
+		case depth != "" || sr != "s" && sr != "f":
+			return "", unauthentic("the signature's resource (sr) must be s or f")
+		case sr == "s" && rq.container != "":
+			return path, nil
+		case sr == "f" && rq.blob != "" && !rq.isDir:
+			return path + "/" + rq.blob, nil
+		}
+		return "", fail(http.StatusForbidden, "AuthorizationResourceTypeMismatch", "The signature is over a %s; this request is about more.", map[string]string{"s": "share", "f": "file"}[sr])
+	}
 	if (sr == "d") != (depth != "") || sr == "d" && !rq.account.hns {
 		return "", unauthentic("the signature's resource (sr) is d and has a depth (sdd), or neither, and only accounts with a hierarchical namespace have directories")
 	}
@@ -193,9 +212,14 @@ func (s *Service) byServiceSAS(ctx context.Context, rq request, q query, given [
 	if err != nil {
 		return arm.Caller{}, err
 	}
-	text := q.lines("sp", "st", "se") + "\n" + canonical + "\n" + q.lines("si", "sip", "spr", "sv", "sr") + "\n" + q.signedMoment() + "\n"
-	if q["sv"] >= encryptionSAS {
-		text += q["ses"] + "\n"
+	text := q.lines("sp", "st", "se") + "\n" + canonical + "\n"
+	switch {
+	case rq.account.files: // sr is not signed: a share's name has no slash
+		text += q.lines("si", "sip", "spr", "sv") + "\n"
+	case q["sv"] >= encryptionSAS:
+		text += q.lines("si", "sip", "spr", "sv", "sr") + "\n" + q.signedMoment() + "\n" + q["ses"] + "\n"
+	default:
+		text += q.lines("si", "sip", "spr", "sv", "sr") + "\n" + q.signedMoment() + "\n"
 	}
 	text += q.lines("rscc", "rscd", "rsce", "rscl", "rsct")
 	which := rq.account.signer(given, text)
@@ -230,8 +254,11 @@ func (s *Service) byServiceSAS(ctx context.Context, rq request, q query, given [
 
 // within is what a signature over a container or a blob opens.
 func (rq request) within(sr string) (scope arm.ID, item string) {
-	if sr != "c" { // of a directory it is the path that the request is about
+	if sr != "c" && sr != "s" { // of a directory it is the path that the request is about
 		item = rq.blob
+	}
+	if rq.account.files {
+		item = fold(item)
 	}
 	return rq.account.containerID(rq.container), item
 }
@@ -309,20 +336,26 @@ func (rq request) permitted(perms string, wholeAccount bool) bool {
 		return has("t")
 	case BlobFilter.Key():
 		return has("f")
+	case FileRead.Key():
+		return rq.list && has("l") || !rq.list && has("r")
+	case FileWrite.Key():
+		return has("w") || rq.creates && has("c") || rq.breaks && has("d")
+	case FileDelete.Key():
+		return has("d")
 	}
 	if !wholeAccount {
 		return false // no service signature opens a container or service itself
 	}
 	switch rq.action.Key() {
-	case ContainerRead.Key():
+	case ContainerRead.Key(), ShareRead.Key():
 		return rq.list && has("l") || !rq.list && has("r")
-	case ContainerWrite.Key():
+	case ContainerWrite.Key(), ShareWrite.Key():
 		return has("w") || rq.creates && has("c")
-	case ContainerDelete.Key():
+	case ContainerDelete.Key(), ShareDelete.Key():
 		return has("d")
-	case ServiceRead.Key():
+	case ServiceRead.Key(), FileServiceRead.Key():
 		return has("r")
-	case ServiceWrite.Key():
+	case ServiceWrite.Key(), FileServiceWrite.Key():
 		return has("w")
 	}
 	return false
@@ -360,6 +393,9 @@ func (rq request) opens(perms string, wholeAccount bool) []arm.Action {
 		return nil
 	}
 	out := []arm.Action{rq.action}
+	if rq.account.files {
+		return append(out, FileBackupRead, FileBackupWrite) // each is asked for beside an action of its kind
+	}
 	if strings.Contains(perms, "t") {
 		out = append(out, BlobTagsRead, BlobTagsWrite)
 	}
@@ -420,6 +456,9 @@ func (q query) signedMoment() string {
 // byDelegation is whoever has a signature that somebody made of their own
 // rights. It can do what it says and the signer may at this moment.
 func (s *Service) byDelegation(ctx context.Context, rq request, q query, given []byte) (arm.Caller, error) {
+	if rq.account.files {
+		return arm.Caller{}, unauthentic("file shares take no user delegation signatures here")
+	}
 	canonical, err := rq.resource(q["sr"], q["sdd"])
 	if err != nil {
 		return arm.Caller{}, err

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"strings"
 	"time"
 
 	"castellan/internal/arm"
@@ -13,24 +14,35 @@ import (
 
 // Types in lower case, to compare with.
 const (
-	serviceType   = "microsoft.storage/storageaccounts/blobservices"
-	containerType = "microsoft.storage/storageaccounts/blobservices/containers"
+	serviceType     = "microsoft.storage/storageaccounts/blobservices"
+	containerType   = "microsoft.storage/storageaccounts/blobservices/containers"
+	fileServiceType = "microsoft.storage/storageaccounts/fileservices"
+	shareType       = "microsoft.storage/storageaccounts/fileservices/shares"
 )
 
 // ServiceProperties are the settings of an account's blobs. All that Azure can
 // switch on is off.
 type ServiceProperties struct {
-	CORS             *Rules     `json:"cors,omitempty"`
-	Version          string     `json:"defaultServiceVersion,omitempty"`
-	Retention        *Retention `json:"deleteRetentionPolicy,omitempty"`
-	ContainerRetain  *Retention `json:"containerDeleteRetentionPolicy,omitempty"`
-	Versioning       bool       `json:"isVersioningEnabled"`
-	AutoSnapshot     bool       `json:"automaticSnapshotPolicyEnabled" arm:"only=false"`
-	ChangeFeed       *Switch    `json:"changeFeed,omitempty"`
-	Restore          *Switch    `json:"restorePolicy,omitempty"`
-	LastAccess       *Switch    `json:"lastAccessTimeTrackingPolicy,omitempty"`
-	ShareRetention   *Switch    `json:"shareDeleteRetentionPolicy,omitempty" arm:"readonly"`
-	ProtocolSettings any        `json:"protocolSettings,omitempty" arm:"readonly"`
+	CORS            *Rules     `json:"cors,omitempty"`
+	Version         string     `json:"defaultServiceVersion,omitempty"`
+	Retention       *Retention `json:"deleteRetentionPolicy,omitempty"`
+	ContainerRetain *Retention `json:"containerDeleteRetentionPolicy,omitempty"`
+	Versioning      bool       `json:"isVersioningEnabled"`
+	AutoSnapshot    bool       `json:"automaticSnapshotPolicyEnabled" arm:"only=false"`
+	ChangeFeed      *Switch    `json:"changeFeed,omitempty"`
+	Restore         *Switch    `json:"restorePolicy,omitempty"`
+	LastAccess      *Switch    `json:"lastAccessTimeTrackingPolicy,omitempty"`
+}
+
+// FileServiceProperties are the settings of an account's file shares.
+type FileServiceProperties struct {
+	CORS      *Rules  `json:"cors,omitempty"`
+	Retention *Switch `json:"shareDeleteRetentionPolicy,omitempty"` // what is deleted is not kept
+	Protocol  any     `json:"protocolSettings,omitempty" arm:"readonly"`
+}
+
+func fileServiceDefaults() *FileServiceProperties {
+	return &FileServiceProperties{CORS: &Rules{[]Rule{}}, Retention: &Switch{}}
 }
 
 // Retention says how long what was deleted is kept.
@@ -97,7 +109,7 @@ func serviceDefaults() *ServiceProperties {
 // services are the singletons that every account has from its beginning.
 func services(of *resource.Doc) []*resource.Doc {
 	var out []*resource.Doc
-	for typ, props := range map[string]any{"blobServices": serviceDefaults(), "fileServices": map[string]any{"cors": Rules{[]Rule{}}, "shareDeleteRetentionPolicy": Switch{}}} {
+	for typ, props := range map[string]any{"blobServices": serviceDefaults(), "fileServices": fileServiceDefaults()} {
 		b, err := json.Marshal(props)
 		if err != nil {
 			panic(err) // they are constants
@@ -118,12 +130,24 @@ func (s *Service) blobServices(account *resource.Kind) *resource.Kind {
 		Props: func() any { return serviceDefaults() },
 		Check: func(c resource.Change) error {
 			if c.Old == nil {
-				return arm.Errorf(arm.BadRequest, "the blob service is named %q; every account has one, named default", c.Doc.Name)
+				return onlyDefault(c.Doc)
 			}
 			return s.checkService(c.Doc)
 		},
 		Save: s.saveService,
 	}
+}
+
+func onlyDefault(d *resource.Doc) error {
+	return arm.Errorf(arm.BadRequest, "the service is named %q; every account has one, named default", d.Name)
+}
+
+// fileServices is the kind of the one file service that every account has.
+func (s *Service) fileServices(account *resource.Kind) *resource.Kind {
+	k := s.blobServices(account)
+	k.Type, k.Doc = "Microsoft.Storage/storageAccounts/fileServices", "the settings of an account's file shares"
+	k.Props = func() any { return fileServiceDefaults() }
+	return k
 }
 
 // checkService holds the settings against what they may be.
@@ -155,19 +179,13 @@ func (s *Service) saveService(tx *store.Tx, c resource.Change) error {
 	tx.After(func() {
 		if a := s.byID(id); a != nil {
 			next := *a
-			next.rules = rules
+			if strings.EqualFold(c.Doc.ID.Type(), fileServiceType) {
+				next.fileRules = rules
+			} else {
+				next.rules = rules
+			}
 			s.know(&next)
 		}
 	})
 	return nil
-}
-
-// fileServices shows that an account has no file shares to speak of, to
-// clients that look before they go on.
-func fileServices(account *resource.Kind) *resource.Kind {
-	return &resource.Kind{
-		Type: "Microsoft.Storage/storageAccounts/fileServices", Doc: "the settings of an account's file shares, of which there are none", Parent: account, Global: true,
-		NoPut: true, NoPatch: true, NoDelete: true,
-		Props: func() any { return &ServiceProperties{} },
-	}
 }

@@ -54,6 +54,9 @@ func (s *Service) here(tx *store.Tx, p place, when Conditions) (containerRow, *r
 	if err == nil && b == nil {
 		err = noBlob()
 	}
+	if err == nil {
+		err = p.fits(b)
+	}
 	if err != nil {
 		return c, nil, err
 	}

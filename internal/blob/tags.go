@@ -322,12 +322,15 @@ func (s *Service) findBlobs(x exchange) error {
 
 // also asks whether the request's caller may do a to the same target besides.
 func (x exchange) also(a arm.Action) error {
-	id, err := x.g.On(BlobRead, BlobWrite, BlobDelete, BlobDeleteVersion, BlobAdd, BlobTagsRead, BlobTagsWrite, BlobPermissions)
+	id, err := x.g.On(FileRead, FileWrite, FileDelete, BlobRead, BlobWrite, BlobDelete, BlobDeleteVersion, BlobAdd, BlobTagsRead, BlobTagsWrite, BlobPermissions)
 	if err != nil {
 		return err
 	}
 	ctx := x.r.Context()
-	on := gate.Target{ID: id, Item: x.g.Item(), Attributes: x.s.attributes(x.r, id, x.g.Item())}
+	on := gate.Target{ID: id, Item: x.g.Item(), Op: x.g.Op()}
+	if !x.files() {
+		on.Op, on.Attributes = "", x.s.attributes(x.r, id, x.g.Item())
+	}
 	g, err := x.s.Gate.Admit(ctx, x.g.Caller(), a, on)
 	if err != nil {
 		return err

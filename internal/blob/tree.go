@@ -37,10 +37,18 @@ func checkPath(name string) error {
 
 // checkName says whether the place's blob can have its name.
 func (p place) checkName() error {
-	if err := checkBlobName(p.blob); err != nil || !p.hns {
+	if err := p.checkOpaque(); err != nil || !p.hns {
 		return err
 	}
 	return checkPath(p.blob)
+}
+
+// checkOpaque is checkName for what may be no path where names are paths.
+func (p place) checkOpaque() error {
+	if p.files {
+		return checkFilePath(p.blob)
+	}
+	return checkBlobName(p.blob)
 }
 
 // parentOf is the path of the directory that a path lies in, "" for the root.

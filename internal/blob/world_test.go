@@ -160,7 +160,7 @@ func (w *world) start() {
 	for _, k := range append([]*resource.Kind{resource.Subscription, resource.Group}, w.s.Kinds()...) {
 		armPlane.Routes = append(armPlane.Routes, rs.Routes(k)...)
 	}
-	w.srv = httptest.NewTLSServer(edge(w.gate, armPlane, w.s.Plane(), w.s.Paths()))
+	w.srv = httptest.NewTLSServer(edge(w.gate, armPlane, w.s.Plane(), w.s.Paths(), w.s.Shares()))
 	ctx, cancel := context.WithCancel(context.Background())
 	w.off, w.done = cancel, make(chan error, 1)
 	done := w.done
@@ -269,7 +269,7 @@ func (r reply) list() (l list) {
 
 // do sends a request by who, given by a token ("key1" and "key2" sign with a
 // key of acct1, "" shows nothing), and wants the status. A target is arm:/path
-// or ACCOUNT:/path, by the Data Lake endpoint ACCOUNT.dfs:/path; headers are "Name: value".
+// or ACCOUNT:/path, by other endpoints ACCOUNT.dfs:/path or ACCOUNT.file:/path; headers are "Name: value".
 func (w *world) do(who, method, target string, body []byte, want int, headers ...string) reply {
 	w.t.Helper()
 	req := w.request(who, method, target, body, headers...)
@@ -293,8 +293,8 @@ func (w *world) request(who, method, target string, body []byte, headers ...stri
 	host := testSite.Host()
 	if account != "arm" {
 		host = account + ".blob." + testSite.StorageSuffix()
-		if lake, ok := strings.CutSuffix(account, ".dfs"); ok {
-			account, host = lake, account+"."+testSite.StorageSuffix()
+		if base, other, ok := strings.Cut(account, "."); ok {
+			account, host = base, base+"."+other+"."+testSite.StorageSuffix()
 		}
 	} else if !strings.Contains(path, "api-version") {
 		path += map[bool]string{true: "&", false: "?"}[strings.Contains(path, "?")] + "api-version=" + resource.VersionFor(path)
@@ -307,7 +307,7 @@ func (w *world) request(who, method, target string, body []byte, headers ...stri
 		k, v, _ := strings.Cut(h, ": ")
 		req.Header.Set(k, v)
 	}
-	if method == "PUT" && account != "arm" && !strings.Contains(path, "comp=") && !strings.Contains(path, "restype=") && !strings.Contains(host, ".dfs.") && req.Header.Get("x-ms-blob-type") == "" && req.Header.Get("x-ms-copy-source") == "" {
+	if method == "PUT" && account != "arm" && !strings.Contains(path, "comp=") && !strings.Contains(path, "restype=") && strings.Contains(host, ".blob.") && req.Header.Get("x-ms-blob-type") == "" && req.Header.Get("x-ms-copy-source") == "" {
 		req.Header.Set("x-ms-blob-type", "BlockBlob")
 	}
 	switch {

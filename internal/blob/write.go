@@ -24,6 +24,7 @@ type draft struct {
 	sealed  bool
 	// Of a new page blob:
 	size, sequence int64
+	file           newborn // of a new file in a share, with size
 }
 
 // Write puts a block blob in the place that the Grant, for BlobWrite, is about:
@@ -35,7 +36,7 @@ func (s *Service) Write(ctx context.Context, g gate.Grant, body io.Reader, size 
 
 // put is Write for all that a client may say of a blob.
 func (s *Service) put(ctx context.Context, g gate.Grant, d draft) (info Info, err error) {
-	p, err := s.blobTarget(g, BlobWrite)
+	p, err := s.blobTarget(g, BlobWrite, FileWrite)
 	if err != nil {
 		return info, err
 	}
@@ -59,6 +60,9 @@ func (s *Service) put(ctx context.Context, g gate.Grant, d draft) (info Info, er
 	info, err = s.change(ctx, g, p, replaces, func(tx *store.Tx, c containerRow, old *row) (*row, []piece, error) {
 		if err := s.allows(d.when, old, false); err != nil {
 			return nil, nil, err
+		}
+		if d.typ == fileType {
+			return s.newFile(tx, p, c, d, old, t)
 		}
 		next := row{Type: d.typ, Size: t.piece.Size, Head: d.head, Meta: d.meta, Tags: d.tags, Tier: d.tier, Copy: d.copy, Sealed: d.sealed}
 		if d.typ == pageBlob {
@@ -171,6 +175,9 @@ func (s *Service) change(ctx context.Context, g gate.Grant, p place, as how, fn 
 		if err != nil {
 			return err
 		}
+		if err := p.charge(tx, c, old, next); err != nil {
+			return err
+		}
 		if gone, err = s.replace(tx, p, c, old, next, ps, as); err != nil {
 			return err
 		}
@@ -273,7 +280,7 @@ func (s *Service) SetHeaders(ctx context.Context, g gate.Grant, h Headers, when 
 // revise changes what a blob has beside its bytes. If it makes a version, what the
 // blob was is kept where accounts keep versions.
 func (s *Service) revise(ctx context.Context, g gate.Grant, when Conditions, version bool, fn func(*row)) (info Info, err error) {
-	p, err := s.blobTarget(g, BlobWrite)
+	p, err := s.blobTarget(g, BlobWrite, FileWrite)
 	if err != nil {
 		return info, err
 	}
