@@ -118,7 +118,7 @@ func fill(pattern string, a *App) string {
 // hostOf is a host that the plane answers on.
 func hostOf(t *testing.T, a *App, p *gate.Plane) string {
 	t.Helper()
-	for _, h := range []string{a.Site.Host(), a.Site.GraphHost(), "x0000001." + a.Site.VaultSuffix(), "x0000001.blob." + a.Site.StorageSuffix(), "x0000001.dfs." + a.Site.StorageSuffix()} {
+	for _, h := range []string{a.Site.Host(), a.Site.GraphHost(), "x0000001." + a.Site.VaultSuffix(), "x0000001.blob." + a.Site.StorageSuffix(), "x0000001.dfs." + a.Site.StorageSuffix(), "x0000001.file." + a.Site.StorageSuffix()} {
 		if p.Host == nil || p.Host(h) {
 			return h
 		}
@@ -140,7 +140,7 @@ func knock(a *App, method, host, path, token string) *httptest.ResponseRecorder 
 // knocking is a request that names what doors have to know before they can ask
 // the gate.
 func knocking(method, host, path string) *http.Request {
-	if strings.Contains(host, ".blob.") || strings.Contains(host, ".dfs.") { // a blob's version is a header
+	if strings.Contains(host, ".blob.") || strings.Contains(host, ".dfs.") || strings.Contains(host, ".file.") { // a blob's version is a header
 		path = strings.TrimSuffix(path, "?")
 	} else {
 		path += map[bool]string{true: "&", false: "?"}[strings.Contains(path, "?")] + "api-version=" + resource.VersionFor(path)
@@ -202,7 +202,7 @@ func audiencesOf(plane string) []string {
 		return []string{"arm"}
 	case "ml":
 		return []string{"arm", "ml"}
-	case "dfs":
+	case "dfs", "file":
 		return []string{"blob"}
 	}
 	return []string{plane}

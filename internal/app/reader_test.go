@@ -274,7 +274,7 @@ func (v *visitor) names(p *gate.Plane, u string) []string {
 
 func (v *visitor) versioned(p *gate.Plane, u string) string {
 	switch {
-	case p.Name == "blob", p.Name == "dfs", p.Name == "graph", p.Name == "scim", p.Name == "login":
+	case p.Name == "blob", p.Name == "dfs", p.Name == "file", p.Name == "graph", p.Name == "scim", p.Name == "login":
 		return u
 	case strings.Contains(u, "?"):
 		return u + "&api-version=" + resource.VersionFor(u)
@@ -454,7 +454,7 @@ var bodies = map[string]string{
 func (v *visitor) walk() {
 	opened := 0
 	for _, p := range v.a.Planes {
-		host := map[string]string{"vault": "keeps-kv." + v.a.Site.VaultSuffix(), "blob": "logsacct.blob." + v.a.Site.StorageSuffix(), "dfs": "logsacct.dfs." + v.a.Site.StorageSuffix(), "graph": v.a.Site.GraphHost()}[p.Name]
+		host := map[string]string{"vault": "keeps-kv." + v.a.Site.VaultSuffix(), "blob": "logsacct.blob." + v.a.Site.StorageSuffix(), "dfs": "logsacct.dfs." + v.a.Site.StorageSuffix(), "file": "logsacct.file." + v.a.Site.StorageSuffix(), "graph": v.a.Site.GraphHost()}[p.Name]
 		if host == "" {
 			host = v.a.Site.Host()
 		}

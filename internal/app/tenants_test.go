@@ -125,7 +125,7 @@ func (x *realm) host(a *App, plane, host string) string {
 	switch plane {
 	case "vault":
 		return x.vault + "." + a.Site.VaultSuffix()
-	case "blob", "dfs":
+	case "blob", "dfs", "file":
 		return x.account + "." + plane + "." + a.Site.StorageSuffix()
 	}
 	return host
@@ -212,7 +212,7 @@ func (x *realm) attack(t *testing.T, a *App, thief *realm, r *rand.Rand) (calls 
 			for _, aud := range audiencesOf(p.Name) {
 				got := knock(a, rt.Method, x.host(a, p.Name, hostOf(t, a, p)), path, thief.tokens[aud])
 				calls++
-				owned := strings.Contains(strings.ToLower(path), x.sub) || p.Name == "vault" || p.Name == "blob" || p.Name == "dfs"
+				owned := strings.Contains(strings.ToLower(path), x.sub) || p.Name == "vault" || p.Name == "blob" || p.Name == "dfs" || p.Name == "file"
 				body := strings.ToLower(got.Body.String())
 				switch {
 				case p.Name == "ml" && got.Code == http.StatusBadRequest: // a name that no run or model can have

@@ -309,6 +309,9 @@ func (s *Service) moveSource(x exchange, m *moving) (g gate.Grant, err error) {
 			return g, err
 		}
 	}
+	if err := s.reach(s.at(x.r.Host), as, peerOf(x.r)); err != nil {
+		return g, err
+	}
 	return s.Gate.Admit(x.r.Context(), as, FileDelete, from)
 }
 

@@ -42,9 +42,6 @@ func (s *Service) Shares() *gate.Plane {
 		gate.On(SharePolicyWrite, "PUT "+share+of+"&comp=acl", s.atContainer, s.serve(s.putPolicies)),
 		gate.On(ShareDelete, "DELETE "+share+of, s.atContainer, s.serve(s.deleteContainer)),
 
-		gate.On(FileRead, "GET "+share+dir, s.atShared(dirKind), s.serve(s.getDirectory)),
-		gate.On(FileRead, "HEAD "+share+dir, s.atShared(dirKind), s.serve(s.getDirectory)),
-		gate.On(FileRead, "GET "+share+dir+"&comp=list", s.atShared(dirKind), s.serve(s.listDirectory)),
 		gate.On(FileRead, "GET "+path+dir, s.atShared(dirKind), s.serve(s.getDirectory)),
 		gate.On(FileRead, "HEAD "+path+dir, s.atShared(dirKind), s.serve(s.getDirectory)),
 		gate.On(FileRead, "GET "+path+dir+"&comp=list", s.atShared(dirKind), s.serve(s.listDirectory)),
