@@ -59,6 +59,7 @@ from the folder's backups, and keep it, for without it the folder is noise.`,
 	fl.StringVar(&f.cfg.Scratch, "scratch", "", "folder of what jobs work on, wiped at each start (default: scratch in the data folder); on ext4 with the feature encrypt, or f2fs, each job's part of it has a key of its own, and on tmpfs it is on no disk")
 	fl.BoolVar(&f.cfg.SealedScratch, "sealed-scratch", false, "do not start with a scratch folder that leaves on a disk what jobs had in it")
 	fl.StringVar(&f.cfg.Issuers, "issuers", "", "file of settings about the issuers that federated credentials trust: a JSON object with caFile, loopback and keys (JWKS by issuer)")
+	fl.StringVar(&f.cfg.OutsideVaults, "outside-vaults", "", "file of the key vaults outside of the installation whose keys may guard data: a JSON object with caFile and vaults, each with host, authority, tenants, and perhaps proxy, addresses (default: none)")
 	fl.StringVar(&f.cfg.Sinks, "sinks", "", "file of the sinks that diagnostic settings may send logs to: a JSON object with sinks, each with name and syslog (tls://, tcp:// or udp://HOST:PORT) or otlp (a URL), and perhaps headers, caFile, certFile, keyFile, tenants, everything")
 	fl.BoolVar(&f.json, "json", false, "print one JSON object a line; the first, when ready, says how to reach the server")
 	return c

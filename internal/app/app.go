@@ -28,6 +28,7 @@ import (
 	"castellan/internal/ml"
 	"castellan/internal/monitor"
 	"castellan/internal/ops"
+	"castellan/internal/outside"
 	"castellan/internal/rbac"
 	"castellan/internal/resource"
 	"castellan/internal/seal"
@@ -48,6 +49,7 @@ type Config struct {
 	AuditDays      int    // audit entries older than so many days are pruned; default 0: none
 	Throttle       int    // how many times Azure's limits callers of Resource Manager have; default 100
 	Issuers        string // file of settings about foreign issuers (issuer.Settings); default: none
+	OutsideVaults  string // file of the vaults outside whose keys may guard data (outside.Settings); default: none
 	Scratch        string // folder of what jobs work on; default: scratch in the data folder
 	SealedScratch  bool   // no start with a scratch folder that leaves on a disk what jobs had in it
 	Sinks          string // file of sinks for logs, which diagnostic settings may name (monitor.OpenSinks); default: none
@@ -140,6 +142,7 @@ type App struct {
 	vault     *vault.Service
 	blob      *blob.Service
 	keys      *cmk.Keys
+	outside   *outside.Vaults
 	compute   *compute.Service
 	ml        *ml.Service
 	tracking  *tracking.Service
@@ -249,6 +252,9 @@ func (a *App) services(ctx context.Context, key seal.Key) (err error) {
 	a.identity.OnTenant(a.foundTenant)
 	a.vault, err = vault.New(vault.Config{DB: a.db, Gate: a.gate, Log: a.Log, Root: key, Site: a.Site, Now: a.Now, Who: a.identity.Bearer(a.Site.VaultAudiences()...), May: a.may, Judge: a.resources.Judge, Told: a.told})
 	if err != nil {
+		return err
+	}
+	if a.outside, err = outside.Open(outside.Config{File: a.OutsideVaults, Assert: a.assert, Now: a.Now}); err != nil {
 		return err
 	}
 	a.keys, err = cmk.OpenKeys(ctx, a.db, &cmk.Ring{Root: key.Derive("workspaces"), Vaults: customerKeys{a}, Now: a.Now})

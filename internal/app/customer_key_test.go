@@ -33,9 +33,12 @@ const (
 	large        = 3 << 20 // bytes; more than one chunk of a file
 )
 
-func newGuarded(t *testing.T) *guarded {
+func newGuarded(t *testing.T) *guarded { return newGuardedAt(t, Config{}) }
+
+func newGuardedAt(t *testing.T, cfg Config) *guarded {
 	clock := &movable{at: time.Now()}
-	a, err := New(t.Context(), Config{Data: t.TempDir() + "/data", Now: clock.now})
+	cfg.Data, cfg.Now = t.TempDir()+"/data", clock.now
+	a, err := New(t.Context(), cfg)
 	if err != nil {
 		t.Fatal(err)
 	}

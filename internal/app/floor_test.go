@@ -18,7 +18,7 @@ var floors = map[string]int{
 	"gate":     3,
 	"trial":    3,
 	"issuer":   3,
-	"resource": 4,
+	"resource": 4, "outside": 4,
 	"ops":      5,
 	"identity": 6, "governance": 6, "compliance": 6, "vault": 6, "blob": 6, "compute": 6, "ml": 6, "tracking": 6, "deploy": 6, "monitor": 6,
 	"server": 7, "backup": 7,

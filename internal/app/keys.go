@@ -71,6 +71,10 @@ func (a *App) showKey(ctx context.Context, k cmk.Kept) map[string]any {
 	}
 	if c := k.Customer; c != nil {
 		id := a.Site.VaultURL(c.Vault) + path.Join("keys", c.Key, c.With)
+		if c.Host != "" { // whether it may be used is known only when it is
+			id = "https://" + c.Host + "/" + path.Join("keys", c.Key, c.With)
+			props["state"] = "Unknown"
+		}
 		wrapped = append(wrapped, id)
 		props["customerKey"] = map[string]any{"keyIdentifier": id, "version": c.With, "followsNewest": c.Version == "", "principalId": c.Principal}
 		props["lastRotated"] = c.Rotated

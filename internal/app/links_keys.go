@@ -8,6 +8,7 @@ import (
 	"castellan/internal/arm"
 	"castellan/internal/cmk"
 	"castellan/internal/gate"
+	"castellan/internal/identity"
 	"castellan/internal/resource"
 	"castellan/internal/seal"
 	"castellan/internal/store"
@@ -25,7 +26,12 @@ type customerKeys struct{ *App }
 
 // of is who asks, and for what.
 func (l customerKeys) of(r cmk.Ref) (as arm.Caller, on gate.Target, err error) {
-	if on, err = l.vault.KeyTarget(r.Vault, r.Key); err == nil {
+	if on, err = l.vault.KeyTarget(r.Vault, r.Key); err != nil {
+		return as, on, err
+	}
+	if r.Client != "" {
+		as, err = l.identity.Standing(r.Tenant, r.Principal, r.Client)
+	} else {
 		as, err = l.identity.Known(r.Tenant, r.Principal)
 	}
 	return as, on, err
@@ -40,6 +46,9 @@ func customerDo[T any](ctx context.Context, l customerKeys, r cmk.Ref, act arm.A
 }
 
 func (l customerKeys) Newest(ctx context.Context, r cmk.Ref) (string, error) {
+	if r.Host != "" {
+		return l.outside.Newest(ctx, r)
+	}
 	return customerDo(ctx, l, r, vault.KeyRead, func(g gate.Grant) (string, error) {
 		k, err := l.vault.GetKey(ctx, g, "")
 		return k.Version, err
@@ -48,6 +57,9 @@ func (l customerKeys) Newest(ctx context.Context, r cmk.Ref) (string, error) {
 
 // Usable asks all that Unwrap would be asked.
 func (l customerKeys) Usable(ctx context.Context, r cmk.Ref, version string) error {
+	if r.Host != "" {
+		return l.outside.Usable(ctx, r, version)
+	}
 	as, on, err := l.of(r)
 	if err != nil {
 		return err
@@ -59,6 +71,9 @@ func (l customerKeys) Usable(ctx context.Context, r cmk.Ref, version string) err
 }
 
 func (l customerKeys) Wrap(ctx context.Context, r cmk.Ref, version string, plain []byte) ([]byte, error) {
+	if r.Host != "" {
+		return l.outside.Wrap(ctx, r, version, plain)
+	}
 	return customerDo(ctx, l, r, vault.KeyWrap, func(g gate.Grant) ([]byte, error) {
 		_, out, err := l.vault.Wrap(ctx, g, version, wrapping, plain)
 		return out, err
@@ -66,6 +81,9 @@ func (l customerKeys) Wrap(ctx context.Context, r cmk.Ref, version string, plain
 }
 
 func (l customerKeys) Unwrap(ctx context.Context, r cmk.Ref, version string, wrapped []byte) ([]byte, error) {
+	if r.Host != "" {
+		return l.outside.Unwrap(ctx, r, version, wrapped)
+	}
 	return customerDo(ctx, l, r, vault.KeyUnwrap, func(g gate.Grant) ([]byte, error) {
 		if err := l.db.View(ctx, func(tx *store.Tx) error { return l.vault.Unwraps(tx, r.Vault, r.Key, version) }); err != nil {
 			return nil, err
@@ -77,7 +95,10 @@ func (l customerKeys) Unwrap(ctx context.Context, r cmk.Ref, version string, wra
 
 // Fit wants a vault that keeps what is deleted: else one deletion could be the
 // end of all that the key guards.
-func (l customerKeys) Fit(_ context.Context, r cmk.Ref) error {
+func (l customerKeys) Fit(ctx context.Context, r cmk.Ref) error {
+	if r.Host != "" {
+		return l.outside.Fit(ctx, r)
+	}
 	if _, err := l.vault.KeyTarget(r.Vault, r.Key); err != nil {
 		return arm.Errorf("KeyVaultVaultNotFound", "properties.encryption.keyvaultproperties: there is no key vault %q that can have a key %q", r.Vault, r.Key)
 	}
@@ -85,6 +106,23 @@ func (l customerKeys) Fit(_ context.Context, r cmk.Ref) error {
 		return arm.Errorf("KeyVaultPolicyError", "The key vault '%s' must have purge protection (enablePurgeProtection) before one of its keys can guard data: without it the key, and with it the data, could be destroyed at once.", r.Vault)
 	}
 	return nil
+}
+
+// Outside reports whether a vault of another installation, or of Azure, may be asked
+// for what is a tenant's.
+func (l customerKeys) Outside(host, tenant string) bool { return l.outside.Lists(host, tenant) }
+
+// assert is a token by which a managed identity proves itself outside.
+func (a *App) assert(ctx context.Context, tenant, principal string) (token arm.Secret, err error) {
+	of, err := a.identity.UserAssignedOf(tenant, principal)
+	if err != nil {
+		return token, err
+	}
+	as := a.system(tenant, "customers' keys", &arm.Lease{Scope: of, Actions: []arm.Action{identity.MintManaged}, Why: "a customer's key lies outside"})
+	return admit(ctx, a.gate, as, identity.MintManaged, gate.Target{ID: of}, func(g gate.Grant) (arm.Secret, error) {
+		text, _, _, err := a.identity.ManagedToken(ctx, g, identity.ExchangeAudience, "")
+		return arm.NewSecret([]byte(text)), err
+	})
 }
 
 func (l customerKeys) UserAssigned(ctx context.Context, id arm.ID) (principal string, err error) {

@@ -63,6 +63,9 @@ type CustomerKeys interface {
 	// Fit says whether the key is fit to guard an account: its vault must keep what
 	// is deleted.
 	Fit(ctx context.Context, r cmk.Ref) error
+	// Outside reports whether the vault of a host outside of the installation may be
+	// asked for what is a tenant's.
+	Outside(host, tenant string) bool
 	// UserAssigned is the principal of a user-assigned identity.
 	UserAssigned(ctx context.Context, id arm.ID) (string, error)
 }

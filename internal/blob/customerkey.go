@@ -69,11 +69,16 @@ func (s *Service) checkEncryption(d *resource.Doc, p *Properties, old Properties
 		return arm.Errorf(arm.Unsupported, "properties.encryption.keySource is %s; this installation has no vaults", customerKey)
 	case v == nil || v.Name == "" || v.URI == "":
 		return arm.Errorf(arm.InvalidRequest, "properties.encryption.keySource is %s, so keyvaultproperties must have keyname and keyvaulturi", customerKey)
-	case e.Identity != nil && e.Identity.Federated != "":
-		return arm.Errorf(arm.Unsupported, "properties.encryption.identity.federatedIdentityClientId is set; keys in other tenants are not supported")
 	}
-	if _, err := s.vaultOf(v.URI); err != nil {
+	_, host, err := s.vaultOf(v.URI, s.Site.TenantOf(d.ID))
+	if err != nil {
 		return err
+	}
+	switch federated := e.federated(); {
+	case host != "" && federated == "":
+		return arm.Errorf(arm.InvalidRequest, "properties.encryption.keyvaultproperties.keyvaulturi names a vault outside of this installation, so encryption.identity must have federatedIdentityClientId: the application there that trusts the account's user-assigned identity")
+	case federated != "" && e.userAssigned() == "":
+		return arm.Errorf(arm.InvalidRequest, "properties.encryption.identity.federatedIdentityClientId is set, so encryption.identity must have userAssignedIdentity")
 	}
 	if user := e.userAssigned(); user != "" {
 		if !d.Identity.Lists(user) {
@@ -84,7 +89,7 @@ func (s *Service) checkEncryption(d *resource.Doc, p *Properties, old Properties
 	}
 	p.Encryption = &Encryption{Source: customerKey, Vault: &VaultKey{Name: v.Name, Version: v.Version, URI: v.URI}}
 	if user := e.userAssigned(); user != "" {
-		p.Encryption.Identity = &EncryptionIdentity{User: user}
+		p.Encryption.Identity = &EncryptionIdentity{User: user, Federated: e.federated()}
 	}
 	return nil
 }
@@ -96,15 +101,27 @@ func (e *Encryption) userAssigned() string {
 	return e.Identity.User
 }
 
-// vaultOf is the name of the vault that a URI leads to.
-func (s *Service) vaultOf(uri string) (string, error) {
+func (e *Encryption) federated() string {
+	if e.Identity == nil {
+		return ""
+	}
+	return strings.ToLower(e.Identity.Federated)
+}
+
+// vaultOf is the name of the vault that a URI leads to, and its host if that is one
+// outside of the installation which may be asked for what is the tenant's.
+func (s *Service) vaultOf(uri, tenant string) (name, outside string, err error) {
 	u, err := url.Parse(uri)
 	if err == nil && u.Scheme == "https" && u.User == nil && strings.Trim(u.Path, "/") == "" && u.RawQuery == "" {
 		if name := arm.Label(u.Host, s.Site.VaultSuffix()); name != "" {
-			return name, nil
+			return name, "", nil
+		}
+		if host := strings.ToLower(u.Host); s.Customers.Outside(host, tenant) {
+			name, _, _ = strings.Cut(host, ".")
+			return name, host, nil
 		}
 	}
-	return "", arm.Errorf(arm.Unsupported, "properties.encryption.keyvaultproperties.keyvaulturi is %.200q; it must be that of a vault of this installation, https://NAME.%s", uri, s.Site.VaultSuffix())
+	return "", "", arm.Errorf(arm.Unsupported, "properties.encryption.keyvaultproperties.keyvaulturi is %.200q; it must be that of a vault of this installation, https://NAME.%s, or one outside that its administrator permits", uri, s.Site.VaultSuffix())
 }
 
 // rekeyed is an account's key, wrapped as a change wants it.
@@ -165,11 +182,11 @@ func (s *Service) needsKey(ctx context.Context, c resource.Change) (any, error) 
 
 // ref names the key that p asks for, and the identity as which it is asked.
 func (s *Service) ref(ctx context.Context, c resource.Change, p Properties) (cmk.Ref, error) {
-	name, err := s.vaultOf(p.Encryption.Vault.URI)
-	if err != nil {
-		return cmk.Ref{}, err
+	r := cmk.Ref{Key: p.Encryption.Vault.Name, Version: p.Encryption.Vault.Version, Tenant: s.Site.TenantOf(c.Doc.ID), Client: p.Encryption.federated()}
+	var err error
+	if r.Vault, r.Host, err = s.vaultOf(p.Encryption.Vault.URI, r.Tenant); err != nil {
+		return r, err
 	}
-	r := cmk.Ref{Vault: name, Key: p.Encryption.Vault.Name, Version: p.Encryption.Vault.Version, Tenant: s.Site.TenantOf(c.Doc.ID)}
 	if user := p.Encryption.userAssigned(); user != "" {
 		id, err := arm.ParseID(user)
 		if err != nil {

@@ -44,6 +44,9 @@ type Ref struct {
 	Version   string `json:"version,omitempty"` // "" follows the newest
 	Tenant    string `json:"tenant"`
 	Principal string `json:"principal"` // object id of the identity
+
+	Host   string `json:"host,omitempty"`   // of a vault outside of the installation
+	Client string `json:"client,omitempty"` // id of an application where the vault is, which trusts the identity and acts for it there
 }
 
 // Wrapped is a data key as it is kept.
@@ -154,7 +157,7 @@ func (r *Ring) Open(ctx context.Context, uid string, w Wrapped) (seal.Key, error
 	l.key, l.err = r.unwrap(ctx, uid, w)
 	l.of, l.until, l.seen = w, asked.Add(Lease), asked
 	if l.err != nil {
-		l.until = asked.Add(pause)
+		l.until = r.Now().Add(pause) // since the refusal: it may have taken its time
 	}
 	if l.drop != nil {
 		l.drop.Stop()

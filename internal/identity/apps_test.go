@@ -560,7 +560,7 @@ func TestApplicationsAreHeldToRules(t *testing.T) {
 		"the platform's name":   {"identifierUris": []string{w.site.Base()}},
 		"another domain's":      {"identifierUris": []string{"https://other.example/api"}},
 		"the tenant alone":      {"identifierUris": []string{"api://" + w.first.Tenant}},
-		"the exchange":          {"identifierUris": []string{exchangeAudience}},
+		"the exchange":          {"identifierUris": []string{ExchangeAudience}},
 		"another's id":          {"identifierUris": []string{"api://" + e.clientID}},
 		"a wildcard":            {"identifierUris": []string{"api://" + e.apiID + "/*"}},
 	} {

@@ -63,7 +63,7 @@ func audiences(s arm.Site) map[string]api {
 	}
 	// A managed identity's token for this opens nothing: it is shown to a token
 	// endpoint, ours or Azure's, in the place of a client secret.
-	out[exchangeAudience] = api{audience: exchangeAudience, name: "Token exchange"}
+	out[ExchangeAudience] = api{audience: ExchangeAudience, name: "Token exchange"}
 	return out
 }
 

@@ -29,8 +29,8 @@ type Federated struct {
 
 const (
 	maxFederated = 20
-	// exchangeAudience is what Azure's clients ask foreign issuers for.
-	exchangeAudience = "api://AzureADTokenExchange"
+	// ExchangeAudience is what Azure's clients ask foreign issuers for.
+	ExchangeAudience = "api://AzureADTokenExchange"
 )
 
 func trusts(list []Federated, proof string) bool {
@@ -182,7 +182,7 @@ func (f Federated) check(list []Federated) error {
 		return arm.Errorf(arm.BadRequest, "subject must be 1 to 600 characters without spaces around it; it is compared letter by letter, so * stands for nothing else.")
 	}
 	if len(f.Audiences) != 1 || f.Audiences[0] == "" || len(f.Audiences[0]) > 600 {
-		return arm.Errorf(arm.BadRequest, "audiences must have exactly one value of 1 to 600 characters, such as %s.", exchangeAudience)
+		return arm.Errorf(arm.BadRequest, "audiences must have exactly one value of 1 to 600 characters, such as %s.", ExchangeAudience)
 	}
 	if len(f.Description) > 600 {
 		return arm.Errorf(arm.BadRequest, "description is longer than 600 characters.")

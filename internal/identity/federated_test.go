@@ -75,7 +75,7 @@ const workload = "system:serviceaccount:team:train"
 func (c *cluster) token(now time.Time, change map[string]any) string {
 	c.t.Helper()
 	body := map[string]any{
-		"iss": c.server.URL, "sub": workload, "aud": []string{exchangeAudience}, "iat": now.Unix(), "nbf": now.Unix(), "exp": now.Add(time.Hour).Unix(), "jti": arm.NewUUID(),
+		"iss": c.server.URL, "sub": workload, "aud": []string{ExchangeAudience}, "iat": now.Unix(), "nbf": now.Unix(), "exp": now.Add(time.Hour).Unix(), "jti": arm.NewUUID(),
 		"kubernetes.io": map[string]any{"namespace": "team", "serviceaccount": map[string]any{"name": "train", "uid": arm.NewUUID()}},
 	}
 	maps.Copy(body, change)
@@ -116,8 +116,8 @@ func TestFederatedCredential(t *testing.T) {
 	if r := w.exchange(id, c.token(w.now(), nil)); r.status != 401 || !strings.Contains(r.text("error_description"), "AADSTS700211") {
 		t.Errorf("before it is trusted: %d %s", r.status, r.body)
 	}
-	f := w.admin("POST", at, map[string]any{"name": "cluster", "issuer": c.server.URL, "subject": workload, "audiences": []string{exchangeAudience}})
-	w.admin("POST", at, map[string]any{"name": "forge", "issuer": c.server.URL, "subject": "repo:org/repo:environment:prod", "audiences": []string{exchangeAudience}})
+	f := w.admin("POST", at, map[string]any{"name": "cluster", "issuer": c.server.URL, "subject": workload, "audiences": []string{ExchangeAudience}})
+	w.admin("POST", at, map[string]any{"name": "forge", "issuer": c.server.URL, "subject": "repo:org/repo:environment:prod", "audiences": []string{ExchangeAudience}})
 	good := c.token(w.now(), nil)
 	r := w.exchange(id, good)
 	if r.status != 200 {
@@ -131,7 +131,7 @@ func TestFederatedCredential(t *testing.T) {
 	if r := w.exchange(id, good); r.status != 200 {
 		t.Errorf("shown again: %d %s", r.status, r.body)
 	}
-	if r := w.exchange(id, c.token(w.now(), map[string]any{"sub": "repo:org/repo:environment:prod", "aud": exchangeAudience, "repository": "org/repo", "ref": "refs/heads/main"})); r.status != 200 {
+	if r := w.exchange(id, c.token(w.now(), map[string]any{"sub": "repo:org/repo:environment:prod", "aud": ExchangeAudience, "repository": "org/repo", "ref": "refs/heads/main"})); r.status != 200 {
 		t.Errorf("as a forge has it: %d %s", r.status, r.body)
 	}
 	other, err := rsa.GenerateKey(rand.Reader, 2048)
@@ -196,7 +196,7 @@ func TestFederatedCredentialsAreManaged(t *testing.T) {
 	app, _ := w.newApp("train", nil)
 	at := "applications/" + app.text("id") + "/federatedIdentityCredentials"
 	body := func(name, subject string) map[string]any {
-		return map[string]any{"name": name, "issuer": "https://token.actions.githubusercontent.com", "subject": subject, "audiences": []string{exchangeAudience}}
+		return map[string]any{"name": name, "issuer": "https://token.actions.githubusercontent.com", "subject": subject, "audiences": []string{ExchangeAudience}}
 	}
 	w.admin("POST", at, body("one", "repo:a"))
 	_, upn := w.user("ann")
@@ -225,7 +225,7 @@ func TestFederatedCredentialsAreManaged(t *testing.T) {
 		"metadata":             with("issuer", "https://169.254.169.254"),
 		"metadata, in decimal": with("issuer", "https://2852039166"),
 		"no audience":          with("audiences", []string{}),
-		"two audiences":        with("audiences", []string{exchangeAudience, "b"}),
+		"two audiences":        with("audiences", []string{ExchangeAudience, "b"}),
 		"an expression":        with("claimsMatchingExpression", map[string]any{"value": "claims['sub'] matches '*'", "languageVersion": 1}),
 		"an unknown field":     with("wildcard", true),
 	} {
@@ -260,7 +260,7 @@ func TestFederatedManagedIdentity(t *testing.T) {
 	fic := kinds[1]
 	var p, other *Principal
 	save := func(subject string) error {
-		doc.Properties = mustJSON(federatedProps{Issuer: c.server.URL, Subject: subject, Audiences: []string{exchangeAudience}})
+		doc.Properties = mustJSON(federatedProps{Issuer: c.server.URL, Subject: subject, Audiences: []string{ExchangeAudience}})
 		return w.db.Do(ctx, func(tx *store.Tx) error { return fic.Save(tx, resource.Change{Doc: doc}) })
 	}
 	err := w.db.Do(ctx, func(tx *store.Tx) (err error) {
@@ -313,12 +313,12 @@ func TestFederatedManagedIdentity(t *testing.T) {
 	w.refused("the trust is gone", token)
 
 	// Its own token for the exchange stands for an application's credential.
-	mi, _, _, err := w.managedToken(identityID, exchangeAudience)
+	mi, _, _, err := w.managedToken(identityID, ExchangeAudience)
 	if err != nil {
 		t.Fatal(err)
 	}
 	app, _ := w.newApp("chained", nil)
-	w.admin("POST", "applications/"+app.text("id")+"/federatedIdentityCredentials", map[string]any{"name": "chain", "issuer": w.s.issuer(w.first.Tenant, false), "subject": p.ID, "audiences": []string{exchangeAudience}})
+	w.admin("POST", "applications/"+app.text("id")+"/federatedIdentityCredentials", map[string]any{"name": "chain", "issuer": w.s.issuer(w.first.Tenant, false), "subject": p.ID, "audiences": []string{ExchangeAudience}})
 	if r := w.exchange(app.text("appId"), mi); r.status != 200 {
 		t.Errorf("a managed identity's token: %d %s", r.status, r.body)
 	}

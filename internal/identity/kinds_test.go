@@ -53,7 +53,7 @@ func TestNoTokenBecomesAnother(t *testing.T) {
 	}
 
 	// The application trusts the managed identity and the person as much as it may.
-	exchange, err := w.s.target(w.first.Tenant, exchangeAudience)
+	exchange, err := w.s.target(w.first.Tenant, ExchangeAudience)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -67,17 +67,17 @@ func TestNoTokenBecomesAnother(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	unbound, _, managed, err := w.managedToken(of, exchangeAudience)
+	unbound, _, managed, err := w.managedToken(of, ExchangeAudience)
 	if err != nil {
 		t.Fatal(err)
 	}
-	bound, _, _, err := w.managedTokenIn(of, exchangeAudience, "job-a")
+	bound, _, _, err := w.managedTokenIn(of, ExchangeAudience, "job-a")
 	if err != nil {
 		t.Fatal(err)
 	}
 	for name, token := range map[string]string{"managed": unbound, "person": theirs} {
 		said := claims(t, token)
-		w.admin("POST", "applications/"+e.api.text("id")+"/federatedIdentityCredentials", map[string]any{"name": name, "issuer": said["iss"], "subject": said["sub"], "audiences": []string{exchangeAudience}})
+		w.admin("POST", "applications/"+e.api.text("id")+"/federatedIdentityCredentials", map[string]any{"name": name, "issuer": said["iss"], "subject": said["sub"], "audiences": []string{ExchangeAudience}})
 	}
 	if r := w.exchange(e.apiID, unbound); r.status != http.StatusOK {
 		t.Fatalf("a managed identity that the application trusts is not taken: %d %s", r.status, r.body)

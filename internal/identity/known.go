@@ -24,6 +24,35 @@ func (s *Service) Known(tenant, object string) (arm.Caller, error) {
 	return arm.Caller{}, arm.Errorf(arm.Unauthenticated, "the principal %s is gone or may not sign in", object)
 }
 
+// UserAssignedOf is the user-assigned identity that a principal is.
+func (s *Service) UserAssignedOf(tenant, object string) (arm.ID, error) {
+	p := s.index.sp(object)
+	if p == nil || p.Tenant != tenant || !p.Explicit || p.Disabled {
+		return arm.ID{}, arm.Errorf(arm.Unauthenticated, "the managed identity %s is gone or may not sign in", object)
+	}
+	return arm.ParseID(p.Resource)
+}
+
+// Standing is who an application acts as, in its own tenant, for a user-assigned
+// identity of another that it trusts by a federated credential: what a token
+// exchange would give, as everything stands now.
+func (s *Service) Standing(tenant, object, client string) (arm.Caller, error) {
+	if _, err := s.UserAssignedOf(tenant, object); err != nil {
+		return arm.Caller{}, err
+	}
+	app := s.index.client(client)
+	if app == nil || !slices.ContainsFunc(app.Federated, func(f Federated) bool {
+		return f.Issuer == s.issuer(tenant, false) && f.Subject == object && slices.Contains(f.Audiences, ExchangeAudience)
+	}) {
+		return arm.Caller{}, arm.Errorf(arm.Unauthenticated, "no application %s trusts the identity %s by a federated credential", client, object)
+	}
+	p := s.index.spOf(app.Tenant, app.AppID)
+	if p == nil {
+		return arm.Caller{}, arm.Errorf(arm.Unauthenticated, "the application %s has no service principal", client)
+	}
+	return s.Known(app.Tenant, p.ID)
+}
+
 // Members are the object ids of what is in a group of the tenant itself, not by
 // nesting; none if there is no such group.
 func (s *Service) Members(tenant, group string) []string {

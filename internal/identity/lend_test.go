@@ -68,7 +68,7 @@ func TestALentTokenIsForItsSandbox(t *testing.T) {
 		}
 	}
 	for _, not := range []string{
-		"https://" + w.site.GraphHost(), "https://graph.microsoft.com", "00000003-0000-0000-c000-000000000000", w.first.ClientID, exchangeAudience,
+		"https://" + w.site.GraphHost(), "https://graph.microsoft.com", "00000003-0000-0000-c000-000000000000", w.first.ClientID, ExchangeAudience,
 		"https://STORAGE.azure.com", "https://storage.azure.com//", "https://x@storage.azure.com", "https://storage.azure.com https://vault.azure.net",
 		"https://storage.azure.com,https://vault.azure.net", " https://storage.azure.com", "e406a681-f3d4-42a8-90b6-c2b029497af1", "", "*",
 	} {

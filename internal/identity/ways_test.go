@@ -139,7 +139,7 @@ func (l *lane) assert(app reply, key, x5t string) string {
 
 func (l *lane) federated(app reply) (url.Values, func()) {
 	at := "applications/" + app.text("id") + "/federatedIdentityCredentials"
-	f := l.admin("POST", at, m{"name": "cluster", "issuer": l.cluster.server.URL, "subject": workload, "audiences": []string{exchangeAudience}})
+	f := l.admin("POST", at, m{"name": "cluster", "issuer": l.cluster.server.URL, "subject": workload, "audiences": []string{ExchangeAudience}})
 	return url.Values{"client_assertion_type": {assertionType}, "client_assertion": {l.cluster.token(l.now(), nil)}}, func() { l.admin("DELETE", at+"/"+f.text("id"), nil) }
 }
 

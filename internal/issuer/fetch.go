@@ -61,7 +61,7 @@ func Open(c Config) (*Keys, error) {
 		}
 		k.pinned[name] = keys
 	}
-	roots, err := roots(set.CAFile)
+	roots, err := Roots(set.CAFile)
 	if err != nil {
 		return nil, err
 	}
@@ -80,14 +80,14 @@ func pinned(name string, v any) (map[string]jose.JSONWebKey, error) {
 	return keySet(b)
 }
 
-// roots are the system's authorities and those of the file.
-func roots(file string) (*x509.CertPool, error) {
+// Roots are the system's authorities and those of the file.
+func Roots(file string) (*x509.CertPool, error) {
 	if file == "" {
 		return nil, nil
 	}
 	b, err := os.ReadFile(file)
 	if err != nil {
-		return nil, fmt.Errorf("reading the issuers' certificate authorities: %w", err)
+		return nil, fmt.Errorf("reading the certificate authorities: %w", err)
 	}
 	pool, err := x509.SystemCertPool()
 	if err != nil {
@@ -148,7 +148,7 @@ var within4 = []struct {
 	{netip.MustParsePrefix("::/96"), 12}, {netip.MustParsePrefix("64:ff9b::/96"), 12}, {netip.MustParsePrefix("64:ff9b:1::/48"), 12}, {netip.MustParsePrefix("2002::/16"), 2},
 }
 
-var errAddress = errors.New("the address is not one that an issuer may have: link-local, metadata, multicast or this machine's own")
+var errAddress = errors.New("the address is not one that may be asked: link-local, metadata, multicast or this machine's own")
 
 // checkAddr refuses addresses that no issuer may have, however they are spelt.
 func checkAddr(a netip.Addr, loopback bool) error {
@@ -174,6 +174,10 @@ func checkAddr(a netip.Addr, loopback bool) error {
 	}
 	return nil
 }
+
+// CheckAddr refuses addresses that nobody outside may have: this machine's own,
+// link-local, metadata and multicast.
+func CheckAddr(a netip.Addr) error { return checkAddr(a, false) }
 
 // fetcher asks issuers for their documents.
 type fetcher struct {

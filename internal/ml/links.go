@@ -57,6 +57,9 @@ type Accounts interface {
 type CustomerKeys interface {
 	// Fit says whether the vault may have such a key: it must keep what is deleted.
 	Fit(ctx context.Context, r cmk.Ref) error
+	// Outside reports whether the vault of a host outside of the installation may be
+	// asked for what is a tenant's.
+	Outside(host, tenant string) bool
 	// UserAssigned is the principal of a user-assigned identity.
 	UserAssigned(ctx context.Context, id arm.ID) (string, error)
 }

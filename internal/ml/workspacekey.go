@@ -36,8 +36,8 @@ type encryptionIdentity struct {
 
 type encryptionKey struct {
 	Vault  link   `json:"keyVaultArmId"`
-	Key    string `json:"keyIdentifier"` // without a version it follows the newest
-	Client string `json:"identityClientId,omitempty" arm:"only="`
+	Key    string `json:"keyIdentifier"`              // without a version it follows the newest
+	Client string `json:"identityClientId,omitempty"` // of an application where the vault is, in another tenant or outside, that trusts the identity
 }
 
 const encryptionEnabled = "Enabled"
@@ -84,8 +84,12 @@ func (s *Service) checkEncryption(d *resource.Doc, p *workspaceProps, was *works
 	if err := e.Key.Vault.is(vaultType, "encryption.keyVaultProperties.keyVaultArmId"); err != nil {
 		return err
 	}
-	if _, _, err := s.keyOf(e.Key); err != nil {
+	host, _, _, err := s.keyOf(e.Key, s.Site.TenantOf(d.ID))
+	if err != nil {
 		return err
+	}
+	if host != "" && e.Key.Client == "" {
+		return arm.Errorf(arm.BadRequest, "encryption.keyVaultProperties.keyIdentifier names a vault outside of this installation, so identityClientId must be the application there that trusts the user-assigned identity")
 	}
 	if was != nil && was.Encryption.Key.Vault.Key() != e.Key.Vault.Key() {
 		return arm.Errorf(arm.BadRequest, "encryption.keyVaultProperties.keyVaultArmId can't be changed; it is '%s', and another key must lie in the same vault", was.Encryption.Key.Vault)
@@ -111,16 +115,24 @@ func (p workspaceProps) encryptionStatus() string {
 }
 
 // keyOf reads a key's identifier, https://VAULT/keys/NAME or with /VERSION, which
-// must be of the vault that is named beside it.
-func (s *Service) keyOf(e *encryptionKey) (name, version string, err error) {
+// must be of the vault that is named beside it. outside is its host if that is not of
+// the installation, and may be asked for what is the tenant's.
+func (s *Service) keyOf(e *encryptionKey, tenant string) (outside, name, version string, err error) {
 	u, err := url.Parse(e.Key)
-	if err == nil && u.Scheme == "https" && u.User == nil && u.RawQuery == "" && strings.EqualFold(arm.Label(u.Host, s.Site.VaultSuffix()), e.Vault.Name()) {
-		parts := strings.Split(strings.Trim(u.Path, "/"), "/")
-		if (len(parts) == 2 || len(parts) == 3) && parts[0] == "keys" && parts[1] != "" {
-			return parts[1], strings.Join(parts[2:], ""), nil
+	var label string
+	if err == nil && u.Scheme == "https" && u.User == nil && u.RawQuery == "" {
+		if label = arm.Label(u.Host, s.Site.VaultSuffix()); label == "" && s.Customers.Outside(u.Host, tenant) {
+			outside = strings.ToLower(u.Host)
+			label, _, _ = strings.Cut(outside, ".")
 		}
 	}
-	return "", "", arm.Errorf(arm.BadRequest, "encryption.keyVaultProperties.keyIdentifier is %.200q; it must be a key of the vault in keyVaultArmId, %skeys/NAME or %skeys/NAME/VERSION", e.Key, s.Site.VaultURL(e.Vault.Name()), s.Site.VaultURL(e.Vault.Name()))
+	if label != "" && strings.EqualFold(label, e.Vault.Name()) {
+		parts := strings.Split(strings.Trim(u.Path, "/"), "/")
+		if (len(parts) == 2 || len(parts) == 3) && parts[0] == "keys" && parts[1] != "" {
+			return outside, parts[1], strings.Join(parts[2:], ""), nil
+		}
+	}
+	return "", "", "", arm.Errorf(arm.BadRequest, "encryption.keyVaultProperties.keyIdentifier is %.200q; it must be a key of the vault in keyVaultArmId, %skeys/NAME or %skeys/NAME/VERSION, or of one outside that the administrator of this installation permits", e.Key, s.Site.VaultURL(e.Vault.Name()), s.Site.VaultURL(e.Vault.Name()))
 }
 
 // needsKey wraps the workspace's data key by the customer's as a change wants it.
@@ -129,8 +141,8 @@ func (s *Service) needsKey(ctx context.Context, c resource.Change) (any, error) 
 	if err != nil || !p.customer() {
 		return nil, err
 	}
-	r := cmk.Ref{Vault: p.Encryption.Key.Vault.Name(), Tenant: s.Site.TenantOf(c.Doc.ID)}
-	if r.Key, r.Version, err = s.keyOf(p.Encryption.Key); err != nil {
+	r := cmk.Ref{Vault: p.Encryption.Key.Vault.Name(), Tenant: s.Site.TenantOf(c.Doc.ID), Client: strings.ToLower(p.Encryption.Key.Client)}
+	if r.Host, r.Key, r.Version, err = s.keyOf(p.Encryption.Key, r.Tenant); err != nil {
 		return nil, err
 	}
 	if r.Principal, err = s.Customers.UserAssigned(ctx, p.keyUser().ID); err != nil {
