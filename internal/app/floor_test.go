@@ -13,7 +13,7 @@ import (
 // floors are where packages stand: each imports lower floors only, and none
 // beside it.
 var floors = map[string]int{
-	"arm": 0, "store": 1, "seal": 0, "pkcs11": 0, "mfa": 1, "key": 1, "cmk": 2,
+	"arm": 0, "odata": 0, "store": 1, "seal": 0, "pkcs11": 0, "mfa": 1, "key": 1, "cmk": 2,
 	"template": 1, "condition": 1, "openid": 1, "ldap": 1, "scim": 1, "cert": 2, "access": 2, "audit": 2, "rbac": 2, "node": 2, "policy": 2,
 	"gate":     3,
 	"trial":    3,

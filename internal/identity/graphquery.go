@@ -15,14 +15,15 @@ import (
 
 	"castellan/internal/arm"
 	"castellan/internal/gate"
+	"castellan/internal/odata"
 )
 
 // query is what OData's options ask of an answer.
 type query struct {
 	raw    url.Values
-	match  matcher // $filter and $search
-	size   int     // rows of a page
-	counts bool    // $count=true
+	match  odata.Matcher // $filter and $search
+	size   int           // rows of a page
+	counts bool          // $count=true
 	fields []string
 	order  []ordering
 	expand []expansion
@@ -116,7 +117,7 @@ func (q *query) readSearch(eventual bool) error {
 	if err != nil {
 		return err
 	}
-	q.match = join2(q.match, found, false)
+	q.match = odata.And(q.match, found)
 	return nil
 }
 
@@ -193,10 +194,10 @@ var (
 
 // parseSearch makes the matcher of a $search: "NAME:WORDS", joined by AND and
 // OR. Each word is the beginning of a word in the property.
-func parseSearch(text string) (matcher, error) {
+func parseSearch(text string) (odata.Matcher, error) {
 	bad := unsupported(`The $search %s is not supported. Supported is "NAME:WORDS", in double quotes, joined by AND or by OR, with one of %s.`, printable(text), strings.Join(searchable, ", "))
-	var any []matcher
-	var all matcher
+	var any []odata.Matcher
+	var all odata.Matcher
 	for rest, joint := text, ""; ; {
 		m := searchForm.FindStringSubmatch(rest)
 		if m == nil {
@@ -209,7 +210,7 @@ func parseSearch(text string) (matcher, error) {
 		this := searchFor(searchable[at], wordsOf(m[2]))
 		switch joint {
 		case "AND":
-			all = join2(all, this, false)
+			all = odata.And(all, this)
 		default:
 			if all != nil {
 				any = append(any, all)
@@ -222,12 +223,12 @@ func parseSearch(text string) (matcher, error) {
 		}
 	}
 	for _, m := range any {
-		all = join2(m, all, true)
+		all = odata.Or(m, all)
 	}
 	return all, nil
 }
 
-func searchFor(name string, words []string) matcher {
+func searchFor(name string, words []string) odata.Matcher {
 	return func(m map[string]any) (bool, error) {
 		text, _ := m[name].(string)
 		has := wordsOf(text)
