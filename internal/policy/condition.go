@@ -27,6 +27,7 @@ type (
 	// test compares a field, a value or a count.
 	test struct {
 		place string   // where in the definition it stands
+		left  any      // what is compared, as the definition has it
 		field *operand // its name
 		path  path     // of the field, once its name is known
 		value *operand
@@ -128,6 +129,7 @@ func readTest(m map[string]any, place string, depth int) (*test, error) {
 			t.field, t.path = &o, p
 		case "value":
 			left++
+			t.left = x
 			o, err := readOperand(x)
 			if err != nil {
 				return nil, err
@@ -135,6 +137,7 @@ func readTest(m map[string]any, place string, depth int) (*test, error) {
 			t.value = &o
 		case "count":
 			left++
+			t.left = x
 			c, err := readCount(x, place+".count", depth)
 			if err != nil {
 				return nil, err
@@ -341,7 +344,7 @@ func (n not) holds(r *run) (bool, error) {
 func (t *test) holds(r *run) (bool, error) {
 	ok, err := t.compare(r)
 	if r.seen != nil && err == nil {
-		r.seen(t.place, ok)
+		err = r.seen(t, ok)
 	}
 	return ok, err
 }

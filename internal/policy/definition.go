@@ -381,7 +381,10 @@ func (r *Rule) MayApply(typ string) bool {
 // Trace is Applies, and tells of each test that was made where in the definition
 // it stands and whether it held.
 func (r *Rule) Trace(in *Input, seen func(place string, held bool)) (bool, error) {
-	return r.cond.holds(&run{in: in, params: r.params, seen: seen})
+	return r.cond.holds(&run{in: in, params: r.params, seen: func(t *test, held bool) error {
+		seen(t.place, held)
+		return nil
+	}})
 }
 
 // Tests are the places of all tests in the rule's "if".

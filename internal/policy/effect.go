@@ -422,6 +422,19 @@ type Change struct {
 	path  path
 }
 
+// SetField puts a value where the field is, a name or an alias without members of arrays.
+func SetField(doc map[string]any, field string, value any) error {
+	p, err := parsePath(field)
+	if err != nil {
+		return err
+	}
+	if p.each > 0 || len(p.steps) == 0 {
+		return invalid("the field %q is not one value", clip(field))
+	}
+	_, err = Change{p.text, "addOrReplace", value, p}.Make(doc)
+	return err
+}
+
 // Changes are what modify or append is to do to a resource.
 func (r *Rule) Changes(in *Input) ([]Change, error) {
 	run := &run{in: in, params: r.params}

@@ -125,7 +125,7 @@ type run struct {
 	params map[string]any
 	scopes []scope
 	steps  int
-	seen   func(place string, held bool) // told of every test; may be nil
+	seen   func(t *test, held bool) error // told of every test; may be nil
 }
 
 // scope is where a count stands: the member that its condition looks at.
