@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"time"
 
 	"castellan/internal/arm"
 	"castellan/internal/gate"
@@ -65,11 +66,15 @@ func (s *Service) rootRoutes(k *kind) []gate.Route {
 		return func(r *http.Request, _ gate.Vars) (gate.Target, error) { return resource.Locate(r, n) }
 	}
 	return []gate.Route{
-		gate.Each(k.read, "GET /providers/"+k.typ, at(3), func(w http.ResponseWriter, _ *http.Request, g gate.Grant) error {
+		gate.Each(k.read, "GET /providers/"+k.typ, at(3), func(w http.ResponseWriter, r *http.Request, g gate.Grant) error {
 			if _, err := g.On(k.read); err != nil {
 				return err
 			}
-			gate.WriteJSON(w, http.StatusOK, map[string]any{"value": k.showBuiltIn()})
+			f, err := k.listFilter(r.URL.Query().Get("$filter"), time.Time{})
+			if err != nil {
+				return err
+			}
+			gate.WriteJSON(w, http.StatusOK, map[string]any{"value": k.showBuiltIn(f.means)})
 			return nil
 		}),
 		gate.Each(k.read, "GET /providers/"+k.typ+"/{name}", at(0), func(w http.ResponseWriter, _ *http.Request, g gate.Grant) error {
@@ -102,10 +107,10 @@ func BuiltIn(id string) ([]byte, bool) {
 }
 
 // showBuiltIn are the built-in objects of a kind, as answers have them.
-func (k *kind) showBuiltIn() []any {
+func (k *kind) showBuiltIn(means func(*object) bool) []any {
 	out := []any{}
 	for _, o := range sortedBuiltIn {
-		if strings.EqualFold(o.ID.Type(), k.typ) {
+		if strings.EqualFold(o.ID.Type(), k.typ) && means(o) {
 			out = append(out, k.show(o))
 		}
 	}

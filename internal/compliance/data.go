@@ -333,12 +333,12 @@ type component struct {
 
 // componentStates judges all jobs of a workspace by the rules of data planes'
 // modes: one state for each rule, with what it judged.
-func (s *Service) componentStates(tx *store.Tx, ws *resource.Doc, only string, out []state) ([]state, error) {
+func (s *Service) componentStates(tx *store.Tx, ws *resource.Doc, only choice, out []state) ([]state, error) {
 	if !strings.EqualFold(ws.Type, workspaceType) {
 		return out, nil
 	}
 	all := slices.DeleteFunc(s.reaching(ws.ID), func(b *bound) bool {
-		return len(b.data) == 0 || only != "" && b.ID.Key() != only || !selected(b.selectors, strings.ToLower(ws.Type), ws.Location)
+		return len(b.data) == 0 || !selected(b.selectors, strings.ToLower(ws.Type), ws.Location)
 	})
 	if len(all) == 0 {
 		return out, nil
@@ -350,7 +350,9 @@ func (s *Service) componentStates(tx *store.Tx, ws *resource.Doc, only string, o
 	from := len(out)
 	for _, b := range all {
 		for _, r := range b.data {
-			out = append(out, state{bound: b, one: r, doc: ws, value: Compliant})
+			if only.takes(b, r) {
+				out = append(out, state{bound: b, one: r, doc: ws, value: Compliant})
+			}
 		}
 	}
 	for _, d := range jobs {

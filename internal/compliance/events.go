@@ -73,7 +73,7 @@ func (e event) show() map[string]any {
 	return map[string]any{
 		"components": parts, "timestamp": e.Time, "resourceId": e.Resource, "resourceType": e.Type, "resourceLocation": e.Location, "subscriptionId": e.Resource.Subscription(),
 		"resourceGroup": e.Resource.Group().Name(), "policyAssignmentId": e.Assignment, "policyAssignmentName": e.Assignment.Name(), "policyAssignmentScope": e.Scope,
-		"policyDefinitionId": e.Definition, "policyDefinitionName": e.Definition.Name(), "policyDefinitionAction": e.Effect, "policySetDefinitionId": e.Set,
+		"policyDefinitionId": e.Definition, "policyDefinitionName": e.Definition.Name(), "policyDefinitionAction": e.Effect, "policySetDefinitionId": e.Set, "policySetDefinitionName": e.Set[strings.LastIndexByte(e.Set, '/')+1:],
 		"policyDefinitionReferenceId": e.Ref, "isCompliant": false, "complianceState": "NonCompliant", "principalOid": e.Caller,
 	}
 }
@@ -90,8 +90,9 @@ func (s *Service) events(w http.ResponseWriter, r *http.Request, g gate.Grant) e
 		return err
 	}
 	var found []event
+	var only choice
 	err = s.DB.View(r.Context(), func(tx *store.Tx) error {
-		if _, err := s.Scope(tx, scope); err != nil {
+		if only, scope, err = s.meant(tx, scope); err != nil {
 			return err
 		}
 		found, err = store.ScanJSON[event](tx, eventTable, "", "", 0)
@@ -103,12 +104,13 @@ func (s *Service) events(w http.ResponseWriter, r *http.Request, g gate.Grant) e
 	var rows []map[string]any
 	for i := len(found) - 1; i >= 0; i-- {
 		e := found[i]
-		if !s.below(e.Resource, scope) && e.Assignment.Key() != scope.Key() || e.Time.Before(q.from) || !q.to.IsZero() && e.Time.After(q.to) {
+		row := e.show()
+		if !s.below(e.Resource, scope) || !only.holds(row) || e.Time.Before(q.from) || !q.to.IsZero() && e.Time.After(q.to) {
 			continue
 		}
-		rows = append(rows, e.show())
+		rows = append(rows, row)
 	}
-	return q.answer(w, s.Site, "policyEvents", rows)
+	return q.answer(w, r, s.Site, rows)
 }
 
 // below reports whether id is the scope or lies below it.

@@ -21,6 +21,7 @@ type parsed struct {
 	def      *policy.Definition
 	display  string
 	category string
+	version  string
 }
 
 // parsedSet is an initiative, read.
@@ -209,7 +210,7 @@ func parsedOf(o *object) (*parsed, error) {
 		return nil, err
 	}
 	d, err := parse(o)
-	return &parsed{o.ID, d, p.DisplayName, metadataCategory(p.Metadata)}, err
+	return &parsed{o.ID, d, p.DisplayName, metadataCategory(p.Metadata), p.Version}, err
 }
 
 func parseSet(o *object) (*parsedSet, error) {

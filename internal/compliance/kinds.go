@@ -164,11 +164,11 @@ func (s *Service) checkDefinition(tx *store.Tx, o, _ *object) error {
 	if err := texts(p.DisplayName, p.Description); err != nil {
 		return err
 	}
-	d, err := parse(o)
+	d, err := parsedOf(o)
 	if err != nil {
 		return err
 	}
-	return s.holds(tx, o, func(u *unit) { u.defs[o.ID.Key()] = &parsed{o.ID, d, p.DisplayName, metadataCategory(p.Metadata)} })
+	return s.holds(tx, o, func(u *unit) { u.defs[o.ID.Key()] = d })
 }
 
 func metadataCategory(m any) string {

@@ -7,9 +7,11 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"time"
 
 	"castellan/internal/arm"
 	"castellan/internal/gate"
+	"castellan/internal/odata"
 	"castellan/internal/resource"
 	"castellan/internal/store"
 )
@@ -144,7 +146,7 @@ func (s *Service) list(k *kind) gate.Verb {
 			return err
 		}
 		q := r.URL.Query()
-		exact, below, builtins, err := listFilter(q.Get("$filter"))
+		f, err := k.listFilter(q.Get("$filter"), s.Now())
 		if err != nil {
 			return err
 		}
@@ -169,8 +171,8 @@ func (s *Service) list(k *kind) gate.Verb {
 		}
 		found = slices.DeleteFunc(found, func(o object) bool {
 			at := o.Scope.Key()
-			here := at == scope.Key() || !exact && slices.Contains(above, at) || below && slices.Contains(s.Above(o.Scope), scope.Key())
-			return !here || o.Tenant != g.Caller().Tenant || o.ID.Key() <= string(after)
+			here := at == scope.Key() || !f.exact && slices.Contains(above, at) || f.below && slices.Contains(s.Above(o.Scope), scope.Key())
+			return !here || o.Tenant != g.Caller().Tenant || o.ID.Key() <= string(after) || !f.means(&o)
 		})
 		out := map[string]any{}
 		if len(found) > page {
@@ -179,8 +181,8 @@ func (s *Service) list(k *kind) gate.Verb {
 			out["nextLink"] = s.Site.Base() + r.URL.EscapedPath() + "?" + q.Encode()
 		}
 		list := []any{}
-		if builtins && len(after) == 0 && k.high {
-			list = k.showBuiltIn()
+		if f.builtins && len(after) == 0 && k.high {
+			list = k.showBuiltIn(f.means)
 		}
 		for i := range found {
 			list = append(list, k.show(&found[i]))
@@ -191,20 +193,75 @@ func (s *Service) list(k *kind) gate.Verb {
 	}
 }
 
+// choosing is what of a list somebody wants.
+type choosing struct {
+	exact, below, builtins bool
+	means                  func(o *object) bool
+}
+
+// filters are by what lists of a kind are filtered.
+var filters = map[string][]string{
+	definitions.typ: {"policyType", "category"}, sets.typ: {"policyType", "category"},
+	assignments.typ: {"policyDefinitionId"}, exemptions.typ: {"policyAssignmentId"}, attestations.typ: {},
+}
+
 // listFilter reads the filters of a list. Azure shows what lies below a
 // subscription or group unless atScope() or atExactScope() is asked for.
-func listFilter(text string) (exact, below, builtins bool, err error) {
+func (k *kind) listFilter(text string, now time.Time) (c choosing, err error) {
+	c = choosing{below: true, builtins: true, means: func(*object) bool { return true }}
 	switch strings.ToLower(strings.TrimSpace(text)) {
 	case "":
-		return false, true, true, nil
+		return c, nil
 	case "atexactscope()":
-		return true, false, false, nil
+		c.exact, c.below, c.builtins = true, false, false
+		return c, nil
 	case "atscope()":
-		return false, false, true, nil
-	case "policytype eq 'custom'":
-		return false, false, false, nil
+		c.below = false
+		return c, nil
+	case "excludeexpired()":
+		if k.typ == exemptions.typ {
+			c.means = func(o *object) bool {
+				p, err := propsOf[exemptionProps](o)
+				return err == nil && !(&exemption{o, p}).over(now)
+			}
+			return c, nil
+		}
 	}
-	return false, false, false, arm.Errorf(arm.BadRequest, "the $filter %q is not supported; supported: atScope(), atExactScope(), policyType eq 'Custom'", text)
+	m, err := odata.ParseFilter(text)
+	if err == nil {
+		_, err = m(k.row(nil))
+	}
+	if err != nil {
+		return c, arm.Errorf(arm.BadRequest, "the $filter %.200q is not supported; supported: atScope(), atExactScope(), excludeExpired() of exemptions, and %s", text, strings.Join(append(filters[k.typ], ""), " eq '...', "))
+	}
+	c.below = !k.high
+	c.means = func(o *object) bool {
+		ok, err := m(k.row(o))
+		return ok && err == nil
+	}
+	return c, nil
+}
+
+// row is what an object is filtered by.
+func (k *kind) row(o *object) map[string]any {
+	var p struct {
+		Definition string `json:"policyDefinitionId"`
+		Assignment string `json:"policyAssignmentId"`
+		Metadata   any    `json:"metadata"`
+	}
+	all := map[string]any{}
+	if o != nil {
+		_ = json.Unmarshal(o.Properties, &p) // it was read before it was kept
+		all = map[string]any{"policyDefinitionId": p.Definition, "policyAssignmentId": p.Assignment, "category": metadataCategory(p.Metadata), "policyType": "Custom"}
+		if builtIn[o.ID.Key()] != nil {
+			all["policyType"] = "BuiltIn"
+		}
+	}
+	out := map[string]any{}
+	for _, name := range filters[k.typ] {
+		out[name] = all[name]
+	}
+	return out
 }
 
 func (s *Service) put(k *kind, patch bool) gate.Verb {

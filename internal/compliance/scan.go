@@ -3,10 +3,12 @@ package compliance
 import (
 	"context"
 	"net/http"
+	"strings"
 	"time"
 
 	"castellan/internal/arm"
 	"castellan/internal/gate"
+	"castellan/internal/odata"
 	"castellan/internal/store"
 )
 
@@ -45,7 +47,7 @@ func (s *Service) remember(tx *store.Tx, found []state) error {
 		if err != nil {
 			return err
 		}
-		x.Resource, x.Row = st.doc.ID, st.show(now)
+		x.Resource, x.Row = st.doc.ID, s.show(st, now)
 		delete(x.Row, "components")
 		if n := len(x.Found); n > 0 && x.Found[n-1].State == st.value {
 			x.Found[n-1].To = now
@@ -150,6 +152,16 @@ func (s *Service) scan(w http.ResponseWriter, r *http.Request, g gate.Grant) err
 	return nil
 }
 
+// holds reports whether a row is of the rules that are asked about.
+func (c choice) holds(row map[string]any) bool {
+	for name, want := range map[string]string{"policyAssignmentId": c.assignment, "policyDefinitionName": c.definition, "policySetDefinitionName": c.set} {
+		if want != "" && !strings.EqualFold(odata.Text(row[name]), want) {
+			return false
+		}
+	}
+	return true
+}
+
 // past are the rows of what scans found at or below a scope in a query's time,
 // the last day unless it says more.
 func (s *Service) past(tx *store.Tx, scope arm.ID, q query) ([]map[string]any, error) {
@@ -164,10 +176,13 @@ func (s *Service) past(tx *store.Tx, scope arm.ID, q query) ([]map[string]any, e
 	if from.IsZero() {
 		from = to.Add(-24 * time.Hour)
 	}
+	only, scope, err := s.meant(tx, scope)
+	if err != nil {
+		return nil, err
+	}
 	var rows []map[string]any
 	for _, x := range all {
-		assignment, _ := x.Row["policyAssignmentId"].(string)
-		if !s.below(x.Resource, scope) && arm.MustID(assignment).Key() != scope.Key() {
+		if !s.below(x.Resource, scope) || !only.holds(x.Row) {
 			continue
 		}
 		for _, f := range x.Found {

@@ -1,12 +1,10 @@
 package compliance
 
 import (
+	"encoding/json"
 	"errors"
-	"fmt"
 	"net/http"
-	"net/url"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -34,6 +32,7 @@ type state struct {
 	doc        *resource.Doc
 	value      string
 	components []component
+	details    map[string]any // of the judgement, if somebody asked
 }
 
 // judge gives the state of a resource by one rule; "" if the rule has nothing to
@@ -68,7 +67,7 @@ func (s *Service) judge(tx *store.Tx, x *subject, b *bound, r *one) (string, err
 		if !yes || s.Now().Before(x.changed.Add(r.rule.Details.Delay)) {
 			return "", nil
 		}
-		there, err := s.related(tx, x, r.rule, in)
+		there, _, err := s.related(tx, x, r.rule, in)
 		if err != nil {
 			return "", err
 		}
@@ -127,16 +126,18 @@ func copyTree(v any) any {
 	return v
 }
 
-// related reports whether the resource that a rule asks for is there.
-func (s *Service) related(tx *store.Tx, x *subject, r *policy.Rule, in *policy.Input) (bool, error) {
+// related reports whether the resource that a rule asks for is there. seen are those
+// that were looked at for it, the last one last.
+func (s *Service) related(tx *store.Tx, x *subject, r *policy.Rule, in *policy.Input) (there bool, seen []arm.ID, err error) {
 	want, err := r.Related(in)
 	if err != nil {
-		return false, nil // what can't be named does not exist
+		return false, nil, nil // what can't be named does not exist
 	}
 	var found []*resource.Doc
 	switch {
 	case strings.EqualFold(want.Type, x.typ) && want.Name == "":
-		return want.Meets(in.Resource)
+		there, err = want.Meets(in.Resource)
+		return there, []arm.ID{x.id}, err
 	case strings.HasPrefix(strings.ToLower(want.Type), x.typ+"/"), !strings.Contains(want.Type, "/"):
 		found, err = resource.List(tx, want.Type, x.id, "", 0)
 	default:
@@ -148,15 +149,15 @@ func (s *Service) related(tx *store.Tx, x *subject, r *policy.Rule, in *policy.I
 			scope, err = arm.ParseID("/subscriptions/" + x.id.Subscription())
 		}
 		if err != nil {
-			return false, nil
+			return false, nil, nil
 		}
 		found, err = resource.List(tx, want.Type, scope, "", 0)
 	}
 	if _, shut := errors.AsType[*store.Shut](err); shut {
-		return false, nil // nothing is known of it now
+		return false, nil, nil // nothing is known of it now
 	}
 	if err != nil {
-		return false, err
+		return false, nil, err
 	}
 	for _, d := range found {
 		if want.Name != "" && !strings.EqualFold(d.Name, want.Name) && !strings.EqualFold(fullName(d.ID), want.Name) {
@@ -164,30 +165,21 @@ func (s *Service) related(tx *store.Tx, x *subject, r *policy.Rule, in *policy.I
 		}
 		doc, err := s.Resources.Tree(d)
 		if err != nil {
-			return false, err
+			return false, seen, err
 		}
+		seen = append(seen, d.ID)
 		if ok, err := want.Meets(policy.Plain(doc).(map[string]any)); err != nil || ok {
-			return ok && err == nil, nil
+			return ok && err == nil, seen, nil
 		}
 	}
-	return false, nil
+	return false, seen, nil
 }
 
-// statesBelow judges every resource at or below a scope, now. A scope may also
-// be an assignment, of which only its own states are given.
+// statesBelow judges every resource at or below a scope, now, by the rules that it
+// means: see meant.
 func (s *Service) statesBelow(tx *store.Tx, scope arm.ID) ([]state, error) {
-	only := ""
-	if strings.EqualFold(scope.Type(), assignments.typ) {
-		a, err := load(tx, assignments, scope)
-		if err != nil {
-			return nil, err
-		}
-		if a == nil {
-			return nil, assignments.missing(scope)
-		}
-		only, scope = a.ID.Key(), a.Scope
-	}
-	if _, err := s.Scope(tx, scope); err != nil {
+	only, scope, err := s.meant(tx, scope)
+	if err != nil {
 		return nil, err
 	}
 	scopes := []arm.ID{scope}
@@ -219,7 +211,51 @@ func (s *Service) statesBelow(tx *store.Tx, scope arm.ID) ([]state, error) {
 	return out, nil
 }
 
-func (s *Service) statesOf(tx *store.Tx, d *resource.Doc, only string, out []state) ([]state, error) {
+// choice is which rules somebody asks about: those of an assignment, or of a
+// definition or initiative of that name; all of them if it is zero.
+type choice struct{ assignment, definition, set string }
+
+func (c choice) takes(b *bound, r *one) bool {
+	return (c.assignment == "" || b.ID.Key() == c.assignment) &&
+		(c.definition == "" || strings.EqualFold(r.def.id.Name(), c.definition)) &&
+		(c.set == "" || b.set != nil && strings.EqualFold(b.set.id.Name(), c.set))
+}
+
+// meant reads what a query is about. Besides scopes that is an assignment, and all that
+// a subscription has of the definition, or initiative, with a name: it may lie above
+// the subscription, but is named below it.
+func (s *Service) meant(tx *store.Tx, asked arm.ID) (only choice, scope arm.ID, err error) {
+	scope = asked
+	for _, k := range []*kind{assignments, definitions, sets} {
+		if !strings.EqualFold(asked.Type(), k.typ) {
+			continue
+		}
+		scope = asked.Parent()
+		switch k {
+		case definitions:
+			only.definition = asked.Name()
+		case sets:
+			only.set = asked.Name()
+		default:
+			a, err := load(tx, k, asked)
+			if err != nil {
+				return only, scope, err
+			}
+			if a == nil {
+				return only, scope, k.missing(asked)
+			}
+			only.assignment, scope = a.ID.Key(), a.Scope
+			continue
+		}
+		if !strings.EqualFold(scope.Type(), "Microsoft.Resources/subscriptions") {
+			return only, scope, arm.Errorf(arm.BadRequest, "%s is not of a subscription; what complies with a definition is asked of a subscription, as /subscriptions/ID/providers/%s/NAME", asked, k.typ)
+		}
+	}
+	_, err = s.Scope(tx, scope)
+	return only, scope, err
+}
+
+func (s *Service) statesOf(tx *store.Tx, d *resource.Doc, only choice, out []state) ([]state, error) {
 	out, err := s.componentStates(tx, d, only, out)
 	if err != nil {
 		return nil, err
@@ -227,10 +263,7 @@ func (s *Service) statesOf(tx *store.Tx, d *resource.Doc, only string, out []sta
 	all := s.reaching(d.ID)
 	var x *subject
 	for _, b := range all {
-		if only != "" && b.ID.Key() != only {
-			continue
-		}
-		rules := b.rules(strings.ToLower(d.Type))
+		rules := slices.DeleteFunc(slices.Clone(b.rules(strings.ToLower(d.Type))), func(r *one) bool { return !only.takes(b, r) })
 		if len(rules) == 0 {
 			continue
 		}
@@ -256,22 +289,90 @@ func (s *Service) statesOf(tx *store.Tx, d *resource.Doc, only string, out []sta
 	return out, nil
 }
 
-func (x *state) show(now time.Time) map[string]any {
-	set := ""
-	if x.set != nil {
-		set = x.set.id.String()
-	}
+// show is the state as a row of a query's answer. Azure has more about who owns what,
+// which is not known here.
+func (s *Service) show(x *state, now time.Time) map[string]any {
 	parts := []any{}
 	for _, c := range x.components {
 		parts = append(parts, map[string]any{"id": c.ID, "type": c.Type, "name": c.Name, "timestamp": now, "complianceState": c.State})
 	}
-	return map[string]any{
+	row := map[string]any{
 		"components": parts, "timestamp": now, "resourceId": x.doc.ID, "resourceType": x.doc.Type, "resourceLocation": x.doc.Location, "resourceGroup": x.doc.ID.Group().Name(),
 		"subscriptionId": x.doc.ID.Subscription(), "policyAssignmentId": x.ID, "policyAssignmentName": x.ID.Name(), "policyAssignmentScope": x.Scope,
 		"policyDefinitionId": x.def.id, "policyDefinitionName": x.def.id.Name(), "policyDefinitionAction": string(x.rule.Effect), "policyDefinitionCategory": x.def.category,
-		"policySetDefinitionId": set, "policyDefinitionReferenceId": x.ref, "policyDefinitionGroupNames": x.groups,
+		"policyDefinitionReferenceId": x.ref, "policyDefinitionGroupNames": x.groups, "policyDefinitionVersion": x.def.version, "policyAssignmentVersion": x.props.Version,
+		"policyAssignmentParameters": jsonText(x.props.Parameters), "resourceTags": jsonText(x.doc.Tags), "managementGroupIds": strings.Join(s.groupsAbove(x.doc.ID), ","),
+		"policySetDefinitionId": "", "policySetDefinitionName": "", "policySetDefinitionCategory": "", "policySetDefinitionVersion": "",
 		"complianceState": x.value, "isCompliant": x.value == Compliant || x.value == Exempted,
 	}
+	if x.set != nil {
+		row["policySetDefinitionId"], row["policySetDefinitionName"] = x.set.id, x.set.id.Name()
+		row["policySetDefinitionCategory"], row["policySetDefinitionVersion"] = metadataCategory(x.set.props.Metadata), x.set.props.Version
+	}
+	if x.details != nil {
+		row["policyEvaluationDetails"] = x.details
+	}
+	return row
+}
+
+func jsonText[T any](m map[string]T) string {
+	if len(m) == 0 {
+		return "{}"
+	}
+	b, _ := json.Marshal(m) // it came from JSON
+	return string(b)
+}
+
+// groupsAbove are the names of the management groups that hold id.
+func (s *Service) groupsAbove(id arm.ID) (out []string) {
+	for _, k := range s.Above(id) {
+		if name, ok := strings.CutPrefix(k, "/providers/microsoft.management/managementgroups/"); ok && !strings.Contains(name, "/") {
+			out = append(out, name)
+		}
+	}
+	return out
+}
+
+// showTests are the tests of a rule as Azure shows them.
+func showTests(tests []policy.Evaluated) []any {
+	list := []any{}
+	for _, e := range tests {
+		t := map[string]any{
+			"result": map[bool]string{true: "True", false: "False"}[e.Held], "expression": e.Expression, "expressionKind": e.Kind,
+			"expressionValue": e.Value, "targetValue": e.Target, "operator": e.Operator,
+		}
+		if e.Path != "" {
+			t["path"] = e.Path
+		}
+		list = append(list, t)
+	}
+	return list
+}
+
+// explain notes what a rule made of a resource, test by test.
+func (s *Service) explain(tx *store.Tx, x *state) error {
+	if x.subject == nil {
+		return nil
+	}
+	in := x.subject.judging(hit{bound: x.bound, one: x.one})
+	tests, err := x.rule.Explain(in)
+	x.details = map[string]any{"evaluatedExpressions": showTests(tests)}
+	if err != nil { // which is what the state Error is about
+		_, x.details["reason"] = gate.PublicError(err)
+		return nil
+	}
+	if is(policy.AuditIfNotExists, policy.DeployIfNotExists)(x.rule.Effect) {
+		_, seen, err := s.related(tx, x.subject, x.rule, in)
+		if err != nil {
+			return err
+		}
+		about := map[string]any{"totalResources": len(seen)}
+		if len(seen) > 0 {
+			about["resourceId"] = seen[len(seen)-1]
+		}
+		x.details["ifNotExistsDetails"] = about
+	}
+	return nil
 }
 
 func (s *Service) states(w http.ResponseWriter, r *http.Request, g gate.Grant) error {
@@ -290,22 +391,26 @@ func (s *Service) states(w http.ResponseWriter, r *http.Request, g gate.Grant) e
 	var rows []map[string]any
 	if err := s.DB.View(r.Context(), func(tx *store.Tx) error {
 		if strings.EqualFold(g.Item(), "default") {
-			if _, err := s.Scope(tx, scope); err != nil {
-				return err
-			}
 			rows, err = s.past(tx, scope, q)
 			return err
 		}
-		found, err = s.statesBelow(tx, scope)
-		return err
+		if found, err = s.statesBelow(tx, scope); err != nil || !q.details {
+			return err
+		}
+		for i := range found {
+			if err := s.explain(tx, &found[i]); err != nil {
+				return err
+			}
+		}
+		return nil
 	}); err != nil {
 		return err
 	}
 	now := s.Now().UTC()
 	for i := range found {
-		rows = append(rows, found[i].show(now))
+		rows = append(rows, s.show(&found[i], now))
 	}
-	return q.answer(w, s.Site, "policyStates", rows)
+	return q.answer(w, r, s.Site, rows)
 }
 
 // components answers which jobs comply with the rules of data planes' modes.
@@ -324,7 +429,7 @@ func (s *Service) components(w http.ResponseWriter, r *http.Request, g gate.Gran
 		found, err := s.statesBelow(tx, scope)
 		for i := range found {
 			for _, c := range found[i].components {
-				row := found[i].show(now)
+				row := s.show(&found[i], now)
 				delete(row, "isCompliant")
 				row["componentId"], row["componentType"], row["componentName"], row["complianceState"] = c.ID, c.Type, c.Name, c.State
 				rows = append(rows, row)
@@ -334,7 +439,7 @@ func (s *Service) components(w http.ResponseWriter, r *http.Request, g gate.Gran
 	}); err != nil {
 		return err
 	}
-	return q.answer(w, s.Site, "componentPolicyStates", rows)
+	return q.answer(w, r, s.Site, rows)
 }
 
 // tally counts resources and rules by how they comply.
@@ -396,7 +501,11 @@ func (s *Service) summary(w http.ResponseWriter, r *http.Request, g gate.Grant) 
 	now := s.Now().UTC()
 	for i := range found {
 		x := &found[i]
-		if !q.holds(x.show(now)) {
+		ok, err := q.match(s.show(x, now))
+		if err != nil {
+			return badOption(err)
+		}
+		if !ok {
 			continue
 		}
 		whole.add(x)
@@ -427,184 +536,4 @@ func (s *Service) summary(w http.ResponseWriter, r *http.Request, g gate.Grant) 
 	}
 	gate.WriteJSON(w, http.StatusOK, map[string]any{"@odata.count": 1, "value": []any{map[string]any{"results": whole.show(), "policyAssignments": list}}})
 	return nil
-}
-
-// query is the OData options of a query of PolicyInsights.
-type query struct {
-	top    int
-	from   time.Time
-	to     time.Time
-	filter []clause
-	parts  bool // $expand=components
-	choose []string
-	order  string
-	down   bool
-}
-
-// clause is one condition of a $filter, NAME eq|ne VALUE; all must hold.
-type clause struct {
-	name  string
-	equal bool
-	value string
-}
-
-func readQuery(r *http.Request) (q query, err error) {
-	v := r.URL.Query()
-	for name := range v {
-		switch strings.ToLower(name) {
-		case "api-version", "$top", "$from", "$to", "$filter", "$select", "$orderby", "$expand", "$skiptoken":
-		default:
-			return q, arm.Errorf(arm.BadRequest, "the query option %q is not supported; supported: $top, $from, $to, $filter, $select, $orderby, $expand", name)
-		}
-	}
-	if v.Get("$skiptoken") != "" {
-		return q, arm.Errorf(arm.BadRequest, "the query option $skiptoken is not supported")
-	}
-	switch e := v.Get("$expand"); {
-	case strings.EqualFold(e, "components"):
-		q.parts = true
-	case e != "":
-		return q, arm.Errorf(arm.BadRequest, "$expand is %q; supported: components", e)
-	}
-	q.top = 10_000
-	if t := v.Get("$top"); t != "" {
-		if q.top, err = strconv.Atoi(t); err != nil || q.top < 1 {
-			return q, arm.Errorf(arm.BadRequest, "$top is %q; it must be a whole number above 0", t)
-		}
-	}
-	for name, to := range map[string]*time.Time{"$from": &q.from, "$to": &q.to} {
-		if t := v.Get(name); t != "" {
-			if *to, err = time.Parse(time.RFC3339, t); err != nil {
-				return q, arm.Errorf(arm.BadRequest, "%s is %q; it must be a time such as 2026-01-31T08:00:00Z", name, t)
-			}
-		}
-	}
-	if t := v.Get("$select"); t != "" {
-		for _, n := range strings.Split(t, ",") {
-			q.choose = append(q.choose, strings.TrimSpace(n))
-		}
-	}
-	if t := v.Get("$orderby"); t != "" {
-		name, dir, _ := strings.Cut(strings.TrimSpace(t), " ")
-		q.order, q.down = name, strings.EqualFold(strings.TrimSpace(dir), "desc")
-	}
-	q.filter, err = readFilter(v)
-	return q, err
-}
-
-func readFilter(v url.Values) ([]clause, error) {
-	text := strings.TrimSpace(v.Get("$filter"))
-	if text == "" {
-		return nil, nil
-	}
-	var out []clause
-	for _, part := range splitAnd(text) {
-		name, rest, ok := strings.Cut(strings.TrimSpace(part), " ")
-		op, value, ok2 := strings.Cut(strings.TrimSpace(rest), " ")
-		value = strings.TrimSpace(value)
-		if !ok || !ok2 || !strings.EqualFold(op, "eq") && !strings.EqualFold(op, "ne") || value == "" {
-			return nil, arm.Errorf(arm.BadRequest, "the $filter %q is not supported; supported: NAME eq 'VALUE' and NAME ne 'VALUE', joined by and", text)
-		}
-		if len(value) > 1 && value[0] == '\'' && value[len(value)-1] == '\'' {
-			value = strings.ReplaceAll(value[1:len(value)-1], "''", "'")
-		} else if value != "true" && value != "false" {
-			return nil, arm.Errorf(arm.BadRequest, "the $filter has the value %s; it must be text in quotes, true or false", value)
-		}
-		out = append(out, clause{name, strings.EqualFold(op, "eq"), value})
-	}
-	return out, nil
-}
-
-// splitAnd parts a filter at " and " outside of quotes.
-func splitAnd(text string) []string {
-	var out []string
-	quoted, from := false, 0
-	for i := range len(text) {
-		if text[i] == '\'' {
-			quoted = !quoted
-		}
-		if !quoted && i+5 <= len(text) && strings.EqualFold(text[i:i+5], " and ") {
-			out = append(out, text[from:i])
-			from = i + 5
-		}
-	}
-	return append(out, text[from:])
-}
-
-// holds reports whether all clauses of the filter hold of a row.
-func (q query) holds(row map[string]any) bool {
-	for _, c := range q.filter {
-		v, _ := value(row, c.name)
-		if strings.EqualFold(fmt.Sprint(v), c.value) != c.equal {
-			return false
-		}
-	}
-	return true
-}
-
-func value(row map[string]any, name string) (any, bool) {
-	for k, v := range row {
-		if strings.EqualFold(k, name) {
-			return v, true
-		}
-	}
-	return nil, false
-}
-
-// answer writes the rows that are meant. A filter or order by a name that no row
-// has is an error.
-func (q query) answer(w http.ResponseWriter, site arm.Site, what string, rows []map[string]any) error {
-	for _, name := range q.names() {
-		if len(rows) > 0 {
-			if _, ok := value(rows[0], name); !ok {
-				return arm.Errorf(arm.BadRequest, "there is no property %q", name)
-			}
-		}
-	}
-	out := []any{}
-	if !q.parts {
-		for _, r := range rows {
-			delete(r, "components")
-		}
-	}
-	rows = slices.DeleteFunc(rows, func(r map[string]any) bool { return !q.holds(r) })
-	if q.order != "" {
-		slices.SortStableFunc(rows, func(a, b map[string]any) int {
-			x, _ := value(a, q.order)
-			y, _ := value(b, q.order)
-			c := strings.Compare(fmt.Sprint(x), fmt.Sprint(y))
-			if q.down {
-				c = -c
-			}
-			return c
-		})
-	}
-	for _, r := range rows {
-		if len(out) == q.top {
-			break
-		}
-		if len(q.choose) > 0 {
-			part := map[string]any{}
-			for _, n := range q.choose {
-				if v, ok := value(r, n); ok {
-					part[n] = v
-				}
-			}
-			r = part
-		}
-		out = append(out, r)
-	}
-	gate.WriteJSON(w, http.StatusOK, map[string]any{"@odata.context": site.Base() + "/providers/Microsoft.PolicyInsights/$metadata#" + what, "@odata.count": len(out), "value": out})
-	return nil
-}
-
-func (q query) names() []string {
-	out := slices.Clone(q.choose)
-	for _, c := range q.filter {
-		out = append(out, c.name)
-	}
-	if q.order != "" {
-		out = append(out, q.order)
-	}
-	return out
 }

@@ -58,6 +58,10 @@ suite.ok("state trigger-scan", lambda: az("policy", "state", "trigger-scan", "--
 states = suite.ok("state list", lambda: az("policy", "state", "list", "--resource-group", "by-policy", "--policy-assignment", "cost")) or []
 suite.ok("each resource with its state", lambda: equal({s["resourceId"].split("/")[-1]: s["complianceState"] for s in states}, {"with": "Compliant", "without": "NonCompliant"}))
 suite.ok("state list --filter", lambda: equal(len(az("policy", "state", "list", "--resource-group", "by-policy", "--filter", "complianceState eq 'NonCompliant'")), 1))
+suite.ok("state list --policy-definition --apply --order-by", lambda: equal([s["N"] for s in az("policy", "state", "list", "--policy-definition", "need-tag", "--apply", "groupby((complianceState), aggregate($count as N))", "--order-by", "N desc")], [1, 1]))
+details = suite.ok("state list --expand PolicyEvaluationDetails", lambda: az("policy", "state", "list", "--resource", group + "/providers/Microsoft.ManagedIdentity/userAssignedIdentities/without", "--filter", "complianceState eq 'NonCompliant'", "--expand", "PolicyEvaluationDetails")) or [{}]
+suite.ok("why it does not comply", lambda: must(any(e["result"] == "True" and "cost" in e["expression"] for e in details[0]["policyEvaluationDetails"]["evaluatedExpressions"]), "no such test"))
+suite.ok("event list --policy-assignment", lambda: az("policy", "event", "list", "--resource-group", "by-policy", "--policy-assignment", "cost"))
 suite.ok("state summarize", lambda: equal(az("policy", "state", "summarize", "--resource-group", "by-policy")["results"]["nonCompliantResources"], 1))
 
 past = f"{arm}{group}/providers/Microsoft.PolicyInsights/policyStates/default/queryResults?api-version=2024-10-01"

@@ -5,6 +5,7 @@ import uuid
 from azure.mgmt.keyvault import KeyVaultManagementClient
 from azure.mgmt.machinelearningservices import MachineLearningServicesMgmtClient
 from azure.mgmt.policyinsights import PolicyInsightsClient
+from azure.mgmt.policyinsights.models import QueryOptions
 from azure.mgmt.resource.deployments import DeploymentsMgmtClient
 from azure.mgmt.resource.policy import PolicyClient
 from azure.mgmt.resource.resources import ResourceManagementClient
@@ -88,15 +89,19 @@ def states(i, made):
     s, e = i.admin.policy_states, i.admin.policy_events
     where = {
         "subscription": (subscription,), "resource_group": (subscription, name), "resource": (f"{group}/providers/{identities}/without".lstrip("/"),),
-        "resource_group_level_policy_assignment": (subscription, name, "py-1"),
+        "resource_group_level_policy_assignment": (subscription, name, "py-1"), "policy_definition": (subscription, made.name),
     }
     ok("policy_states.begin_trigger_resource_group_evaluation", lambda: s.begin_trigger_resource_group_evaluation(subscription, name).result())
     ok("policy_states.begin_trigger_subscription_evaluation", lambda: s.begin_trigger_subscription_evaluation(subscription).result())
     for level, args in where.items():
         ok(f"policy_states.list_query_results_for_{level}", lambda level=level, args=args: must(any(r.resource_id.endswith("/without") and r.compliance_state == "NonCompliant" for r in getattr(s, "list_query_results_for_" + level)("latest", *args)), "not listed"))
         ok(f"policy_states.summarize_for_{level}", lambda level=level, args=args: must(getattr(s, "summarize_for_" + level)("latest", *args).value[0].results.non_compliant_resources, "none"))
-        if level != "resource_group_level_policy_assignment":
-            ok(f"policy_events.list_query_results_for_{level}", lambda level=level, args=args: list(getattr(e, "list_query_results_for_" + level)("default", *args)))
+        ok(f"policy_events.list_query_results_for_{level}", lambda level=level, args=args: list(getattr(e, "list_query_results_for_" + level)("default", *args)))
+    said = QueryOptions(apply="groupby((PolicyAssignmentName, ComplianceState), aggregate($count as Found))", filter="IsCompliant eq false and (PolicyAssignmentName eq 'py-1' or PolicyAssignmentName eq 'none')")
+    ok("policy_states grouped and counted", lambda: must([r.additional_properties.get("Found", 0) > 0 for r in s.list_query_results_for_subscription("latest", subscription, said)] == [True], "not one group"))
+    why = QueryOptions(expand="PolicyEvaluationDetails", filter="PolicyAssignmentName eq 'py-1'")
+    ok("policy_states with the tests that were made", lambda: must(all(r.policy_evaluation_details.evaluated_expressions[0].operator for r in s.list_query_results_for_resource("latest", where["resource"][0], why)), "no tests"))
+    wrong("policy_states by what there is not", lambda: list(s.list_query_results_for_subscription("latest", subscription, QueryOptions(filter="Nothing eq 'x'"))), 400, "BadRequest")
     wrong("policy_states of a kind that there is not", lambda: s.list_query_results_for_resource_group("ancient", subscription, name), 400, "BadRequest")
     wrong("a stranger's policy_states", lambda: i.stranger.policy_states.list_query_results_for_resource_group("latest", subscription, name), 403, "AuthorizationFailed")
     wrong("a Reader's begin_trigger_resource_group_evaluation", lambda: i.reader.policy_states.begin_trigger_resource_group_evaluation(subscription, name), 403, "AuthorizationFailed")
