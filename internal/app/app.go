@@ -292,7 +292,7 @@ func (a *App) services(ctx context.Context, key seal.Key) (err error) {
 		return err
 	}
 	a.diagnoses = monitor.NewDiagnostics(monitor.Config{
-		Sinks: sinks, DB: a.db, Gate: a.gate, Log: a.Audit, Site: a.Site, Now: a.Now, Warn: a.Log, Append: diagnosticBlobs{a}.Append,
+		Sinks: sinks, DB: a.db, Gate: a.gate, Log: a.Audit, Site: a.Site, Now: a.Now, Warn: a.Log, Append: diagnosticBlobs{a}.Append, Directory: a.identity.Told,
 	})
 	a.resources.OnRemove = append(a.resources.OnRemove, a.diagnoses.Removed)
 	return a.learning(ctx)

@@ -86,6 +86,9 @@ func (s *Service) subscriptionRoutes() []gate.Route {
 // the tenant: on what every tenant has its own of at /.
 func ofTenant(a arm.Action, id arm.ID) bool {
 	typ := aliasType
+	if strings.HasPrefix(a.Key(), "microsoft.aadiam/") {
+		return true
+	}
 	if strings.HasPrefix(a.Key(), strings.ToLower(deploymentType)+"/") {
 		typ = deploymentType
 	} else if !a.Is(readAlias) && !a.Is(writeAlias) && !a.Is(deleteAlias) {

@@ -70,6 +70,30 @@ func (s *Service) IsGlobalAdministrator(c arm.Caller) bool {
 	return c.Lease == nil && !c.IsZero() && slices.Contains(s.directoryRoles(c.Object), globalAdministrator)
 }
 
+// Roles of Entra that say where a tenant's logs go, and that see it.
+var (
+	sendsLogs = []string{globalAdministrator, "194ae4cb-b126-40b2-bd5b-6091b380977d"}                                          // Security Administrator
+	seesLogs  = append([]string{"f2ef992c-3afb-46b9-b7cf-a126ee74c451", "5d6b6bb7-de71-4623-b4af-96380a352509"}, sendsLogs...) // Global Reader, Security Reader
+)
+
+// decideLogs answers for the diagnostic settings of the caller's own tenant; handled is
+// false where roles of Resource Manager decide.
+func (s *Service) decideLogs(c arm.Caller, a arm.Action) (handled, allowed bool, reason string) {
+	may := sendsLogs
+	if strings.HasSuffix(a.Key(), "/read") {
+		may = seesLogs
+	}
+	if c.IsZero() || c.Lease != nil || !strings.HasPrefix(a.Key(), "microsoft.aadiam/") {
+		return false, false, ""
+	}
+	for _, role := range s.directoryRoles(c.Object) {
+		if slices.Contains(may, role) {
+			return true, true, "the directory role " + role
+		}
+	}
+	return false, false, ""
+}
+
 var directoryRoot = arm.MustID("/providers/Microsoft.Directory")
 
 // objectID is the scope of one object of a directory.
@@ -98,7 +122,7 @@ func (s *Service) Decide(c arm.Caller, a arm.Action, id arm.ID) (handled, allowe
 		if strings.HasPrefix(a.Key(), "microsoft.directory/") {
 			return true, false, "rights on the directory are given nowhere else"
 		}
-		return false, false, ""
+		return s.decideLogs(c, a)
 	}
 	allowed, reason = s.decide(c, a, id)
 	return true, allowed, reason

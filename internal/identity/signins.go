@@ -126,9 +126,39 @@ func (s *Service) showSignIn(e audit.Entry) map[string]any {
 	return map[string]any{
 		"id": strconv.FormatUint(e.Seq, 10), "createdDateTime": stamp(e.Time), "userId": nullable(e.Caller), "userPrincipalName": nullable(e.Name), "userDisplayName": nullable(e.Name),
 		"appId": nullable(e.App), "appDisplayName": nullable(app), "clientCredentialType": nullable(e.Credential), "authenticationProtocol": nullable(e.Item),
-		"correlationId": nullable(e.Correlation), "ipAddress": nullable(e.Address), "isInteractive": e.Item == "sign-in page" || e.Item == "authorize" || e.Item == "device code",
+		"correlationId": nullable(e.Correlation), "ipAddress": nullable(e.Address), "isInteractive": interactive(e),
 		"status": status, "conditionalAccessStatus": overall, "appliedConditionalAccessPolicies": applied,
 	}
+}
+
+// interactive reports whether a person showed something at a page.
+func interactive(e audit.Entry) bool {
+	return e.Item == "sign-in page" || e.Item == "authorize" || e.Item == "device code"
+}
+
+// Told is which of Entra's logs an entry is of, "" for none, and its record there: that
+// which Graph shows.
+func (s *Service) Told(e audit.Entry) (category string, record map[string]any) {
+	if e.Action != signInAction {
+		if record = s.showAudit(e); record == nil {
+			return "", nil
+		}
+		initiator(record)
+		return "AuditLogs", record
+	}
+	switch {
+	case e.Item == "synchronisation":
+		return "", nil // of a directory, by nobody
+	case e.Item == "managed identity":
+		category = "ManagedIdentitySignInLogs"
+	case e.Item == "client_credentials":
+		category = "ServicePrincipalSignInLogs"
+	case interactive(e):
+		category = "SignInLogs"
+	default:
+		category = "NonInteractiveUserSignInLogs"
+	}
+	return category, s.showSignIn(e)
 }
 
 func controlsOf(r access.Result) []string {

@@ -12,6 +12,7 @@ import (
 type source struct {
 	categories []string // those of which there are events here, by Azure's names
 	audit      []string // those of the category group audit; the group allLogs has all
+	single     bool     // it has no groups
 	// of is the categories that an entry about the resource, or about what lies in
 	// it, is of.
 	of func(e *audit.Entry) []string
@@ -51,6 +52,7 @@ func isBlobService(id arm.ID) bool {
 // group are the categories of a category group.
 func (s source) group(name string) ([]string, bool) {
 	switch {
+	case s.single:
 	case strings.EqualFold(name, "allLogs"):
 		return s.categories, true
 	case strings.EqualFold(name, "audit") && s.audit != nil:
@@ -60,6 +62,9 @@ func (s source) group(name string) ([]string, bool) {
 }
 
 func (s source) groups() []string {
+	if s.single {
+		return nil
+	}
 	if s.audit == nil {
 		return []string{"allLogs"}
 	}

@@ -36,6 +36,9 @@ type Config struct {
 	// with its container, if it is not there.
 	Append func(ctx context.Context, account arm.ID, container, name string, data []byte) error
 	Sinks  []Named // those of the server; none by default
+	// Directory tells of an entry which of Entra's logs it is of, "" for none, and its
+	// record there; nil: of none.
+	Directory func(e audit.Entry) (category string, record map[string]any)
 }
 
 // Diagnostics sends what the audit log tells to where diagnostic settings say. The
@@ -172,6 +175,11 @@ func (d *Diagnostics) load(tx *store.Tx) ([]*setting, error) {
 	if err != nil {
 		return nil, err
 	}
+	tenants, err := resource.List(tx, tenantSettingType, arm.Root, "", 0)
+	if err != nil {
+		return nil, err
+	}
+	docs = append(docs, tenants...)
 	list := make([]*setting, len(docs))
 	for i, doc := range docs {
 		if list[i], err = readSetting(doc); err != nil {
@@ -334,6 +342,9 @@ func (d *Diagnostics) choose(p *part, settings []*setting, all bool, e *audit.En
 		}
 		return add(id, "Audit")
 	}
+	if err := d.chooseDirectory(p, settings, e); err != nil {
+		return err
+	}
 	if err != nil {
 		return nil // what is about no resource is of no setting
 	}
@@ -417,7 +428,7 @@ func (d *Diagnostics) deliveries(w http.ResponseWriter, r *http.Request, g gate.
 		if _, err := existing(tx, about); err != nil {
 			return err
 		}
-		settings, err := settingsAt(tx, about)
+		settings, err := settingsAt(tx, settingType, about)
 		if err != nil {
 			return err
 		}

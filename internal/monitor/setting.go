@@ -193,9 +193,9 @@ func sinksText(named []string) string {
 	return "a sink of the server (marketplacePartnerId): " + sinkPrefix + strings.Join(named, ", "+sinkPrefix)
 }
 
-// settingsAt are the settings of one resource.
-func settingsAt(tx *store.Tx, about arm.ID) ([]*setting, error) {
-	docs, err := resource.List(tx, settingType, about, "", 0)
+// settingsAt are the settings of one resource, or of a tenant.
+func settingsAt(tx *store.Tx, typ string, about arm.ID) ([]*setting, error) {
+	docs, err := resource.List(tx, typ, about, "", 0)
 	if err != nil {
 		return nil, err
 	}
@@ -215,7 +215,7 @@ func settingsAt(tx *store.Tx, about arm.ID) ([]*setting, error) {
 // place puts the setting beside the others of its resource, if there is room: two
 // of them must not send one category to one sink.
 func (s *setting) place(tx *store.Tx, src source, old *setting) error {
-	others, err := settingsAt(tx, s.about)
+	others, err := settingsAt(tx, s.id.Type(), s.about)
 	if err != nil {
 		return err
 	}

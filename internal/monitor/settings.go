@@ -34,7 +34,7 @@ func (d *Diagnostics) Routes() []gate.Route {
 		at.Item = v["name"]
 		return at, err
 	}
-	return []gate.Route{
+	return append(d.tenantRoutes(), []gate.Route{
 		gate.On(readSettings, "GET "+list, scope, d.list),
 		gate.On(readSettings, "GET "+list+"/{name}", item, d.get),
 		gate.On(writeSetting, "PUT "+list+"/{name}", item, d.put),
@@ -42,7 +42,7 @@ func (d *Diagnostics) Routes() []gate.Route {
 		gate.On(readCategories, "GET "+categories, scope, d.categories),
 		gate.On(readCategories, "GET "+categories+"/{name}", named, d.category),
 		gate.On(readSettings, "GET /{scope...}/providers/Castellan.Insights/deliveries", scope, d.deliveries),
-	}
+	}...)
 }
 
 var settingName = regexp.MustCompile(`^[^<>*%&:\\?+/\x00-\x1f\x7f]{0,259}[^<>*%&:\\?+/.\x00-\x20\x7f]$`)
@@ -67,12 +67,16 @@ func (d *Diagnostics) put(w http.ResponseWriter, r *http.Request, g gate.Grant) 
 	if err := b.Properties.check(id.Parent(), src, d.named(g.Caller().Tenant)); err != nil {
 		return err
 	}
-	if err := d.linked(r, g, id, b.Properties); err != nil {
+	if err := d.linked(r, g, writeSetting, id, b.Properties); err != nil {
 		return err
 	}
 	var doc *resource.Doc
 	err = g.Change(r.Context(), d.DB, func(tx *store.Tx) error {
-		doc, err = d.keep(tx, g.Caller(), id, src, b.Properties)
+		about, err := existing(tx, id.Parent())
+		if err != nil {
+			return err
+		}
+		doc, err = d.keep(tx, g.Caller(), about.Child(settingType, id.Name()), src, b.Properties)
 		return err
 	})
 	if err != nil {
@@ -86,19 +90,25 @@ func (d *Diagnostics) put(w http.ResponseWriter, r *http.Request, g gate.Grant) 
 // of a setting of something that has logs.
 func (b settingBody) agree(id arm.ID) (source, error) {
 	src, ok := sourceOf(id.Parent())
-	switch {
-	case !ok:
+	if !ok {
 		return src, arm.Errorf(arm.BadRequest, "The resource type '%s' does not support diagnostic settings; these do: %s.", id.Parent().Type(), strings.Join(sourceTypes(), ", "))
-	case !settingName.MatchString(id.Name()):
-		return src, arm.Errorf(arm.InvalidResourceName, "The name '%s' must have 1 to 260 characters, none of <>*%%&:\\?+/ and no control characters, and not end with a dot or a space.", id.Name())
-	case b.ID != "" && !strings.EqualFold(b.ID, id.String()):
-		return src, arm.Errorf(arm.InvalidRequest, "the body's id is %q; the request's is %q", b.ID, id)
-	case b.Name != "" && !strings.EqualFold(b.Name, id.Name()):
-		return src, arm.Errorf(arm.InvalidRequest, "the body's name is %q; the request's is %q", b.Name, id.Name())
-	case b.Type != "" && !strings.EqualFold(b.Type, settingType):
-		return src, arm.Errorf(arm.InvalidRequest, "the body's type is %q; it must be %s", b.Type, settingType)
 	}
-	return src, nil
+	return src, b.named(id)
+}
+
+// named holds the body's id, name and type against the path's.
+func (b settingBody) named(id arm.ID) error {
+	switch {
+	case !settingName.MatchString(id.Name()):
+		return arm.Errorf(arm.InvalidResourceName, "The name '%s' must have 1 to 260 characters, none of <>*%%&:\\?+/ and no control characters, and not end with a dot or a space.", id.Name())
+	case b.ID != "" && !strings.EqualFold(b.ID, id.String()):
+		return arm.Errorf(arm.InvalidRequest, "the body's id is %q; the request's is %q", b.ID, id)
+	case b.Name != "" && !strings.EqualFold(b.Name, id.Name()):
+		return arm.Errorf(arm.InvalidRequest, "the body's name is %q; the request's is %q", b.Name, id.Name())
+	case b.Type != "" && !strings.EqualFold(b.Type, id.Type()):
+		return arm.Errorf(arm.InvalidRequest, "the body's type is %q; it must be %s", b.Type, id.Type())
+	}
+	return nil
 }
 
 func sourceTypes() (out []string) {
@@ -111,13 +121,13 @@ func sourceTypes() (out []string) {
 
 // linked asks whether the caller may have logs written to the storage account,
 // unless the setting does that already.
-func (d *Diagnostics) linked(r *http.Request, g gate.Grant, id arm.ID, p settingProps) error {
+func (d *Diagnostics) linked(r *http.Request, g gate.Grant, write arm.Action, id arm.ID, p settingProps) error {
 	if p.Storage.IsZero() {
 		return nil
 	}
 	had := false
 	err := d.DB.View(r.Context(), func(tx *store.Tx) error {
-		old, err := resource.Load(tx, id)
+		old, err := resource.Load(tx, resource.Kept(id, g.Caller().Tenant))
 		if err != nil || old == nil {
 			return err
 		}
@@ -132,17 +142,13 @@ func (d *Diagnostics) linked(r *http.Request, g gate.Grant, id arm.ID, p setting
 	if err != nil || had {
 		return err
 	}
-	return resource.AdmitLinked(r.Context(), d.Gate, g, writeSetting, id, []resource.Linked{{Action: listKeys, ID: p.Storage, Field: "properties.storageAccountId"}})
+	return resource.AdmitLinked(r.Context(), d.Gate, g, write, id, []resource.Linked{{Action: listKeys, ID: p.Storage, Field: "properties.storageAccountId"}})
 }
 
-// keep writes the setting id, once what it is about is there.
+// keep writes the setting id of what is there.
 func (d *Diagnostics) keep(tx *store.Tx, by arm.Caller, id arm.ID, src source, p settingProps) (*resource.Doc, error) {
-	about, err := existing(tx, id.Parent())
-	if err != nil {
-		return nil, err
-	}
-	doc := &resource.Doc{ID: about.Child(settingType, id.Name()), Name: id.Name(), Type: settingType, Instance: arm.NewHex()}
-	s := &setting{id: doc.ID, about: about, props: p}
+	doc := &resource.Doc{ID: id, Name: id.Name(), Type: id.Type(), Instance: arm.NewHex()}
+	s := &setting{id: doc.ID, about: id.Parent(), props: p}
 	var old *setting
 	was, err := resource.Load(tx, id)
 	if err != nil {
@@ -201,7 +207,7 @@ func showSetting(d *resource.Doc) map[string]any {
 			props[list] = []any{}
 		}
 	}
-	return map[string]any{"id": d.ID, "name": d.Name, "type": settingType, "location": nil, "kind": nil, "tags": nil, "identity": nil, "properties": props, "systemData": d.System}
+	return map[string]any{"id": resource.Shown(d.ID), "name": d.Name, "type": d.Type, "location": nil, "kind": nil, "tags": nil, "identity": nil, "properties": props, "systemData": d.System}
 }
 
 func (d *Diagnostics) get(w http.ResponseWriter, r *http.Request, g gate.Grant) error {
@@ -213,16 +219,21 @@ func (d *Diagnostics) get(w http.ResponseWriter, r *http.Request, g gate.Grant) 
 		if _, err := existing(tx, id.Parent()); err != nil {
 			return err
 		}
-		doc, err := resource.Load(tx, id)
-		if err != nil {
-			return err
-		}
-		if doc == nil {
-			return arm.Errorf(arm.NotFound, "The diagnostic setting '%s' doesn't exist.", id.Name())
-		}
-		gate.WriteJSON(w, http.StatusOK, showSetting(doc))
-		return nil
+		return answer(w, tx, id)
 	})
+}
+
+// answer tells the setting that is kept under id.
+func answer(w http.ResponseWriter, tx *store.Tx, id arm.ID) error {
+	doc, err := resource.Load(tx, id)
+	if err != nil {
+		return err
+	}
+	if doc == nil {
+		return arm.Errorf(arm.NotFound, "The diagnostic setting '%s' doesn't exist.", id.Name())
+	}
+	gate.WriteJSON(w, http.StatusOK, showSetting(doc))
+	return nil
 }
 
 func (d *Diagnostics) list(w http.ResponseWriter, r *http.Request, g gate.Grant) error {
@@ -255,8 +266,13 @@ func (d *Diagnostics) delete(w http.ResponseWriter, r *http.Request, g gate.Gran
 	if err != nil {
 		return err
 	}
+	return d.remove(w, r, g, id)
+}
+
+// remove deletes the setting that is kept under id.
+func (d *Diagnostics) remove(w http.ResponseWriter, r *http.Request, g gate.Grant, id arm.ID) error {
 	status := http.StatusNoContent
-	err = g.Change(r.Context(), d.DB, func(tx *store.Tx) error {
+	err := g.Change(r.Context(), d.DB, func(tx *store.Tx) error {
 		doc, err := resource.Load(tx, id)
 		if err != nil || doc == nil {
 			return err

@@ -52,7 +52,7 @@ func (c container) Deliver(ctx context.Context, list []Record) error {
 	var order []blob
 	lines := map[blob][]byte{}
 	for _, r := range list {
-		b := blob{"insights-logs-" + strings.ToLower(r.Category), fmt.Sprintf("resourceId=%s/y=%s/PT1H.json", strings.ToUpper(r.About.String()), r.Time.Format("2006/m=01/d=02/h=15/m=00"))}
+		b := blob{"insights-logs-" + strings.ToLower(r.Category), fmt.Sprintf("%s/y=%s/PT1H.json", folder(r.About), r.Time.Format("2006/m=01/d=02/h=15/m=00"))}
 		if lines[b] == nil {
 			order = append(order, b)
 		}
@@ -64,4 +64,12 @@ func (c container) Deliver(ctx context.Context, list []Record) error {
 		}
 	}
 	return nil
+}
+
+// folder is where an account keeps what a resource, or a tenant, has logs of.
+func folder(about arm.ID) string {
+	if isTenant(about) {
+		return "tenantId=" + about.Name()
+	}
+	return "resourceId=" + strings.ToUpper(about.String())
 }

@@ -84,7 +84,11 @@ made, below = suite.ok("diagnostic-settings create and subscription create", lam
     lambda: az(*settings, "subscription", "create", "--name", "all", "--location", "local", "--logs", json.dumps([{"category": "Administrative", "enabled": True}]), "--storage-account", account),
 )) or ({}, {})
 suite.ok("they say what was asked for", lambda: equal((made["storageAccountId"].lower(), made["logs"][0]["categoryGroup"], below["logs"][0]["category"]), (account.lower(), "audit", "Administrative")))
+entra = world["armEndpoint"] + "/providers/microsoft.aadiam/diagnosticSettings/signins?api-version=2017-04-01"
+sign_ins = json.dumps({"properties": {"storageAccountId": account, "logs": [{"category": c, "enabled": True} for c in ("AuditLogs", "ServicePrincipalSignInLogs")]}})
 together(
+    lambda: suite.ok("az rest sends the tenant's sign-ins", lambda: equal(az("rest", "--method", "put", "--url", entra, "--body", sign_ins)["name"], "signins")),
+    lambda: suite.refused("a Reader of the subscription sends them", lambda: az("rest", "--method", "put", "--url", entra, "--body", sign_ins, who="reader"), "AuthorizationFailed"),
     lambda: suite.refused("a Reader's diagnostic-settings create", lambda: az(*settings, "create", "--name", "theirs", "--resource", vault, "--logs", logs, "--storage-account", account, who="reader"), "AuthorizationFailed"),
     lambda: suite.refused("logs of a vault to Log Analytics", lambda: az(*settings, "create", "--name", "la", "--resource", vault, "--logs", logs, "--workspace", world["group"] + "/providers/Microsoft.OperationalInsights/workspaces/la"), "Log Analytics workspaces collect nothing here"),
 )
@@ -120,6 +124,7 @@ if tls:
     suite.ok("rsyslog gets what was refused as a warning, and the rest as informational", lambda: equal({(h[0], r["properties"]["decision"]) for h, r in syslog("tls")}, {("108", "refused"), ("110", "allowed")}))
 suite.ok("the storage account gets the vault's log", lambda: find(lambda: blobs("insights-logs-auditevent"), READ, admin, "allowed", vault))
 suite.ok("the storage account gets the subscription's log", lambda: find(lambda: blobs("insights-logs-administrative"), GIVE, admin, "allowed", account))
+suite.ok("the storage account gets the tenant's refused sign-in", lambda: within(20, lambda: any(r["properties"]["appId"] == world["robot"]["clientId"] and r["resultType"] == "7000215" for r in blobs("insights-logs-serviceprincipalsigninlogs"))))
 suite.ok("no log has the secret", lambda: must(not [p.name for p in received.iterdir() if secret in p.read_text()], "one has"))
 
 # And no more.
@@ -137,6 +142,7 @@ suite.ok("diagnostic-settings update, of a resource and of a subscription", lamb
 suite.ok("diagnostic-settings delete, of a resource and of a subscription", lambda: together(
     lambda: az(*settings, "delete", "--name", "kept", "--resource", vault),
     lambda: az(*settings, "subscription", "delete", "--name", "all", "--yes"),
+    lambda: az("rest", "--method", "delete", "--url", entra),
 ))
 suite.ok("they are gone", lambda: equal(together(
     lambda: names(az(*settings, "list", "--resource", vault)),
