@@ -410,7 +410,9 @@ func (a *App) planes() []*gate.Plane {
 	}
 	learn := a.tracking.Plane()
 	learn.Routes = append(learn.Routes, a.ml.MLRoutes()...)
-	return []*gate.Plane{control, learn, a.identity.Login(), a.identity.Graph(), a.identity.SCIM(), a.vault.Plane(), a.blob.Plane(), a.blob.Paths(), a.blob.Shares()}
+	all := []*gate.Plane{control, learn, a.identity.Login(), a.identity.Graph(), a.identity.SCIM(), a.vault.Plane(), a.blob.Plane(), a.blob.Paths(), a.blob.Shares()}
+	server.InTurn(all)
+	return all
 }
 
 // Run does the work in the background until ctx is done or Close.

@@ -13,6 +13,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	_ "net/http/pprof"
 	"net/url"
 	"os"
 	"os/exec"
@@ -52,6 +53,9 @@ func serveFolder(dir string) error {
 		_, _ = io.Copy(io.Discard, os.Stdin) // until the test goes
 		stop()
 	}()
+	if at := os.Getenv("CASTELLAN_TEST_PPROF"); at != "" { // where a benchmark's server tells what it does
+		go func() { fmt.Fprintln(os.Stderr, http.ListenAndServe(at, nil)) }()
+	}
 	log := slog.New(slog.NewJSONHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	log.Debug(firstLine) // so that a test can tell that it has the log
 	a, err := New(ctx, Config{Data: dir, Log: log})

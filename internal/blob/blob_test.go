@@ -14,7 +14,7 @@ import (
 )
 
 // sizes are around every place where the way of keeping bytes changes.
-var sizes = []int{0, 1, 4096, smallSize - 1, smallSize, smallSize + 1, chunkSize - 1, chunkSize, chunkSize + 1, 2 * chunkSize, unit - 1, unit, unit + 1, unit + chunkSize, 1<<20 + 12345}
+var sizes = []int{0, 1, 4096, smallSize - 1, smallSize, smallSize + 1, chunkSize - 1, chunkSize, chunkSize + 1, 2 * chunkSize, largeUnit - 1, largeUnit, largeUnit + 1, largeUnit + chunkSize, 1<<20 + 12345}
 
 // What was put is what is read, whatever its size, whole and in ranges.
 func TestWhatWasPutIsRead(t *testing.T) {

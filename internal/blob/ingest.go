@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"os"
 	"sync"
+	"time"
 
 	"castellan/internal/arm"
 	"castellan/internal/seal"
@@ -88,10 +89,21 @@ func crcOf(b []byte) (uint64, bool) {
 
 func crcBytes(sum uint64) []byte { return binary.LittleEndian.AppendUint64(nil, sum) }
 
-// unit is how much of an upload is read before it is worked on.
-const unit = 256 << 10
+// An upload is worked on in units: small ones as long as it comes slowly, so that
+// thousands who send drop by drop take little room, and large ones for as many as
+// there are of those.
+const (
+	smallUnit  = smallSize + 1
+	largeUnit  = 256 << 10
+	largeUnits = 128
+	slowUnit   = time.Second // a small unit that takes longer comes slowly
+)
 
-var units = sync.Pool{New: func() any { return new([unit]byte) }}
+var (
+	smalls = sync.Pool{New: func() any { return new([smallUnit]byte) }}
+	larges = sync.Pool{New: func() any { return new([largeUnit]byte) }}
+	taking = make(chan struct{}, largeUnits) // who has a large unit
+)
 
 // take reads content and keeps it, encrypted and durable. On an error nothing
 // of it stays.
@@ -99,16 +111,16 @@ func (s *Service) take(ctx context.Context, key seal.Key, c content) (*taken, er
 	if c.size > c.max {
 		return nil, fail(http.StatusRequestEntityTooLarge, "RequestBodyTooLarge", "The request body has %d bytes; at most %d are allowed.", c.size, c.max)
 	}
-	buf := units.Get().(*[unit]byte)
-	defer func() { clear(buf[:]); units.Put(buf) }()
+	buf, begun := smalls.Get().(*[smallUnit]byte), time.Now()
 	n, err := fillUp(c.body, buf[:])
+	defer func(n int) { clear(buf[:n]); smalls.Put(buf) }(n)
 	if err != nil && !errors.Is(err, io.EOF) {
 		return nil, cut(err)
 	}
 	if errors.Is(err, io.EOF) && n <= smallSize {
 		return s.takeSmall(key, c, buf[:n])
 	}
-	return s.takeFile(ctx, key, c, buf[:], n, err)
+	return s.takeFile(ctx, key, c, buf[:], begun)
 }
 
 // fillUp reads until p is full. The error is io.EOF at the end, and nil if there
@@ -155,7 +167,8 @@ func (s *Service) takeSmall(key seal.Key, c content, p []byte) (*taken, error) {
 
 func smallContext(id string) string { return "blob bytes " + id }
 
-func (s *Service) takeFile(ctx context.Context, key seal.Key, c content, buf []byte, n int, end error) (t *taken, err error) {
+// takeFile takes what begins with the bytes in buf, the first of which came at begun.
+func (s *Service) takeFile(ctx context.Context, key seal.Key, c content, buf []byte, begun time.Time) (t *taken, err error) {
 	id := arm.NewHex()
 	f, err := s.files.create(id)
 	if err != nil {
@@ -168,7 +181,7 @@ func (s *Service) takeFile(ctx context.Context, key seal.Key, c content, buf []b
 			err = onDisk(err)
 		}
 	}()
-	size, h, err := pour(ctx, f, key, id, c, buf, n, end)
+	size, h, err := pour(ctx, f, key, id, c, buf, begun)
 	if err != nil {
 		return nil, err
 	}
@@ -184,15 +197,17 @@ func (s *Service) takeFile(ctx context.Context, key seal.Key, c content, buf []b
 	return &taken{piece: piece{ID: id, Size: size}, md5: h.md5.Sum(nil)}, nil
 }
 
-// pour writes the n bytes in buf and all that follow them to f. While a part is
-// hashed it is also sealed and written.
-func pour(ctx context.Context, f *os.File, key seal.Key, id string, c content, buf []byte, n int, end error) (size int64, h *sums, err error) {
+// pour writes the bytes in buf and all that follow them to f. While a part is hashed
+// it is also sealed and written.
+func pour(ctx context.Context, f *os.File, key seal.Key, id string, c content, buf []byte, begun time.Time) (size int64, h *sums, err error) {
 	w, err := newSealer(f, key, id)
 	if err != nil {
 		return 0, nil, err
 	}
 	defer w.free()
 	h = newSums(c)
+	n, large := len(buf), false
+	var end error
 	for {
 		size += int64(n)
 		if size > c.max {
@@ -211,6 +226,17 @@ func pour(ctx context.Context, f *os.File, key seal.Key, id string, c content, b
 		if err := ctx.Err(); err != nil {
 			return size, h, err
 		}
+		if !large && time.Since(begun) < slowUnit {
+			select {
+			case taking <- struct{}{}:
+				large = true
+				unit := larges.Get().(*[largeUnit]byte)
+				buf = unit[:]
+				defer func() { clear(unit[:]); larges.Put(unit); <-taking }()
+			default:
+			}
+		}
+		begun = time.Now()
 		n, end = fillUp(c.body, buf)
 		if end != nil && !errors.Is(end, io.EOF) {
 			return size, h, cut(end)

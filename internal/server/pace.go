@@ -64,13 +64,16 @@ func (a *pacedAnswer) Write(p []byte) (done int, err error) {
 // Unwrap is for http.ResponseController.
 func (a *pacedAnswer) Unwrap() http.ResponseWriter { return a.ResponseWriter }
 
-// pace holds a request and its answer to the pace.
-func (h *Handler) pace(w http.ResponseWriter, r *http.Request) http.ResponseWriter {
+// pace holds a request and its answer to the pace. The request is another one than
+// net/http's, which else would no more know how much of a body is left, and read on
+// before it answers whoever is refused.
+func (h *Handler) pace(w http.ResponseWriter, r *http.Request) (http.ResponseWriter, *http.Request) {
 	c := http.NewResponseController(w)
 	if r.Body != nil && r.Body != http.NoBody {
 		b := &pacedBody{ReadCloser: r.Body, deadline: c.SetReadDeadline, begun: time.Now(), patience: h.patience}
 		_ = b.deadline(b.begun.Add(b.patience)) // also where nobody reads: the server itself then skips the rest
+		r = r.WithContext(r.Context())
 		r.Body = b
 	}
-	return &pacedAnswer{ResponseWriter: w, deadline: c.SetWriteDeadline, patience: h.patience}
+	return &pacedAnswer{ResponseWriter: w, deadline: c.SetWriteDeadline, patience: h.patience}, r
 }

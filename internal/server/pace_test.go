@@ -104,6 +104,24 @@ func TestSlowClientsAreCut(t *testing.T) {
 	}
 }
 
+// TestRefusalsDoNotWait holds that who announces terabytes and is refused hears so
+// before any of them came.
+func TestRefusalsDoNotWait(t *testing.T) {
+	dial, _ := slowEdge(t)
+	c := dial()
+	if _, err := io.WriteString(c, "PUT /nothing HTTP/1.1\r\nHost: castellan.localhost\r\nContent-Length: 5497558138880\r\n\r\n"); err != nil {
+		t.Fatal(err)
+	}
+	begin := time.Now()
+	res, err := http.ReadResponse(bufio.NewReader(c), nil)
+	if err != nil || res.StatusCode != http.StatusNotFound || !res.Close {
+		t.Fatal(res, err)
+	}
+	if took := time.Since(begin); took > 150*time.Millisecond {
+		t.Errorf("it took %v, which is nearly the patience", took)
+	}
+}
+
 // TestPatienceIsForSlownessAlone holds that a client that keeps pace is served,
 // and its connection taken again after it was idle for longer than the patience.
 func TestPatienceIsForSlownessAlone(t *testing.T) {

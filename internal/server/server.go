@@ -66,7 +66,7 @@ func New(site arm.Site, g *gate.Gate, planes []*gate.Plane, log *slog.Logger) (*
 
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	id := arm.NewUUID()
-	w = h.pace(w, r)
+	w, r = h.pace(w, r)
 	hd := w.Header()
 	hd.Set("x-ms-request-id", id)
 	hd.Set("Strict-Transport-Security", "max-age=31536000; includeSubDomains")

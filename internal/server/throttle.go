@@ -31,9 +31,9 @@ type Throttle struct {
 	times float64
 	now   func() time.Time
 
-	mu      sync.Mutex // guards buckets and busy
+	mu      sync.Mutex // guards buckets
 	buckets map[string]*bucket
-	busy    map[string]int // requests under way, by caller
+	turns   *turns
 }
 
 type bucket struct {
@@ -50,7 +50,7 @@ func (b *bucket) fill(now time.Time) {
 
 // NewThrottle is a Throttle with so many times the limits that Azure has.
 func NewThrottle(site arm.Site, times int, now func() time.Time) *Throttle {
-	return &Throttle{site: site, times: float64(times), now: now, buckets: map[string]*bucket{}, busy: map[string]int{}}
+	return &Throttle{site: site, times: float64(times), now: now, buckets: map[string]*bucket{}, turns: newTurns(atOnce)}
 }
 
 // Pass takes a token for the caller's request and tells how many are left, or
@@ -69,12 +69,12 @@ func (t *Throttle) Pass(w http.ResponseWriter, r *http.Request, who arm.Caller) 
 	defer t.mu.Unlock()
 	b := t.bucket(caller+"|"+sub+"|"+what, what)
 	wait := 0.0
-	switch {
-	case t.busy[caller] >= atOnce:
+	if done = t.turns.begin(caller); done == nil {
 		wait = 1
-	case b.left < 1:
+	} else if b.left < 1 {
+		done()
 		wait = math.Ceil((1 - b.left) / b.second)
-	default:
+	} else {
 		b.left--
 	}
 	w.Header().Set("x-ms-ratelimit-remaining-"+level+"-"+what, strconv.Itoa(int(b.left)))
@@ -83,16 +83,7 @@ func (t *Throttle) Pass(w http.ResponseWriter, r *http.Request, who arm.Caller) 
 		return nil, &arm.Error{Code: map[string]arm.Code{"subscription": "SubscriptionRequestsThrottled", "tenant": "TenantRequestsThrottled"}[level], Status: http.StatusTooManyRequests,
 			Message: fmt.Sprintf("Number of '%s' requests for %s '%s' actor '%s' exceeded. Please try again after '%.0f' seconds.", what, level, sub+map[bool]string{true: who.Tenant}[sub == ""], who.Object, max(1, wait))}
 	}
-	t.busy[caller]++
-	return func() { t.leave(caller) }, nil
-}
-
-func (t *Throttle) leave(caller string) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.busy[caller]--; t.busy[caller] == 0 {
-		delete(t.busy, caller)
-	}
+	return done, nil
 }
 
 // subscription is the one that the request is about, "" if it is about none that

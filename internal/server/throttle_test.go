@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"castellan/internal/arm"
+	"castellan/internal/gate"
 )
 
 // A caller who goes faster than the limit is told when to come again, and comes
@@ -62,8 +63,8 @@ func TestThrottle(t *testing.T) {
 	for i := range 3 * maxBuckets {
 		ask(fmt.Sprint("many", i), "GET", "/subscriptions/s1")
 	}
-	if len(x.buckets) > maxBuckets || len(x.busy) != 0 {
-		t.Errorf("%d buckets and %d callers are remembered", len(x.buckets), len(x.busy))
+	if len(x.buckets) > maxBuckets || len(x.turns.busy) != 0 {
+		t.Errorf("%d buckets and %d callers are remembered", len(x.buckets), len(x.turns.busy))
 	}
 }
 
@@ -83,6 +84,51 @@ func TestThrottleAtOnce(t *testing.T) {
 	}
 	if _, err := pass("ann"); err == nil {
 		t.Error("one more is served")
+	}
+	if _, err := pass("bob"); err != nil {
+		t.Errorf("somebody else: %v", err)
+	}
+	over()
+	if _, err := pass("ann"); err != nil {
+		t.Errorf("once one is over: %v", err)
+	}
+}
+
+// On the planes of data nobody has more than so many requests served at once either,
+// and what the plane itself refuses counts no longer than it takes to say so.
+func TestInTurn(t *testing.T) {
+	refuses := true
+	p := &gate.Plane{Who: func(*http.Request) (arm.Caller, error) { return arm.Caller{}, nil }, Pass: func(http.ResponseWriter, *http.Request, arm.Caller) (func(), error) {
+		if refuses {
+			return nil, arm.Errorf(arm.Forbidden, "not from there")
+		}
+		return func() {}, nil
+	}}
+	open := &gate.Plane{}
+	InTurn([]*gate.Plane{p, open})
+	if open.Pass != nil {
+		t.Error("a plane that knows nobody holds somebody up")
+	}
+	w := httptest.NewRecorder()
+	pass := func(who string) (func(), error) {
+		return p.Pass(w, httptest.NewRequest("GET", "https://test/x", nil), arm.Caller{Tenant: "t", Object: who})
+	}
+	for range 2 * dataAtOnce {
+		if _, err := pass("ann"); arm.CodeOf(err) != arm.Forbidden {
+			t.Fatal(err)
+		}
+	}
+	refuses = false
+	var over func()
+	for i := range dataAtOnce {
+		done, err := pass("ann")
+		if err != nil {
+			t.Fatalf("request %d: %v", i, err)
+		}
+		over = done
+	}
+	if _, err := pass("ann"); arm.CodeOf(err) != arm.TooMany || w.Header().Get("Retry-After") == "" {
+		t.Errorf("one too many: %v, %v", err, w.Header())
 	}
 	if _, err := pass("bob"); err != nil {
 		t.Errorf("somebody else: %v", err)
