@@ -53,7 +53,7 @@ func (a *App) namesIn(sub arm.ID) (out []string) {
 		for typ, hosts := range map[string]func(string) []string{
 			"Microsoft.KeyVault/vaults": func(n string) []string { return []string{n + "." + a.Site.VaultSuffix()} },
 			"Microsoft.Storage/storageAccounts": func(n string) []string {
-				return []string{n + ".blob." + a.Site.StorageSuffix(), n + ".dfs." + a.Site.StorageSuffix()}
+				return []string{n + ".blob." + a.Site.StorageSuffix(), n + ".dfs." + a.Site.StorageSuffix(), n + ".file." + a.Site.StorageSuffix()}
 			},
 		} {
 			docs, err := resource.List(tx, typ, sub, "", 0)

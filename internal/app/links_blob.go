@@ -33,6 +33,9 @@ func mlDo[T any](ctx context.Context, l mlBlobs, by ml.Access, account arm.ID, i
 	if err != nil {
 		return out, err
 	}
+	if by.Files {
+		id, act = blob.ShareID(account, in), onFiles[act.Name()]
+	}
 	as, err := l.caller(ctx, by, id, account, name, act)
 	if err != nil {
 		return out, err
@@ -40,8 +43,14 @@ func mlDo[T any](ctx context.Context, l mlBlobs, by ml.Access, account arm.ID, i
 	if err := l.blob.Trusts(as, account); err != nil {
 		return out, err
 	}
+	if by.Files {
+		name = blob.FoldPath(name)
+	}
 	return admit(ctx, l.gate, as, act, gate.Target{ID: id, Item: name}, do)
 }
+
+// onFiles are the actions on files that stand for those on blobs.
+var onFiles = map[string]arm.Action{blob.BlobRead.Name(): blob.FileRead, blob.BlobWrite.Name(): blob.FileWrite}
 
 func (l mlBlobs) Ensure(ctx context.Context, by ml.Access, account arm.ID, in string) error {
 	_, err := mlDo(ctx, l, by, account, in, "", blob.ContainerWrite, func(g gate.Grant) (struct{}, error) {
@@ -52,6 +61,16 @@ func (l mlBlobs) Ensure(ctx context.Context, by ml.Access, account arm.ID, in st
 
 func (l mlBlobs) List(ctx context.Context, by ml.Access, account arm.ID, in, prefix string, limit int) ([]ml.Blob, error) {
 	return mlDo(ctx, l, by, account, in, "", blob.BlobRead, func(g gate.Grant) (out []ml.Blob, err error) {
+		if by.Files {
+			files, err := l.blob.Files(ctx, g, prefix, limit+1)
+			for _, f := range files {
+				out = append(out, ml.Blob{Name: f.Name, Size: f.Size})
+			}
+			if len(out) > limit {
+				err = tooMany(limit, prefix)
+			}
+			return out, err
+		}
 		for marker := ""; ; {
 			page, err := l.blob.List(ctx, g, prefix, "", marker, 1000)
 			if err != nil {
@@ -61,13 +80,17 @@ func (l mlBlobs) List(ctx context.Context, by ml.Access, account arm.ID, in, pre
 				out = append(out, ml.Blob{Name: b.Name, Size: b.Size})
 			}
 			if len(out) > limit {
-				return nil, arm.Errorf(arm.BadRequest, "there are more than %d blobs below %s", limit, prefix)
+				return nil, tooMany(limit, prefix)
 			}
 			if marker = page.Next; marker == "" {
 				return out, nil
 			}
 		}
 	})
+}
+
+func tooMany(limit int, prefix string) error {
+	return arm.Errorf(arm.BadRequest, "there are more than %d blobs below %s", limit, prefix)
 }
 
 func (l mlBlobs) Open(ctx context.Context, by ml.Access, account arm.ID, in, name string) (io.ReadCloser, error) {
@@ -79,6 +102,9 @@ func (l mlBlobs) Open(ctx context.Context, by ml.Access, account arm.ID, in, nam
 
 func (l mlBlobs) Write(ctx context.Context, by ml.Access, account arm.ID, in, name string, content io.Reader, size int64) error {
 	_, err := mlDo(ctx, l, by, account, in, name, blob.BlobWrite, func(g gate.Grant) (blob.Info, error) {
+		if by.Files {
+			return l.blob.WriteFile(ctx, g, name, content, size)
+		}
 		return l.blob.Write(ctx, g, content, size, "application/octet-stream", nil)
 	})
 	return err

@@ -137,6 +137,9 @@ func (s *Service) SASCaller(ctx context.Context, container arm.ID, blob string, 
 		return arm.Caller{}, err
 	}
 	rq := request{account: s.byID(container.Parent().Parent()), container: strings.ToLower(container.Name()), blob: blob, dir: blob, action: a, list: blob == "", secure: true}
+	if rq.account != nil && strings.EqualFold(container.Type(), shareType) {
+		rq.account = rq.account.forFiles()
+	}
 	if q.onlyCreates() {
 		return arm.Caller{}, unauthentic("a signature that lets make but not change is taken by the data plane alone")
 	}
@@ -146,6 +149,11 @@ func (s *Service) SASCaller(ctx context.Context, container arm.ID, blob string, 
 // ContainerID is the id of a container of an account.
 func ContainerID(account arm.ID, name string) arm.ID {
 	return account.Child("blobServices", "default").Child("containers", name)
+}
+
+// ShareID is the id of a file share of an account.
+func ShareID(account arm.ID, name string) arm.ID {
+	return account.Child("fileServices", "default").Child("shares", name)
 }
 
 // URL is where a blob is found, or its container if name is empty.

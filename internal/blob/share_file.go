@@ -19,6 +19,7 @@ import (
 type newborn struct {
 	name string // its own, as it is written
 	smb  func(smb) (smb, error)
+	path string // if not "", all of it as it is written: what it lies in is made if need be
 }
 
 // parentIn is the id of the directory that the place's path lies in, which must be there.
@@ -40,6 +41,9 @@ func (p place) parentIn(tx *store.Tx, c containerRow) (int64, error) {
 // bear is b as what is new in the place, or takes old's, which may be nil.
 func (s *Service) bear(tx *store.Tx, p place, c containerRow, n newborn, old *row, b row) (*row, error) {
 	parent, err := p.parentIn(tx, c)
+	if arm.CodeOf(err) == "ParentNotFound" && n.path != "" {
+		parent, err = s.leadTo(tx, p, c, n.path)
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -88,10 +88,8 @@ func (x exchange) smb() (func(smb) (smb, error), error) {
 		}
 		if attr != "" {
 			a.Attr = attr
-		} else if a.Attr == "" {
-			a.Attr, _ = attributesOf("None", dir) // which is one
 		}
-		return a, nil
+		return usualSMB(dir)(a)
 	}, nil
 }
 

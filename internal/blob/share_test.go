@@ -12,6 +12,9 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"castellan/internal/arm"
+	"castellan/internal/gate"
 )
 
 const (
@@ -489,5 +492,79 @@ func TestShareSealed(t *testing.T) {
 	defer res.Body.Close()
 	if b, err := io.ReadAll(res.Body); err == nil && res.StatusCode == 200 {
 		t.Errorf("a file that was altered on disk is read: %d bytes", len(b))
+	}
+}
+
+// What a job reads and leaves goes by a key or a signature that a datastore keeps: files are
+// found below a path in any case, and directories made that lead to what is written.
+func TestSharesOfDatastores(t *testing.T) {
+	w := newWorld(t)
+	w.share()
+	ctx := t.Context()
+	account := arm.MustID(accounts + "acct1")
+	id := ShareID(account, "shr")
+	key := w.key("acct1", "key1")
+	byKey, err := w.s.KeyCaller(account, arm.NewSecret([]byte(base64.StdEncoding.EncodeToString(key))))
+	w.must(err)
+	write := func(as arm.Caller, name, text string) error {
+		g, err := w.gate.Admit(ctx, as, FileWrite, gate.Target{ID: id, Item: FoldPath(name)})
+		if err != nil {
+			return err
+		}
+		_, err = w.s.WriteFile(ctx, g, name, strings.NewReader(text), int64(len(text)))
+		return g.Close(ctx, err)
+	}
+	names := func(as arm.Caller, prefix string) (out []string, err error) {
+		g, err := w.gate.Admit(ctx, as, FileRead, gate.Target{ID: id})
+		if err != nil {
+			return nil, err
+		}
+		list, err := w.s.Files(ctx, g, prefix, 9)
+		for _, b := range list {
+			out = append(out, b.Name)
+		}
+		return out, g.Close(ctx, err)
+	}
+	w.must(write(byKey, "Out/Deep/er/A.txt", "first"))
+	w.must(write(byKey, "out/deep/b", strings.Repeat("x", 100000)))
+	w.must(write(byKey, "out/DEEP/er/a.TXT", "second"))
+	if r := w.do("key1", "GET", shareFS+"/out/deep/er/a.txt", nil, 200); r.body != "second" {
+		t.Errorf("the file is %q", r.body)
+	}
+	for prefix, want := range map[string]string{"": "Out/Deep/b Out/Deep/er/A.txt", "out/": "out/Deep/b out/Deep/er/A.txt", "OUT/deep/er/": "OUT/deep/er/A.txt", "out/deep/ER/A.TXT": "out/deep/ER/A.TXT", "out/d": "out/Deep/b out/Deep/er/A.txt", "out/deep": "out/Deep/b out/Deep/er/A.txt", "no/": ""} {
+		if got, err := names(byKey, prefix); err != nil || strings.Join(got, " ") != want {
+			t.Errorf("below %q are %v, want %s: %v", prefix, got, want, err)
+		}
+	}
+	for _, name := range []string{"out", "out/deep/b/x", "../x", "a/../b", "con", "a\\b"} {
+		if err := write(byKey, name, "x"); err == nil {
+			t.Errorf("%q was written", name)
+		}
+	}
+	sas := func(canonical, sp string) arm.Secret {
+		q := url.Values{"sv": {"2022-11-02"}, "se": {"2026-05-02T00:00:00Z"}, "sp": {sp}, "sr": {"s"}}
+		q.Set("sig", mac(key, strings.Join([]string{sp, "", q.Get("se"), canonical, "", "", "", q.Get("sv"), "", "", "", "", ""}, "\n")))
+		return arm.NewSecret([]byte(q.Encode()))
+	}
+	for _, x := range []struct {
+		sig           arm.Secret
+		lists, writes bool
+	}{{sas("/file/acct1/shr", "rl"), true, false}, {sas("/file/acct1/shr", "w"), false, true}, {sas("/file/acct1/other", "rwl"), false, false}, {sas("/blob/acct1/shr", "rwl"), false, false}} {
+		as, err := w.s.SASCaller(ctx, id, "", FileRead, x.sig)
+		if err == nil {
+			_, err = names(as, "")
+		}
+		if (err == nil) != x.lists {
+			t.Errorf("a signature lists: %v, want %t", err, x.lists)
+		}
+		if as, err = w.s.SASCaller(ctx, id, "new", FileWrite, x.sig); err == nil {
+			err = write(as, "new", "x")
+		}
+		if (err == nil) != x.writes {
+			t.Errorf("a signature writes: %v, want %t", err, x.writes)
+		}
+	}
+	if as, err := w.s.SASCaller(ctx, ContainerID(account, "shr"), "", BlobRead, sas("/file/acct1/shr", "rl")); err == nil {
+		t.Errorf("a share's signature opens a container of its name: %v", as)
 	}
 }

@@ -24,10 +24,12 @@ const (
 )
 
 // credentialTypes are by what each type of datastore is reached, as Azure's
-// clients offer it. Each has None: the reader's identity, as Microsoft Entra knows it.
+// clients offer it. None is the reader's identity, as Microsoft Entra knows it, which
+// Azure takes for no share.
 var credentialTypes = map[string][]string{
 	azureBlob: {credNone, credKey, credSAS, credPrincipal, credCertificate},
 	azureGen2: {credNone, credKey, credSAS, credPrincipal, credCertificate},
+	azureFile: {credKey, credSAS},
 }
 
 // credentials are by what a datastore is reached. Secrets come in here, and
@@ -62,7 +64,7 @@ func (x secrets) pem() []byte {
 // same says whether two descriptions of a datastore are opened by the same secret.
 func (p datastoreProps) same(q datastoreProps) bool {
 	a, b := p.Credentials, q.Credentials
-	return strings.EqualFold(p.Account, q.Account) && p.place() == q.place() && strings.EqualFold(a.Type, b.Type) &&
+	return strings.EqualFold(p.Account, q.Account) && p.Type == q.Type && p.place() == q.place() && strings.EqualFold(a.Type, b.Type) &&
 		strings.EqualFold(a.Tenant, b.Tenant) && strings.EqualFold(a.Client, b.Client) && strings.EqualFold(a.Thumbprint, b.Thumbprint)
 }
 
@@ -177,7 +179,7 @@ func (s *Service) tryDatastore(ctx context.Context, c resource.Change) (any, err
 		err := s.tryOpen(ctx, w, l, sent)
 		if seen.proven = err == nil; err != nil && !strings.EqualFold(c.Query.Get("skipValidation"), "true") {
 			_, message := gate.PublicError(err)
-			return nil, arm.Errorf("InvalidDatastore", "the container %s of %s does not open with the credentials given: %s (skipValidation=true keeps the datastore all the same)", p.place(), p.Account, message)
+			return nil, arm.Errorf("InvalidDatastore", "%s %s of %s does not open with the credentials given: %s (skipValidation=true keeps the datastore all the same)", placeFields[p.Type], p.place(), p.Account, message)
 		}
 	}
 	if sent != nil {
@@ -214,9 +216,9 @@ func (s *Service) tryOpen(ctx context.Context, w workspace, l location, sent *se
 func (s *Service) opening(ctx context.Context, l location, x secrets) (Access, error) {
 	switch l.creds.Type {
 	case credKey:
-		return Access{Key: arm.NewSecret([]byte(x.Key))}, nil
+		return Access{Key: arm.NewSecret([]byte(x.Key)), Files: l.files}, nil
 	case credSAS:
-		return Access{SAS: arm.NewSecret([]byte(x.SAS))}, nil
+		return Access{SAS: arm.NewSecret([]byte(x.SAS)), Files: l.files}, nil
 	case credPrincipal:
 		as, err := s.Applications.Prove(ctx, l.creds.Tenant, l.creds.Client, arm.NewSecret([]byte(x.ClientSecret)), arm.Secret{})
 		return Access{As: as}, err

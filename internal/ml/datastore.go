@@ -17,17 +17,19 @@ import (
 const (
 	azureBlob         = "AzureBlob"
 	azureGen2         = "AzureDataLakeGen2"
+	azureFile         = "AzureFile"
 	defaultDatastore  = "workspaceblobstore"
 	artifactDatastore = "workspaceartifactstore"
 )
 
-// datastoreProps are a datastore's properties: a container of a storage account
+// datastoreProps are a datastore's properties: a container or a share of a storage account
 // of this installation, and by what it is reached.
 type datastoreProps struct {
 	Type         string            `json:"datastoreType"`
 	Account      string            `json:"accountName"`
 	Container    string            `json:"containerName,omitempty"` // of AzureBlob
 	Filesystem   string            `json:"filesystem,omitempty"`    // of AzureDataLakeGen2: the same, by its other name
+	Share        string            `json:"fileShareName,omitempty"` // of AzureFile
 	Endpoint     string            `json:"endpoint"`
 	Protocol     string            `json:"protocol" arm:"only=https"`
 	Description  string            `json:"description,omitempty"`
@@ -40,10 +42,16 @@ type datastoreProps struct {
 	IsDefault    any               `json:"isDefault,omitempty" arm:"readonly"`
 }
 
-// place is the container that the datastore is.
+// placeFields are by what name each type of datastore has its container.
+var placeFields = map[string]string{azureBlob: "containerName", azureGen2: "filesystem", azureFile: "fileShareName"}
+
+// place is the container, or the share, that the datastore is.
 func (p datastoreProps) place() string {
-	if p.Type == azureGen2 {
+	switch p.Type {
+	case azureGen2:
 		return p.Filesystem
+	case azureFile:
+		return p.Share
 	}
 	return p.Container
 }
@@ -64,10 +72,10 @@ type datastoreInner struct {
 // UnmarshalJSON reads a datastore, if it is of a type that there is.
 func (p *datastoreProps) UnmarshalJSON(b []byte) error {
 	type plain datastoreProps
-	if err := chosen(b, "datastoreType", "types of datastores", (*plain)(p), azureBlob, azureGen2); err != nil {
+	if err := chosen(b, "datastoreType", "types of datastores", (*plain)(p), azureBlob, azureGen2, azureFile); err != nil {
 		return err
 	}
-	p.Type = spelt(p.Type, azureBlob, azureGen2)
+	p.Type = spelt(p.Type, azureBlob, azureGen2, azureFile)
 	return nil
 }
 
@@ -107,9 +115,9 @@ func (s *Service) checkDatastore(c resource.Change) error {
 	case !datastoreName.MatchString(c.Doc.Name):
 		return arm.Errorf(arm.InvalidResourceName, "the datastore name %q must be letters, digits and underscores", c.Doc.Name)
 	case p.Type == "":
-		return arm.Errorf(arm.BadRequest, "datastoreType is missing; supported: %s, %s", azureBlob, azureGen2)
-	case p.Account == "" || p.place() == "" || p.Container != "" && p.Filesystem != "":
-		return arm.Errorf(arm.BadRequest, "accountName and %s must be given; they are %q and %q", map[string]string{azureBlob: "containerName", azureGen2: "filesystem"}[p.Type], p.Account, p.place())
+		return arm.Errorf(arm.BadRequest, "datastoreType is missing; supported: %s, %s, %s", azureBlob, azureGen2, azureFile)
+	case p.Account == "" || p.place() == "" || p.place() != p.Container+p.Filesystem+p.Share:
+		return arm.Errorf(arm.BadRequest, "accountName and %s must be given; they are %q and %q", placeFields[p.Type], p.Account, p.place())
 	case !strings.EqualFold(p.Endpoint, s.Site.StorageSuffix()):
 		return arm.Errorf(arm.BadRequest, "endpoint is %q; datastores lie on this installation, whose endpoint is %s", p.Endpoint, s.Site.StorageSuffix())
 	}

@@ -30,7 +30,7 @@ func TestGoldenBodies(t *testing.T) {
 		"cli/resources/datastore/adls-gen2-credless.yml":  "",
 		"cli/resources/datastore/blob-credless.yml":       "",
 		"cli/resources/datastore/blob-sas.yml":            "sig",
-		"cli/resources/datastore/file-sas.yml":            "AzureFile",
+		"cli/resources/datastore/file-sas.yml":            "sig",
 		"cli/resources/workspace/basic.yml":               "",
 		"cli/resources/workspace/privatelink.yml":         "publicNetworkAccess",
 		"cli/assets/environment/docker-image.yml":         "image",

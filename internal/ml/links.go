@@ -19,6 +19,8 @@ type Access struct {
 	As  arm.Caller
 	Key arm.Secret // an account key, in base64
 	SAS arm.Secret // the query of a shared access signature, without the question mark
+	// Files says that the container is a file share, and blobs are its files.
+	Files bool
 }
 
 // Blob is one blob in a list.

@@ -15,7 +15,8 @@ type location struct {
 	datastore *resource.Doc
 	name      string // of the datastore
 	account   arm.ID
-	container string
+	container string // or the share
+	files     bool   // it is a share
 	path      string // of a blob, or of a folder; no slash at either end
 	in        datastoreInner
 	creds     credentials
@@ -51,7 +52,7 @@ func (s *Service) locate(tx *store.Tx, w workspace, uri string) (location, error
 func whole(d *resource.Doc, p datastoreProps) (location, error) {
 	in, err := inner[datastoreInner](d)
 	p.Credentials.Type = spelt(p.Credentials.Type, credentialTypes[p.Type]...)
-	return location{datastore: d, name: d.Name, account: in.Account, container: p.place(), in: in, creds: p.Credentials}, err
+	return location{datastore: d, name: d.Name, account: in.Account, container: p.place(), files: p.Type == azureFile, in: in, creds: p.Credentials}, err
 }
 
 // described is whole of a datastore as a change describes it.
@@ -81,7 +82,7 @@ func (s *Service) split(tx *store.Tx, w workspace, uri string) (datastore, path 
 	}
 	for _, d := range all {
 		p, err := props[datastoreProps](d)
-		if err == nil && strings.EqualFold(p.Account, account) && p.place() == container {
+		if err == nil && strings.EqualFold(p.Account, account) && p.Type != azureFile && p.place() == container {
 			return d.Name, path, nil
 		}
 	}
