@@ -82,6 +82,7 @@ func main() {
 		r.continuous()
 		r.storage()
 		r.lake()
+		r.shares()
 		r.vault()
 		r.ml()
 		r.management()
