@@ -44,8 +44,16 @@ func TestMain(m *testing.M) {
 func crashContent(b string, v int) []byte {
 	n := []int{100, 5000, smallSize + 1, 100000, 400000}[(v+len(b))%5]
 	head := fmt.Sprintf("%s %d ", b, v)
+	if isFile(b) {
+		return append([]byte(head), noise(crashFile+v)...)[:crashFile]
+	}
 	return append([]byte(head), noise(n+v)...)
 }
+
+// crashFile is the size of the files in a share, which are made and then written in one range.
+const crashFile = 100000
+
+func isFile(b string) bool { return strings.HasPrefix(b, "file") }
 
 // crashChild writes, replaces, appends and deletes blobs until it is killed, and
 // says what it is about to do and what is done.
@@ -65,7 +73,10 @@ func crashChild(dir, seed string) {
 			rnd := rand.New(rand.NewPCG(uint64(i), uint64(len(seed))<<32|uint64(seed[len(seed)-1])))
 			for v := 1; ; v++ {
 				b := fmt.Sprintf("%d-%s-%d", i, seed, rnd.IntN(4))
-				op := []string{"put", "put", "blocks", "delete"}[rnd.IntN(4)]
+				op := []string{"put", "put", "blocks", "delete", "range"}[rnd.IntN(5)]
+				if op == "range" {
+					b = "file" + b
+				}
 				say("try %s %s %d", op, b, v)
 				if err := w.crashStep(op, b, v); err != nil && arm.CodeOf(err) != "BlobNotFound" {
 					say("failed %s %s %d: %v", op, b, v, err)
@@ -90,6 +101,9 @@ func (*childTB) Context() context.Context { return context.Background() }
 
 func (w *world) crashStep(op, b string, v int) error {
 	ctx := context.Background()
+	if op == "range" {
+		return w.crashRange(b, crashContent(b, v))
+	}
 	act := map[string]arm.Action{"put": BlobWrite, "blocks": BlobWrite, "delete": BlobDelete}[op]
 	do := func(fn func(g gate.Grant) error) error {
 		g, err := w.gate.Admit(ctx, person(contrib), act, gate.Target{ID: ContainerID(arm.MustID(accounts+"acct1"), "con1"), Item: b})
@@ -123,6 +137,35 @@ func (w *world) crashStep(op, b string, v int) error {
 	})
 }
 
+// fileGrant is a Grant for a file of the share shr, for who has the account's key.
+func (w *world) fileGrant(a arm.Action, name string) (gate.Grant, error) {
+	return w.gate.Admit(context.Background(), w.s.keyCaller(w.s.byName("acct1"), 1), a, gate.Target{ID: ShareID(arm.MustID(accounts+"acct1"), "shr"), Item: name})
+}
+
+// crashRange makes a file anew and writes all of it.
+func (w *world) crashRange(name string, data []byte) error {
+	ctx := context.Background()
+	for _, do := range []func(g gate.Grant) error{
+		func(g gate.Grant) error {
+			_, err := w.s.put(ctx, g, draft{typ: fileType, size: crashFile, file: newborn{name: name, smb: usualSMB(false)}, content: content{body: strings.NewReader("")}})
+			return err
+		},
+		func(g gate.Grant) error {
+			_, _, err := w.s.writePages(ctx, g, paged{at: stretch{0, crashFile}, content: content{body: strings.NewReader(string(data)), size: crashFile}})
+			return err
+		},
+	} {
+		g, err := w.fileGrant(FileWrite, name)
+		if err != nil {
+			return err
+		}
+		if err := g.Close(ctx, do(g)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // reopen starts a world on a folder that has one already, or makes it.
 func (w *world) reopen() {
 	key, err := seal.FromFile(filepath.Join(w.dir, "root-key"), true)
@@ -148,6 +191,7 @@ func TestKilledAtAnyMoment(t *testing.T) {
 	}
 	dir := t.TempDir()
 	w := newWorldIn(t, dir)
+	w.share()
 	w.stop()
 	rnd := rand.New(rand.NewPCG(uint64(time.Now().UnixNano()), 1))
 	ledger := map[string]kept{}
@@ -197,6 +241,9 @@ func note(ledger map[string]kept, line string) (acked int) {
 		} else {
 			k.any[sum] = true
 		}
+		if isFile(b) {
+			k.any[sumOf(make([]byte, crashFile))] = true // it is made first
+		}
 		ledger[b] = k
 		return 0
 	}
@@ -222,7 +269,14 @@ func (w *world) check(ledger map[string]kept) {
 		w.t.Errorf("there are %d files for %d rows", files, rows)
 	}
 	for b, k := range ledger {
-		g := w.admit(person(reads), BlobRead, "con1", b)
+		var g gate.Grant
+		if isFile(b) {
+			var err error
+			g, err = w.fileGrant(FileRead, b)
+			w.must(err)
+		} else {
+			g = w.admit(person(reads), BlobRead, "con1", b)
+		}
 		body, _, err := w.s.Read(w.t.Context(), g, 0, -1)
 		var data []byte
 		if err == nil {
