@@ -112,7 +112,8 @@ func fold(s string) string {
 // Decode reads data into v, a pointer to a struct, by the struct's json tags:
 // odd-case keys become the tag's spelling, fields tagged arm:"readonly" are
 // dropped, fields tagged arm:"only=A|B" take one of those values, and unknown
-// fields are refused by name. A field of type map or any takes what comes.
+// fields are refused by name. A field of type map or any takes what comes. The
+// tag arm:"since=VERSION" is for package resource.
 func Decode(data []byte, v any) error {
 	tree, err := ParseJSON(data)
 	if err != nil {
@@ -250,6 +251,7 @@ type field struct {
 	typ      reflect.Type
 	readonly bool
 	only     []string
+	since    string
 }
 
 // allows says whether the platform can keep what value x promises.
@@ -298,6 +300,8 @@ func fields(t reflect.Type) map[string]field {
 				f.readonly = true
 			} else if v, ok := strings.CutPrefix(opt, "only="); ok {
 				f.only = strings.Split(v, "|")
+			} else if v, ok := strings.CutPrefix(opt, "since="); ok {
+				f.since = v
 			}
 		}
 		out[fold(name)] = f
@@ -309,8 +313,20 @@ func fields(t reflect.Type) map[string]field {
 // only shows, each as a path such as networkAcls.ipRules[*].value.
 func Paths(v any) []string {
 	var out []string
-	paths(reflect.TypeOf(v), "", 0, &out)
+	walk(reflect.TypeOf(v), "", 0, func(path string, _ field) { out = append(out, path) })
 	sort.Strings(out)
+	return out
+}
+
+// Since are those of the paths whose fields are tagged arm:"since=VERSION", each
+// with what the tag says.
+func Since(v any) map[string]string {
+	out := map[string]string{}
+	walk(reflect.TypeOf(v), "", 0, func(path string, f field) {
+		if f.since != "" {
+			out[path] = f.since
+		}
+	})
 	return out
 }
 
@@ -325,19 +341,20 @@ func ReadOnly(v any) (out []string) {
 	return out
 }
 
-func paths(t reflect.Type, at string, depth int, out *[]string) {
+// walk calls do for all properties of t: for elements of lists with no field.
+func walk(t reflect.Type, at string, depth int, do func(path string, f field)) {
 	for t.Kind() == reflect.Pointer {
 		t = t.Elem()
 	}
 	switch {
 	case depth > 8: // a type that holds itself
 	case t.Kind() == reflect.Slice && t.Elem().Kind() != reflect.Uint8:
-		*out = append(*out, at+"[*]")
-		paths(t.Elem(), at+"[*]", depth+1, out)
+		do(at+"[*]", field{})
+		walk(t.Elem(), at+"[*]", depth+1, do)
 	case t.Kind() == reflect.Struct && !opaque(t):
 		for _, f := range fields(t) {
-			*out = append(*out, join(at, f.name))
-			paths(f.typ, join(at, f.name), depth+1, out)
+			do(join(at, f.name), f)
+			walk(f.typ, join(at, f.name), depth+1, do)
 		}
 	}
 }

@@ -134,7 +134,7 @@ func CheckAccountName(name string) error {
 func (s *Service) accounts() *resource.Kind {
 	return &resource.Kind{
 		Type:     "Microsoft.Storage/storageAccounts",
-		Since:    map[string]string{"minimumTlsVersion": "2019-06-01", "allowBlobPublicAccess": "2019-06-01", "publicNetworkAccess": "2021-06-01", "networkAcls.ipv6Rules": "2023-05-01"},
+		Since:    map[string]string{"primaryEndpoints.dfs": "2018-02-01"},
 		Doc:      "a storage account",
 		Parent:   resource.Group,
 		Created:  http.StatusOK, // Azure's clients take 200 and 202, never 201

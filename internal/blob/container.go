@@ -19,10 +19,9 @@ import (
 type ContainerProperties struct {
 	Public   string            `json:"publicAccess" arm:"only=None"`
 	Meta     map[string]string `json:"metadata,omitempty"`
-	Scope    string            `json:"defaultEncryptionScope,omitempty" arm:"only=$account-encryption-key"`
-	Deny     bool              `json:"denyEncryptionScopeOverride,omitempty" arm:"only=false"`
+	Scope    string            `json:"defaultEncryptionScope,omitempty" arm:"only=$account-encryption-key,since=2019-06-01"`
+	Deny     bool              `json:"denyEncryptionScopeOverride,omitempty" arm:"only=false,since=2019-06-01"`
 	Modified any               `json:"lastModifiedTime,omitempty" arm:"readonly"`
-	Etag     any               `json:"etag,omitempty" arm:"readonly"`
 	Lease    any               `json:"leaseStatus,omitempty" arm:"readonly"`
 	LeaseAt  any               `json:"leaseState,omitempty" arm:"readonly"`
 	LeaseFor any               `json:"leaseDuration,omitempty" arm:"readonly"`
@@ -30,11 +29,11 @@ type ContainerProperties struct {
 	Policy   any               `json:"hasImmutabilityPolicy,omitempty" arm:"readonly"`
 	Holds    any               `json:"legalHold,omitempty" arm:"readonly"`
 	Guard    any               `json:"immutabilityPolicy,omitempty" arm:"readonly"`
-	Deleted  any               `json:"deleted,omitempty" arm:"readonly"`
-	Days     any               `json:"remainingRetentionDays,omitempty" arm:"readonly"`
-	Root     any               `json:"enableNfsV3RootSquash,omitempty" arm:"readonly"`
-	All      any               `json:"enableNfsV3AllSquash,omitempty" arm:"readonly"`
-	Version  any               `json:"immutableStorageWithVersioning,omitempty" arm:"readonly"`
+	Deleted  any               `json:"deleted,omitempty" arm:"readonly,since=2019-06-01"`
+	Days     any               `json:"remainingRetentionDays,omitempty" arm:"readonly,since=2019-06-01"`
+	Root     any               `json:"enableNfsV3RootSquash,omitempty" arm:"readonly,since=2021-06-01"`
+	All      any               `json:"enableNfsV3AllSquash,omitempty" arm:"readonly,since=2021-06-01"`
+	Version  any               `json:"immutableStorageWithVersioning,omitempty" arm:"readonly,since=2021-04-01"`
 }
 
 var containerName = regexp.MustCompile(`^[a-z0-9](-?[a-z0-9])*$`)

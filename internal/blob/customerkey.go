@@ -26,17 +26,17 @@ const (
 // by the platform's alone, or also by a customer's.
 type Encryption struct {
 	Source   string              `json:"keySource,omitempty" arm:"only=Microsoft.Storage|Microsoft.Keyvault"`
-	Twice    bool                `json:"requireInfrastructureEncryption,omitempty" arm:"only=false"`
+	Twice    bool                `json:"requireInfrastructureEncryption,omitempty" arm:"only=false,since=2019-06-01"`
 	Services any                 `json:"services,omitempty"`
-	Identity *EncryptionIdentity `json:"identity,omitempty"`
-	Vault    *VaultKey           `json:"keyvaultproperties,omitempty"`
+	Identity *EncryptionIdentity `json:"identity,omitempty" arm:"since=2021-01-01"`
+	Vault    *VaultKey           `json:"keyvaultproperties,omitempty" arm:"since=2017-06-01"`
 }
 
 // EncryptionIdentity is as whom the account asks the vault: its own identity if
 // none is named.
 type EncryptionIdentity struct {
 	User      string `json:"userAssignedIdentity,omitempty"`
-	Federated string `json:"federatedIdentityClientId,omitempty"`
+	Federated string `json:"federatedIdentityClientId,omitempty" arm:"since=2021-08-01"`
 }
 
 // VaultKey is a customer's key in a vault.
@@ -45,9 +45,9 @@ type VaultKey struct {
 	Version string `json:"keyversion,omitempty"` // "" follows the newest
 	URI     string `json:"keyvaulturi"`
 
-	Current string `json:"currentVersionedKeyIdentifier,omitempty" arm:"readonly"`
-	Rotated any    `json:"lastKeyRotationTimestamp,omitempty" arm:"readonly"`
-	Expires any    `json:"currentVersionedKeyExpirationTimestamp,omitempty" arm:"readonly"`
+	Current string `json:"currentVersionedKeyIdentifier,omitempty" arm:"readonly,since=2019-06-01"`
+	Rotated any    `json:"lastKeyRotationTimestamp,omitempty" arm:"readonly,since=2019-06-01"`
+	Expires any    `json:"currentVersionedKeyExpirationTimestamp,omitempty" arm:"readonly,since=2021-09-01"`
 }
 
 // customer reports whether a customer's key wraps the account's.

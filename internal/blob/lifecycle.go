@@ -30,12 +30,12 @@ type lifeRule struct {
 		Actions struct {
 			Base     *lifeActions `json:"baseBlob,omitempty"`
 			Snapshot *lifeActions `json:"snapshot,omitempty"`
-			Version  *lifeActions `json:"version,omitempty"`
+			Version  *lifeActions `json:"version,omitempty" arm:"since=2019-06-01"`
 		} `json:"actions"`
 		Filters struct {
 			Types    []string  `json:"blobTypes"`
 			Prefixes []string  `json:"prefixMatch,omitempty"` // of CONTAINER/NAME; empty is all
-			Tags     []lifeTag `json:"blobIndexMatch,omitempty"`
+			Tags     []lifeTag `json:"blobIndexMatch,omitempty" arm:"since=2019-06-01"`
 		} `json:"filters"`
 	} `json:"definition"`
 }
@@ -48,19 +48,19 @@ type lifeTag struct {
 
 type lifeActions struct {
 	Cool    *lifeAge `json:"tierToCool,omitempty"`
-	Cold    *lifeAge `json:"tierToCold,omitempty"`
+	Cold    *lifeAge `json:"tierToCold,omitempty" arm:"since=2022-09-01"`
 	Archive *lifeAge `json:"tierToArchive,omitempty"`
-	Hot     *lifeAge `json:"tierToHot,omitempty"`
+	Hot     *lifeAge `json:"tierToHot,omitempty" arm:"since=2022-09-01"`
 	Delete  *lifeAge `json:"delete,omitempty"`
-	Auto    bool     `json:"enableAutoTierToHotFromCool,omitempty" arm:"only=false"`
+	Auto    bool     `json:"enableAutoTierToHotFromCool,omitempty" arm:"only=false,since=2019-06-01"`
 }
 
 // lifeAge is an age in days, which something must be above.
 type lifeAge struct {
 	Modified   *float64 `json:"daysAfterModificationGreaterThan,omitempty"`
 	Created    *float64 `json:"daysAfterCreationGreaterThan,omitempty"`
-	Accessed   *float64 `json:"daysAfterLastAccessTimeGreaterThan,omitempty"`
-	TierChange *float64 `json:"daysAfterLastTierChangeGreaterThan,omitempty"`
+	Accessed   *float64 `json:"daysAfterLastAccessTimeGreaterThan,omitempty" arm:"since=2019-06-01"`
+	TierChange *float64 `json:"daysAfterLastTierChangeGreaterThan,omitempty" arm:"since=2021-09-01"`
 }
 
 // Limits of lifecycle rules, as Azure's.

@@ -18,9 +18,9 @@ type Network struct {
 	Bypass    string         `json:"bypass,omitempty"` // AzureServices, None, Logging, Metrics, or some with commas
 	Default   string         `json:"defaultAction,omitempty" arm:"only=Allow|Deny"`
 	IPs       []IPRule       `json:"ipRules"`
-	IPv6      []any          `json:"ipv6Rules,omitempty"`
+	IPv6      []any          `json:"ipv6Rules,omitempty" arm:"since=2025-01-01"`
 	Subnets   []any          `json:"virtualNetworkRules"`
-	Resources []ResourceRule `json:"resourceAccessRules"`
+	Resources []ResourceRule `json:"resourceAccessRules" arm:"since=2020-08-01-preview"`
 }
 
 // IPRule lets in an address or a range of them.

@@ -12,22 +12,22 @@ import (
 // Properties are those of a storage account. What promises something that the
 // platform doesn't keep is not taken.
 type Properties struct {
-	SharedKey     *bool       `json:"allowSharedKeyAccess"`
-	PublicBlobs   bool        `json:"allowBlobPublicAccess" arm:"only=false"`
-	MinimumTLS    string      `json:"minimumTlsVersion" arm:"only=TLS1_2|TLS1_3"`
-	HTTPSOnly     *bool       `json:"supportsHttpsTrafficOnly" arm:"only=true"`
-	PublicNetwork string      `json:"publicNetworkAccess" arm:"only=Enabled|Disabled"`
-	Network       *Network    `json:"networkAcls"`
-	Tier          string      `json:"accessTier" arm:"only=Hot"`
-	CrossTenant   bool        `json:"allowCrossTenantReplication" arm:"only=false"`
-	OAuthDefault  *bool       `json:"defaultToOAuthAuthentication"`
-	Endpoint      string      `json:"dnsEndpointType" arm:"only=Standard"`
-	Hierarchical  *bool       `json:"isHnsEnabled"`
-	NFS           bool        `json:"isNfsV3Enabled" arm:"only=false"`
-	SFTP          bool        `json:"isSftpEnabled" arm:"only=false"`
-	LocalUsers    bool        `json:"isLocalUserEnabled"` // no protocol here has any
-	LargeShares   string      `json:"largeFileSharesState,omitempty" arm:"only=Disabled"`
-	Encryption    *Encryption `json:"encryption,omitempty"`
+	SharedKey     *bool       `json:"allowSharedKeyAccess" arm:"since=2019-04-01"`
+	PublicBlobs   bool        `json:"allowBlobPublicAccess" arm:"only=false,since=2019-04-01"`
+	MinimumTLS    string      `json:"minimumTlsVersion" arm:"only=TLS1_2|TLS1_3,since=2019-04-01"`
+	HTTPSOnly     *bool       `json:"supportsHttpsTrafficOnly" arm:"only=true,since=2016-12-01"`
+	PublicNetwork string      `json:"publicNetworkAccess" arm:"only=Enabled|Disabled,since=2021-06-01"`
+	Network       *Network    `json:"networkAcls" arm:"since=2017-06-01"`
+	Tier          string      `json:"accessTier" arm:"only=Hot,since=2016-01-01"`
+	CrossTenant   bool        `json:"allowCrossTenantReplication" arm:"only=false,since=2021-04-01"`
+	OAuthDefault  *bool       `json:"defaultToOAuthAuthentication" arm:"since=2021-06-01"`
+	Endpoint      string      `json:"dnsEndpointType" arm:"only=Standard,since=2021-09-01"`
+	Hierarchical  *bool       `json:"isHnsEnabled" arm:"since=2018-02-01"`
+	NFS           bool        `json:"isNfsV3Enabled" arm:"only=false,since=2021-01-01"`
+	SFTP          bool        `json:"isSftpEnabled" arm:"only=false,since=2021-08-01"`
+	LocalUsers    bool        `json:"isLocalUserEnabled" arm:"since=2021-08-01"` // no protocol here has any
+	LargeShares   string      `json:"largeFileSharesState,omitempty" arm:"only=Disabled,since=2019-04-01"`
+	Encryption    *Encryption `json:"encryption,omitempty" arm:"since=2016-01-01"`
 
 	State           string `json:"provisioningState,omitempty" arm:"readonly"`
 	Endpoints       any    `json:"primaryEndpoints,omitempty" arm:"readonly"`
@@ -37,9 +37,9 @@ type Properties struct {
 	Status          string `json:"statusOfPrimary,omitempty" arm:"readonly"`
 	StatusSecond    string `json:"statusOfSecondary,omitempty" arm:"readonly"`
 	CreationTime    any    `json:"creationTime,omitempty" arm:"readonly"`
-	KeyCreation     any    `json:"keyCreationTime,omitempty" arm:"readonly"`
-	Connections     any    `json:"privateEndpointConnections,omitempty" arm:"readonly"`
-	SKUConversion   any    `json:"storageAccountSkuConversionStatus,omitempty" arm:"readonly"`
+	KeyCreation     any    `json:"keyCreationTime,omitempty" arm:"readonly,since=2021-02-01"`
+	Connections     any    `json:"privateEndpointConnections,omitempty" arm:"readonly,since=2019-06-01"`
+	SKUConversion   any    `json:"storageAccountSkuConversionStatus,omitempty" arm:"readonly,since=2021-09-01"`
 }
 
 func (p Properties) hns() bool { return p.Hierarchical != nil && *p.Hierarchical }

@@ -26,30 +26,41 @@ type ServiceProperties struct {
 	CORS            *Rules     `json:"cors,omitempty"`
 	Version         string     `json:"defaultServiceVersion,omitempty"`
 	Retention       *Retention `json:"deleteRetentionPolicy,omitempty"`
-	ContainerRetain *Retention `json:"containerDeleteRetentionPolicy,omitempty"`
-	Versioning      bool       `json:"isVersioningEnabled"`
-	AutoSnapshot    bool       `json:"automaticSnapshotPolicyEnabled" arm:"only=false"`
-	ChangeFeed      *Switch    `json:"changeFeed,omitempty"`
-	Restore         *Switch    `json:"restorePolicy,omitempty"`
-	LastAccess      *Switch    `json:"lastAccessTimeTrackingPolicy,omitempty"`
+	ContainerRetain *Retention `json:"containerDeleteRetentionPolicy,omitempty" arm:"since=2019-06-01"`
+	Versioning      bool       `json:"isVersioningEnabled" arm:"since=2019-06-01"`
+	AutoSnapshot    bool       `json:"automaticSnapshotPolicyEnabled" arm:"only=false,since=2019-04-01"`
+	ChangeFeed      *Switch    `json:"changeFeed,omitempty" arm:"since=2019-04-01"`
+	Restore         *struct {
+		Switch
+		Days any `json:"days,omitempty" arm:"readonly"`
+	} `json:"restorePolicy,omitempty" arm:"since=2019-06-01"`
+	LastAccess *struct {
+		Enable bool `json:"enable" arm:"only=false"`
+	} `json:"lastAccessTimeTrackingPolicy,omitempty" arm:"since=2019-06-01"`
 }
 
 // FileServiceProperties are the settings of an account's file shares.
 type FileServiceProperties struct {
-	CORS      *Rules  `json:"cors,omitempty"`
-	Retention *Switch `json:"shareDeleteRetentionPolicy,omitempty"` // what is deleted is not kept
-	Protocol  any     `json:"protocolSettings,omitempty" arm:"readonly"`
+	CORS      *Rules          `json:"cors,omitempty"`
+	Retention *shareRetention `json:"shareDeleteRetentionPolicy,omitempty" arm:"since=2019-06-01"` // what is deleted is not kept
+	Protocol  any             `json:"protocolSettings,omitempty" arm:"readonly,since=2020-08-01-preview"`
+}
+
+type shareRetention struct {
+	Switch
+	Permanent bool `json:"allowPermanentDelete,omitempty" arm:"only=false,since=2021-09-01"`
+	Days      any  `json:"days,omitempty" arm:"readonly"`
 }
 
 func fileServiceDefaults() *FileServiceProperties {
-	return &FileServiceProperties{CORS: &Rules{[]Rule{}}, Retention: &Switch{}}
+	return &FileServiceProperties{CORS: &Rules{[]Rule{}}, Retention: &shareRetention{}}
 }
 
 // Retention says how long what was deleted is kept.
 type Retention struct {
 	Enabled   bool `json:"enabled"`
 	Days      *int `json:"days,omitempty"`
-	Permanent bool `json:"allowPermanentDelete,omitempty"` // what is kept may be removed before its time
+	Permanent bool `json:"allowPermanentDelete,omitempty" arm:"since=2021-09-01"` // what is kept may be removed before its time
 }
 
 // period is how long, or 0; field names it in errors.
@@ -96,10 +107,7 @@ func rulesOf(d *resource.Doc) (r rules, err error) {
 
 // Switch is something that can't be switched on.
 type Switch struct {
-	Enabled   bool `json:"enabled" arm:"only=false"`
-	Enable    bool `json:"enable,omitempty" arm:"only=false"`
-	Permanent bool `json:"allowPermanentDelete,omitempty" arm:"only=false"`
-	Days      any  `json:"days,omitempty" arm:"readonly"`
+	Enabled bool `json:"enabled" arm:"only=false"`
 }
 
 func serviceDefaults() *ServiceProperties {

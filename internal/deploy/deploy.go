@@ -83,7 +83,7 @@ func New(c Config) (*Service, error) {
 	s := &Service{Config: c}
 	s.kind = &resource.Kind{
 		Type: deploymentType, Doc: "a deployment of a template", Parent: resource.Group,
-		Global: true, NoPatch: true, Waits: true, Deleted: http.StatusAccepted, Since: map[string]string{"validationLevel": "2024-11-01"},
+		Global: true, NoPatch: true, Waits: true, Deleted: http.StatusAccepted,
 		Props: func() any { return &properties{} },
 		Body:  strict, Check: s.check, Needs: s.needs, Save: s.save, Remove: s.remove, Apply: s.apply, Show: show,
 		Wide: func(tx *store.Tx, scope arm.ID) error { _, err := s.Scope(tx, scope); return err },
@@ -158,19 +158,19 @@ type properties struct {
 	Parameters     json.RawMessage `json:"parameters,omitempty"`
 	TemplateLink   any             `json:"templateLink,omitempty"`
 	ParametersLink any             `json:"parametersLink,omitempty"`
-	OnError        any             `json:"onErrorDeployment,omitempty"`
+	OnError        any             `json:"onErrorDeployment,omitempty" arm:"since=2018-02-01"`
 	Debug          any             `json:"debugSetting,omitempty"`
-	Evaluation     any             `json:"expressionEvaluationOptions,omitempty"`
-	Level          string          `json:"validationLevel,omitempty" arm:"only=Provider"`
+	Evaluation     any             `json:"expressionEvaluationOptions,omitempty" arm:"since=2020-06-01"`
+	Level          string          `json:"validationLevel,omitempty" arm:"only=Provider,since=2024-11-01"`
 
 	State       string         `json:"provisioningState,omitempty" arm:"readonly"`
-	Hash        string         `json:"templateHash,omitempty" arm:"readonly"`
+	Hash        string         `json:"templateHash,omitempty" arm:"readonly,since=2019-10-01"`
 	Correlation string         `json:"correlationId,omitempty" arm:"readonly"`
 	Timestamp   *time.Time     `json:"timestamp,omitempty" arm:"readonly"`
-	Duration    string         `json:"duration,omitempty" arm:"readonly"`
+	Duration    string         `json:"duration,omitempty" arm:"readonly,since=2019-05-01"`
 	Outputs     map[string]any `json:"outputs,omitempty" arm:"readonly"`
-	Resources   []reference    `json:"outputResources,omitempty" arm:"readonly"`
-	Validated   []reference    `json:"validatedResources,omitempty" arm:"readonly"`
+	Resources   []reference    `json:"outputResources,omitempty" arm:"readonly,since=2019-10-01"`
+	Validated   []reference    `json:"validatedResources,omitempty" arm:"readonly,since=2019-10-01"`
 	Error       *problem       `json:"error,omitempty" arm:"readonly"`
 	Providers   []any          `json:"providers,omitempty" arm:"readonly"`
 	Needs       []any          `json:"dependencies,omitempty" arm:"readonly"`

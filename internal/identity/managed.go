@@ -138,14 +138,13 @@ type assigned struct {
 	Tenant    string `json:"tenantId,omitempty" arm:"readonly"`
 	Principal string `json:"principalId,omitempty" arm:"readonly"`
 	Client    string `json:"clientId,omitempty" arm:"readonly"`
-	Isolation string `json:"isolationScope,omitempty" arm:"only=None|Regional"`
+	Isolation string `json:"isolationScope,omitempty" arm:"only=None|Regional,since=2024-11-30"`
 }
 
 // Kinds are the resource kinds of this package.
 func (s *Service) Kinds() []*resource.Kind {
 	identities := &resource.Kind{
 		Type: "Microsoft.ManagedIdentity/userAssignedIdentities", Doc: "a user-assigned managed identity", Parent: resource.Group,
-		Since: map[string]string{"isolationScope": "2024-11-30"},
 		Props: func() any { return &assigned{} }, Save: s.saveAssigned, Remove: func(tx *store.Tx, d *resource.Doc) error { return s.Drop(tx, d.ID) },
 	}
 	return []*resource.Kind{identities, s.federatedKind(identities)}

@@ -21,10 +21,20 @@ type containerProps struct {
 	Tags        map[string]string `json:"tags,omitempty"`
 	Properties  map[string]any    `json:"properties,omitempty"`
 	Archived    flag              `json:"isArchived"`
-	DataType    string            `json:"dataType,omitempty"`
 	Latest      any               `json:"latestVersion,omitempty" arm:"readonly"`
 	Next        any               `json:"nextVersion,omitempty" arm:"readonly"`
-	State       any               `json:"provisioningState,omitempty" arm:"readonly"`
+}
+
+// statedProps are a container's that is not of data, where Azure shows no state.
+type statedProps struct {
+	containerProps
+	State any `json:"provisioningState,omitempty" arm:"readonly,since=2022-10-01-preview"`
+}
+
+// dataContainerProps are those of data.
+type dataContainerProps struct {
+	containerProps
+	DataType string `json:"dataType,omitempty"`
 }
 
 // containerInner is what the container knows of its versions.
@@ -40,7 +50,6 @@ type assetProps struct {
 	Properties  map[string]any    `json:"properties,omitempty"`
 	Anonymous   flag              `json:"isAnonymous"`
 	Archived    flag              `json:"isArchived"`
-	State       any               `json:"provisioningState,omitempty" arm:"readonly"`
 }
 
 // assetInner is what no answer shows of a version.
@@ -54,10 +63,10 @@ var (
 )
 
 // containerKind is the kind of an asset's containers.
-func (s *Service) containerKind(name, doc string) *resource.Kind {
+func (s *Service) containerKind(name, doc string, props func() any) *resource.Kind {
 	return &resource.Kind{
 		Type: workspaceType + "/" + name, Doc: doc, Parent: s.kinds.workspace, Implied: true,
-		Props: func() any { return &containerProps{} },
+		Props: props,
 		Check: func(c resource.Change) error { return checkName(c.Doc.Name) },
 		Save: func(_ *store.Tx, c resource.Change) error {
 			if c.Old != nil {
@@ -74,7 +83,9 @@ func (s *Service) containerKind(name, doc string) *resource.Kind {
 			if in.Latest != "" {
 				p["latestVersion"] = in.Latest
 			}
-			p["provisioningState"] = "Succeeded"
+			if name != "data" {
+				p["provisioningState"] = "Succeeded"
+			}
 		},
 		Filter: byView,
 	}
@@ -121,7 +132,7 @@ func (s *Service) versionAdded(tx *store.Tx, k *resource.Kind, c resource.Change
 	}
 	if d == nil {
 		d = &resource.Doc{ID: id, Name: id.Name(), Type: k.Type, Instance: c.Doc.Instance, Etag: c.Doc.Etag, System: c.Doc.System}
-		if d.Properties, err = json.Marshal(containerProps{DataType: dataType, Archived: false}); err != nil {
+		if d.Properties, err = json.Marshal(dataContainerProps{DataType: dataType}); err != nil {
 			return err
 		}
 		if err := setInner(d, containerInner{Next: 1}); err != nil {

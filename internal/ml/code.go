@@ -28,7 +28,8 @@ const uploads = "ml_uploads"
 // codeProps are the properties of a version of code.
 type codeProps struct {
 	assetProps
-	URI string `json:"codeUri"`
+	URI   string `json:"codeUri"`
+	State any    `json:"provisioningState,omitempty" arm:"readonly,since=2022-10-01-preview"`
 }
 
 // snapshot is what code is, whatever may become of the blobs.

@@ -13,9 +13,9 @@ type dataProps struct {
 	assetProps
 	Type    string         `json:"dataType" arm:"only=uri_file|uri_folder"`
 	URI     string         `json:"dataUri"`
-	AutoDel any            `json:"autoDeleteSetting,omitempty" arm:"only={}"`
-	IP      any            `json:"intellectualProperty,omitempty" arm:"only={}"`
-	Stage   string         `json:"stage,omitempty"`
+	AutoDel any            `json:"autoDeleteSetting,omitempty" arm:"only={},since=2023-04-01-preview previews"`
+	IP      any            `json:"intellectualProperty,omitempty" arm:"only={},since=2023-04-01-preview previews"`
+	Stage   string         `json:"stage,omitempty" arm:"since=2023-04-01-preview previews"`
 	Extra   map[string]any `json:"referencedUris,omitempty" arm:"readonly"`
 }
 
@@ -25,7 +25,6 @@ func (s *Service) dataVersionKind() *resource.Kind {
 		Props:  func() any { return &dataProps{Type: "uri_folder"} },
 		Save:   s.saveData,
 		Remove: versionRemoved,
-		Show:   func(_ *resource.Doc, p map[string]any) { p["provisioningState"] = "Succeeded" },
 		Filter: byView,
 	}
 }

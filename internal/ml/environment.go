@@ -23,10 +23,11 @@ type envProps struct {
 	Build       any    `json:"build,omitempty"`
 	Inference   any    `json:"inferenceConfig,omitempty" arm:"only={}"`
 	OS          string `json:"osType,omitempty" arm:"only=Linux"`
-	AutoRebuild string `json:"autoRebuild,omitempty" arm:"only=Disabled"`
+	AutoRebuild string `json:"autoRebuild,omitempty" arm:"only=Disabled,since=2022-10-01"`
 	Type        any    `json:"environmentType,omitempty" arm:"readonly"`
-	IP          any    `json:"intellectualProperty,omitempty" arm:"only={}"`
-	Stage       string `json:"stage,omitempty"`
+	State       any    `json:"provisioningState,omitempty" arm:"readonly,since=2022-10-01-preview"`
+	IP          any    `json:"intellectualProperty,omitempty" arm:"only={},since=2023-04-01-preview previews"`
+	Stage       string `json:"stage,omitempty" arm:"since=2023-04-01-preview"`
 }
 
 func (s *Service) envVersionKind() *resource.Kind {

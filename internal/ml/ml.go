@@ -154,14 +154,15 @@ func (s *Service) act(ctx context.Context, why string, a arm.Action, on arm.ID, 
 
 // makeKinds makes the kinds, parents first.
 func (s *Service) makeKinds() {
+	stated := func() any { return &statedProps{} }
 	s.kinds.workspace = s.workspaceKind()
 	s.kinds.compute = s.computeKind()
 	s.kinds.datastore = s.datastoreKind()
-	s.kinds.code = s.containerKind("codes", "code")
+	s.kinds.code = s.containerKind("codes", "code", stated)
 	s.kinds.codeVersion = s.codeVersionKind()
-	s.kinds.data = s.containerKind("data", "a data asset")
+	s.kinds.data = s.containerKind("data", "a data asset", func() any { return &dataContainerProps{} })
 	s.kinds.dataVersion = s.dataVersionKind()
-	s.kinds.env = s.containerKind("environments", "an environment")
+	s.kinds.env = s.containerKind("environments", "an environment", stated)
 	s.kinds.envVersion = s.envVersionKind()
 	s.kinds.job = s.jobKind()
 }

@@ -46,12 +46,6 @@ func (s *Service) workspaceKind() *resource.Kind {
 	return &resource.Kind{
 		Type: workspaceType, Doc: "a machine learning workspace", Parent: resource.Group,
 		Created: http.StatusAccepted, Updated: http.StatusOK,
-		Since: map[string]string{
-			"enableServiceSideCMKEncryption": "2024-04-01-preview", "managedNetwork.firewallSku": "2024-04-01-preview",
-			"managedNetwork.enableNetworkMonitor": "2024-10-01-preview", "managedNetwork.managedNetworkKind": "2025-01-01-preview",
-			// They were published later, and azure-ai-ml sends them with this one.
-			"systemDatastoresAuthMode": "2023-08-01-preview", "provisionNetworkNow": "2023-08-01-preview",
-		},
 		Props: func() any {
 			return &workspaceProps{PublicNetworkAccess: "Enabled", SystemDatastoresAuthMode: byKey, State: "Creating"}
 		},

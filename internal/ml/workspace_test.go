@@ -140,7 +140,7 @@ func TestAWorkspacePromisesOnlyWhatIsKept(t *testing.T) {
 // spelt as strings.
 func TestATemplatesWorkspaceIsTaken(t *testing.T) {
 	w := newWorld(t)
-	w.do("olga", "PUT", ws, `{"location":"local","kind":"default","tags":{},"identity":{"type":"SystemAssigned"},"properties":{"friendlyName":"ws1","description":"d",
+	w.do("olga", "PUT", ws+"?api-version=2023-08-01-preview", `{"location":"local","kind":"default","tags":{},"identity":{"type":"SystemAssigned"},"properties":{"friendlyName":"ws1","description":"d",
 		"storageAccount":"`+account1+`","keyVault":"`+vault1+`","containerRegistry":null,"applicationInsights":null,"hbiWorkspace":"false","imageBuildCompute":"","publicNetworkAccess":"Enabled",
 		"encryption":{"status":"Disabled","keyVaultProperties":{"keyVaultArmId":"","keyIdentifier":""},"cosmosDbArmId":"","storageAccountArmId":"","SearchAccountArmId":""},
 		"primaryUserAssignedIdentity":"","systemDatastoresAuthMode":"","managedNetwork":{"isolationMode":"Disabled","outboundRules":{}},"featureStoreSettings":{"computeruntime":{"SparkRuntimeVersion":""}},
@@ -220,7 +220,7 @@ func TestPolicyVaultsAndLegacyRoles(t *testing.T) {
 	if !w.roles.has(me, roleContributor, arm.MustID(group)) {
 		t.Errorf("a legacy workspace has no Contributor on its group")
 	}
-	w.do("olga", "PATCH", ws, `{"properties":{"allowRoleAssignmentOnRG":true}}`, 200)
+	w.do("olga", "PATCH", ws+"?api-version=2023-08-01-preview", `{"properties":{"allowRoleAssignmentOnRG":true}}`, 200)
 	w.until("the role is narrower", func() bool {
 		return w.roles.has(me, roleAIAdministrator, arm.MustID(group)) && !w.roles.has(me, roleContributor, arm.MustID(group))
 	})

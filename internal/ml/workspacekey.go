@@ -18,14 +18,14 @@ import (
 // stays in its vault, as in Azure.
 type encryption struct {
 	Status   string              `json:"status" arm:"only=Enabled|Disabled"`
-	Identity *encryptionIdentity `json:"identity,omitempty"`
+	Identity *encryptionIdentity `json:"identity,omitempty" arm:"since=2021-03-01-preview"`
 	Key      *encryptionKey      `json:"keyVaultProperties,omitempty"`
-	CosmosDB string              `json:"cosmosDbArmId,omitempty" arm:"only="`
-	Storage  string              `json:"storageAccountArmId,omitempty" arm:"only="`
-	Search   string              `json:"searchAccountArmId,omitempty" arm:"only="`
-	Cosmos2  string              `json:"cosmosDbResourceId,omitempty" arm:"only="`
-	Storage2 string              `json:"storageAccountResourceId,omitempty" arm:"only="`
-	Search2  string              `json:"searchAccountResourceId,omitempty" arm:"only="`
+	CosmosDB string              `json:"cosmosDbArmId,omitempty" arm:"only=,since=2022-12-01-preview previews"`
+	Storage  string              `json:"storageAccountArmId,omitempty" arm:"only=,since=2022-12-01-preview previews"`
+	Search   string              `json:"searchAccountArmId,omitempty" arm:"only=,since=2022-12-01-preview previews"`
+	Cosmos2  string              `json:"cosmosDbResourceId,omitempty" arm:"only=,since=2022-01-01-preview 2025-12-01"`
+	Storage2 string              `json:"storageAccountResourceId,omitempty" arm:"only=,since=2022-01-01-preview 2025-12-01"`
+	Search2  string              `json:"searchAccountResourceId,omitempty" arm:"only=,since=2022-01-01-preview 2025-12-01"`
 }
 
 // encryptionIdentity is as whom the vault is asked: the workspace's primary

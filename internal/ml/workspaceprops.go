@@ -17,60 +17,59 @@ type workspaceProps struct {
 	KeyVault            link   `json:"keyVault"`
 	ApplicationInsights link   `json:"applicationInsights"`
 	ContainerRegistry   link   `json:"containerRegistry"`
-	ImageBuildCompute   string `json:"imageBuildCompute,omitempty"`
+	ImageBuildCompute   string `json:"imageBuildCompute,omitempty" arm:"since=2019-11-01"`
 
-	PrimaryUserAssignedIdentity link   `json:"primaryUserAssignedIdentity"`
-	AllowRoleAssignmentOnRG     *flag  `json:"allowRoleAssignmentOnRG,omitempty"`
-	SystemDatastoresAuthMode    string `json:"systemDatastoresAuthMode,omitempty" arm:"only=|accessKey|identity"`
+	PrimaryUserAssignedIdentity link   `json:"primaryUserAssignedIdentity" arm:"since=2021-03-01-preview"`
+	AllowRoleAssignmentOnRG     *flag  `json:"allowRoleAssignmentOnRG,omitempty" arm:"since=2022-12-01-preview previews"`
+	SystemDatastoresAuthMode    string `json:"systemDatastoresAuthMode,omitempty" arm:"only=|accessKey|identity,since=2022-12-01-preview 2024-10-01"`
 
-	PublicNetworkAccess     string             `json:"publicNetworkAccess" arm:"only=Enabled"`
-	AllowPublicBehindVnet   flag               `json:"allowPublicAccessWhenBehindVnet" arm:"only=false"`
-	HBI                     flag               `json:"hbiWorkspace"` // jobs leave nothing that can be read
-	V1LegacyMode            flag               `json:"v1LegacyMode" arm:"only=false"`
-	EnableDataIsolation     flag               `json:"enableDataIsolation" arm:"only=false"`
-	ServiceSideEncryption   *flag              `json:"enableServiceSideCMKEncryption,omitempty" arm:"only=false"`
-	SimplifiedCMK           *flag              `json:"enableSimplifiedCmk,omitempty" arm:"only=false"`
-	BillOfMaterials         *flag              `json:"enableSoftwareBillOfMaterials,omitempty" arm:"only=false"`
-	ProvisionNetworkNow     *flag              `json:"provisionNetworkNow,omitempty" arm:"only=false"`
-	SoftDelete              *flag              `json:"softDeleteEnabled,omitempty" arm:"only=false"`
-	RecoverSoftDeleted      *flag              `json:"allowRecoverSoftDeletedWorkspace,omitempty" arm:"only=false"`
-	Encryption              *encryption        `json:"encryption,omitempty"`
-	ManagedNetwork          *managedNetwork    `json:"managedNetwork,omitempty"`
-	FeatureStore            *featureStore      `json:"featureStoreSettings,omitempty"`
-	Serverless              *serverlessCompute `json:"serverlessComputeSettings,omitempty"`
-	IPAllowlist             []string           `json:"ipAllowlist,omitempty" arm:"only=[]"`
-	SharedPrivateLinks      []any              `json:"sharedPrivateLinkResources,omitempty" arm:"only=[]"`
-	AssociatedWorkspaces    []any              `json:"associatedWorkspaces,omitempty" arm:"only=[]"`
-	ExistingWorkspaces      []any              `json:"existingWorkspaces,omitempty" arm:"only=[]"`
-	HubResourceID           string             `json:"hubResourceId,omitempty" arm:"only="`
-	WorkspaceHubConfig      any                `json:"workspaceHubConfig,omitempty" arm:"only={}"`
-	ServiceManagedResources any                `json:"serviceManagedResourcesSettings,omitempty" arm:"only={}"`
-	NetworkACLs             any                `json:"networkAcls,omitempty" arm:"only={}"`
+	PublicNetworkAccess     string             `json:"publicNetworkAccess" arm:"only=Enabled,since=2022-01-01-preview"`
+	AllowPublicBehindVnet   flag               `json:"allowPublicAccessWhenBehindVnet" arm:"only=false,since=2019-11-01"`
+	HBI                     flag               `json:"hbiWorkspace" arm:"since=2019-11-01"` // jobs leave nothing that can be read
+	V1LegacyMode            flag               `json:"v1LegacyMode" arm:"only=false,since=2022-10-01"`
+	EnableDataIsolation     flag               `json:"enableDataIsolation" arm:"only=false,since=2022-12-01-preview 2024-04-01"`
+	ServiceSideEncryption   *flag              `json:"enableServiceSideCMKEncryption,omitempty" arm:"only=false,since=2024-04-01-preview"`
+	SimplifiedCMK           *flag              `json:"enableSimplifiedCmk,omitempty" arm:"only=false,since=2024-07-01-preview previews"`
+	BillOfMaterials         *flag              `json:"enableSoftwareBillOfMaterials,omitempty" arm:"only=false,since=2024-01-01-preview previews"`
+	ProvisionNetworkNow     *flag              `json:"provisionNetworkNow,omitempty" arm:"only=false,since=2022-12-01-preview 2024-10-01"`
+	SoftDelete              *flag              `json:"softDeleteEnabled,omitempty" arm:"only=false,since=2022-01-01-preview previews"`
+	RecoverSoftDeleted      *flag              `json:"allowRecoverSoftDeletedWorkspace,omitempty" arm:"only=false,since=2022-01-01-preview previews"`
+	Encryption              *encryption        `json:"encryption,omitempty" arm:"since=2019-11-01"`
+	ManagedNetwork          *managedNetwork    `json:"managedNetwork,omitempty" arm:"since=2022-12-01-preview 2023-10-01"`
+	FeatureStore            *featureStore      `json:"featureStoreSettings,omitempty" arm:"since=2022-12-01-preview 2023-10-01"`
+	Serverless              *serverlessCompute `json:"serverlessComputeSettings,omitempty" arm:"since=2023-08-01-preview"`
+	IPAllowlist             []string           `json:"ipAllowlist,omitempty" arm:"only=[],since=2024-01-01-preview previews"`
+	SharedPrivateLinks      []any              `json:"sharedPrivateLinkResources,omitempty" arm:"only=[],since=2019-11-01"`
+	AssociatedWorkspaces    []any              `json:"associatedWorkspaces,omitempty" arm:"only=[],since=2023-04-01-preview 2024-04-01"`
+	ExistingWorkspaces      []any              `json:"existingWorkspaces,omitempty" arm:"only=[],since=2023-04-01-preview previews"`
+	HubResourceID           string             `json:"hubResourceId,omitempty" arm:"only=,since=2023-04-01-preview 2024-04-01"`
+	WorkspaceHubConfig      any                `json:"workspaceHubConfig,omitempty" arm:"only={},since=2023-06-01-preview 2024-04-01"`
+	ServiceManagedResources any                `json:"serviceManagedResourcesSettings,omitempty" arm:"only={},since=2021-03-01-preview"`
+	NetworkACLs             any                `json:"networkAcls,omitempty" arm:"only={},since=2024-10-01-preview previews"`
 	State                   string             `json:"provisioningState,omitempty" arm:"readonly"`
 
 	// What an answer shows, and a client that sends it back may.
 	WorkspaceID  any `json:"workspaceId,omitempty" arm:"readonly"`
 	Discovery    any `json:"discoveryUrl,omitempty" arm:"readonly"`
-	Tracking     any `json:"mlFlowTrackingUri,omitempty" arm:"readonly"`
-	Notebook     any `json:"notebookInfo,omitempty" arm:"readonly"`
-	Endpoints    any `json:"privateEndpointConnections,omitempty" arm:"readonly"`
-	Links        any `json:"privateLinkCount,omitempty" arm:"readonly"`
-	ServiceGroup any `json:"serviceProvisionedResourceGroup,omitempty" arm:"readonly"`
-	HNS          any `json:"storageHnsEnabled,omitempty" arm:"readonly"`
-	TenantID     any `json:"tenantId,omitempty" arm:"readonly"`
-	Created      any `json:"creationTime,omitempty" arm:"readonly"`
+	Tracking     any `json:"mlFlowTrackingUri,omitempty" arm:"readonly,since=2021-07-01"`
+	Notebook     any `json:"notebookInfo,omitempty" arm:"readonly,since=2021-03-01-preview"`
+	Endpoints    any `json:"privateEndpointConnections,omitempty" arm:"readonly,since=2019-11-01"`
+	Links        any `json:"privateLinkCount,omitempty" arm:"readonly,since=2019-11-01"`
+	ServiceGroup any `json:"serviceProvisionedResourceGroup,omitempty" arm:"readonly,since=2019-11-01"`
+	HNS          any `json:"storageHnsEnabled,omitempty" arm:"readonly,since=2021-07-01"`
+	TenantID     any `json:"tenantId,omitempty" arm:"readonly,since=2021-03-01-preview"`
 }
 
 // managedNetwork is a promise about jobs' networks that takes a network to keep.
 type managedNetwork struct {
 	IsolationMode string `json:"isolationMode" arm:"only=Disabled"`
 	OutboundRules any    `json:"outboundRules,omitempty" arm:"only={}"`
-	FirewallSku   string `json:"firewallSku,omitempty" arm:"only=|Standard|Basic"`
-	Kind          string `json:"managedNetworkKind,omitempty" arm:"only=|V1|V2"`
-	Monitor       *flag  `json:"enableNetworkMonitor,omitempty" arm:"only=false"`
+	FirewallSku   string `json:"firewallSku,omitempty" arm:"only=|Standard|Basic,since=2024-04-01-preview"`
+	Kind          string `json:"managedNetworkKind,omitempty" arm:"only=|V1|V2,since=2025-01-01-preview"`
+	Monitor       *flag  `json:"enableNetworkMonitor,omitempty" arm:"only=false,since=2024-10-01-preview"`
 	Status        any    `json:"status,omitempty" arm:"readonly"`
 	NetworkID     any    `json:"networkId,omitempty" arm:"readonly"`
-	Changeable    any    `json:"changeableIsolationModes,omitempty" arm:"readonly"`
+	Changeable    any    `json:"changeableIsolationModes,omitempty" arm:"readonly,since=2023-08-01-preview previews"`
 }
 
 type featureStore struct {

@@ -14,11 +14,11 @@ import (
 // (Microsoft.OperationalInsights/workspaces, API version 2020-08-01).
 type Workspace struct {
 	State           string         `json:"provisioningState" arm:"readonly"`
-	ApplicationType string         `json:"Application_Type,omitempty"`
+	ApplicationType string         `json:"Application_Type,omitempty"` // no workspace's, but azure-ai-ml sends it
 	Retention       int            `json:"retentionInDays,omitempty"`
 	SKU             map[string]any `json:"sku,omitempty"`
-	Ingestion       string         `json:"publicNetworkAccessForIngestion,omitempty"`
-	Query           string         `json:"publicNetworkAccessForQuery,omitempty"`
+	Ingestion       string         `json:"publicNetworkAccessForIngestion,omitempty" arm:"since=2020-03-01-preview"`
+	Query           string         `json:"publicNetworkAccessForQuery,omitempty" arm:"since=2020-03-01-preview"`
 	Features        map[string]any `json:"features,omitempty"`
 	CustomerID      string         `json:"customerId,omitempty" arm:"readonly"`
 }
@@ -30,11 +30,11 @@ type Component struct {
 	ApplicationType string `json:"Application_Type,omitempty"`
 	Flow            string `json:"Flow_Type,omitempty"`
 	Source          string `json:"Request_Source,omitempty"`
-	Workspace       arm.ID `json:"WorkspaceResourceId,omitzero"`
+	Workspace       arm.ID `json:"WorkspaceResourceId,omitzero" arm:"since=2020-02-02"`
 	Retention       int    `json:"RetentionInDays,omitempty"`
-	Ingestion       string `json:"publicNetworkAccessForIngestion,omitempty"`
-	Query           string `json:"publicNetworkAccessForQuery,omitempty"`
-	LocalAuth       *bool  `json:"DisableLocalAuth,omitempty"`
+	Ingestion       string `json:"publicNetworkAccessForIngestion,omitempty" arm:"since=2018-05-01-preview"`
+	Query           string `json:"publicNetworkAccessForQuery,omitempty" arm:"since=2018-05-01-preview"`
+	LocalAuth       *bool  `json:"DisableLocalAuth,omitempty" arm:"since=2020-02-02"`
 }
 
 // Kinds are the kinds of resources of this package.

@@ -107,7 +107,10 @@ func (k *Kind) export(d *Doc) (map[string]any, error) {
 		}
 		out["identity"] = identity
 	}
-	var err error
-	out["properties"], err = arm.Settable(d.Properties, k.props())
+	props, err := k.hidden(newest(k.Type), d.Properties)
+	if err != nil {
+		return nil, err
+	}
+	out["properties"], err = arm.Settable(props, k.props())
 	return out, err
 }

@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"regexp"
 	"strings"
+	"sync"
 	"time"
 
 	"castellan/internal/arm"
@@ -155,13 +156,17 @@ type Kind struct {
 	// management groups and the tenant. It is nil, or the error that says that
 	// there is no such scope.
 	Wide func(tx *store.Tx, scope arm.ID) error
-	// Since says of properties, by their paths, with which api-version they came:
-	// who asks with an older one neither sees nor sends them.
+	// Since says of properties, by their paths, with which api-version they came,
+	// where the tags of Props don't: who asks with an older one neither sees nor
+	// sends them. "A" is A and whatever comes after it, "A B" are previews from A on
+	// and others from B on, and "A previews" are previews alone.
 	Since map[string]string
 	// NoPut, NoPatch and NoDelete shut those doors.
 	NoPut, NoPatch, NoDelete bool
 
 	read, write, remove arm.Action
+	once                sync.Once
+	came                map[string]string // Since, and what the tags say
 }
 
 // Read is the action that sees resources of the kind.

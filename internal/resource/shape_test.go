@@ -14,8 +14,8 @@ func TestShapesBelow(t *testing.T) {
 	was := json.RawMessage(`{"a":{"b":9007199254740993,"x":2},"c":3,"d":4}`)
 	for _, c := range []struct{ version, sent, hidden, kept string }{
 		{"2024-04-01", `{"A":{"x":5}}`, `{"a":{"x":2},"c":3,"d":4}`, `{"A":{"b":9007199254740993,"x":5}}`},
-		{"2020-01-01", `{"d":1}`, `{"a":{"x":2},"d":4}`, `{"a":{"b":9007199254740993},"c":3,"d":1}`},
-		{"2020-01-01", `null`, `{"a":{"x":2},"d":4}`, `{"a":{"b":9007199254740993},"c":3}`},
+		{"2020-01-01", `{"d":1}`, `{"a":{"x":2},"d":4}`, `{"c":3,"d":1}`},
+		{"2020-01-01", `null`, `{"a":{"x":2},"d":4}`, `{"c":3}`},
 		{"2024-04-01-preview", `{"d":1}`, string(was), `{"d":1}`},
 		{"", `{"d":1}`, string(was), `{"d":1}`},
 	} {
@@ -41,6 +41,27 @@ func TestShapesBelow(t *testing.T) {
 		}
 		if err := k.known("2020-01-01", tree); (err == nil) != ok {
 			t.Errorf("%s is refused with %v, want it taken: %t", sent, err, ok)
+		}
+	}
+}
+
+// What previews have is not what others have, and lists are looked into.
+func TestShapesOfPreviews(t *testing.T) {
+	k := &Kind{Since: map[string]string{"l[*].n": "2024-04-01-preview 2025-01-01", "p": "2023-01-01-preview previews"}}
+	const all, old, none = `{"l":[{"m":1,"n":2},{"n":3}],"p":4}`, `{"l":[{"m":1},{}],"p":4}`, `{"l":[{"m":1},{}]}`
+	for version, want := range map[string]string{
+		"2022-01-01": none, "2022-01-01-preview": none, "2024-01-01": none, "2024-01-01-preview": old, "2024-04-01-preview": all,
+		"2024-06-01": none, "2025-01-01": `{"l":[{"m":1,"n":2},{"n":3}]}`, "2025-01-01-preview": all, "": all,
+	} {
+		if got, err := k.hidden(version, json.RawMessage(all)); err != nil || string(got) != want {
+			t.Errorf("%s shows %s, %v; want %s", version, got, err, want)
+		}
+		tree, err := arm.ParseJSON([]byte(all))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := k.known(version, tree); (err == nil) != (want == all) {
+			t.Errorf("%s is refused with %v", version, err)
 		}
 	}
 }

@@ -16,7 +16,6 @@ func (s *Service) vaults() *resource.Kind {
 	return &resource.Kind{
 		Type:   "Microsoft.KeyVault/vaults",
 		Doc:    "a key vault",
-		Since:  map[string]string{"enableRbacAuthorization": "2019-09-01", "softDeleteRetentionInDays": "2019-09-01", "publicNetworkAccess": "2021-06-01-preview"},
 		Parent: resource.Group,
 		Props:  func() any { return &Properties{} },
 		Check:  s.check,

@@ -21,15 +21,15 @@ type Properties struct {
 	ForDiskEncryption     bool           `json:"enabledForDiskEncryption"`
 	ForTemplateDeployment bool           `json:"enabledForTemplateDeployment"`
 	SoftDelete            *bool          `json:"enableSoftDelete"`
-	Retention             *int           `json:"softDeleteRetentionInDays"`
-	RBAC                  *bool          `json:"enableRbacAuthorization"`
+	Retention             *int           `json:"softDeleteRetentionInDays" arm:"since=2019-09-01"`
+	RBAC                  *bool          `json:"enableRbacAuthorization" arm:"since=2019-09-01"`
 	PurgeProtection       *bool          `json:"enablePurgeProtection,omitempty"`
 	CreateMode            string         `json:"createMode,omitempty" arm:"only=default|recover"`
-	Network               *Network       `json:"networkAcls,omitempty"`
-	PublicAccess          string         `json:"publicNetworkAccess" arm:"only=Enabled|Disabled"`
-	State                 string         `json:"provisioningState,omitempty" arm:"readonly"`
-	HSMPool               string         `json:"hsmPoolResourceId,omitempty" arm:"readonly"`
-	Endpoints             []any          `json:"privateEndpointConnections,omitempty" arm:"readonly"`
+	Network               *Network       `json:"networkAcls,omitempty" arm:"since=2018-02-14-preview"`
+	PublicAccess          string         `json:"publicNetworkAccess" arm:"only=Enabled|Disabled,since=2021-06-01-preview"`
+	State                 string         `json:"provisioningState,omitempty" arm:"readonly,since=2019-09-01"`
+	HSMPool               string         `json:"hsmPoolResourceId,omitempty" arm:"readonly,since=2019-09-01"`
+	Endpoints             []any          `json:"privateEndpointConnections,omitempty" arm:"readonly,since=2018-02-14"`
 }
 
 // SKU is what a vault is made of: keys kept by software.
