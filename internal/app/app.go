@@ -408,6 +408,7 @@ func (a *App) planes() []*gate.Plane {
 	} {
 		control.Routes = append(control.Routes, more...)
 	}
+	control.Routes = resource.Shaped(control.Routes)
 	learn := a.tracking.Plane()
 	learn.Routes = append(learn.Routes, a.ml.MLRoutes()...)
 	all := []*gate.Plane{control, learn, a.identity.Login(), a.identity.Graph(), a.identity.SCIM(), a.vault.Plane(), a.blob.Plane(), a.blob.Paths(), a.blob.Shares()}

@@ -53,16 +53,19 @@ func TestShapesAreThePublished(t *testing.T) {
 
 // A property came with versions that its type has.
 func TestShapesNameVersions(t *testing.T) {
+	shapes := maps.Clone(resource.Shapes())
 	for _, k := range newApp(t).resources.Kinds() {
-		if k.Props == nil {
-			continue
+		shapes[k.Type] = resource.Shape{"systemData": k.SystemData}
+		if k.Props != nil {
+			maps.Copy(shapes[k.Type], arm.Since(k.Props()))
+			maps.Copy(shapes[k.Type], k.Since)
 		}
-		rules := arm.Since(k.Props())
-		maps.Copy(rules, k.Since)
-		for path, rule := range rules {
+	}
+	for typ, shape := range shapes {
+		for path, rule := range shape {
 			for _, v := range strings.Fields(rule) {
-				if v != "previews" && !slices.Contains(resource.Versions(k.Type), v) {
-					t.Errorf("%s of %s came with %s, which the type does not have", path, k.Type, v)
+				if v != "previews" && v != "never" && !slices.Contains(resource.Versions(typ), v) {
+					t.Errorf("%s of %s came with %s, which the type does not have", path, typ, v)
 				}
 			}
 		}
@@ -110,5 +113,50 @@ func TestOlderVersionsKeepWhatTheyDoNotKnow(t *testing.T) {
 		if got["publicNetworkAccess"] != "Disabled" || got["minimumTlsVersion"] != "TLS1_2" {
 			t.Errorf("a PUT of %v by an older version left %v", body, got)
 		}
+	}
+}
+
+// Who writes what is no Kind with a version that doesn't know of a restriction may
+// not speak of it, is not shown it, and does not take it away.
+func TestOlderVersionsKeepRestrictions(t *testing.T) {
+	a := newApp(t)
+	p := newPoliced(t, a)
+	dev := a.newPerson(t, "dev")
+	put := func(want int, at, v string, props map[string]any) map[string]any {
+		t.Helper()
+		return must(t, a, want, p.token, http.MethodPut, p.group+"/providers/Microsoft.Authorization/"+at+"?api-version="+v, map[string]any{"properties": props})
+	}
+	got := func(at, v string) map[string]any {
+		t.Helper()
+		return must(t, a, http.StatusOK, p.token, http.MethodGet, p.group+"/providers/Microsoft.Authorization/"+at+"?api-version="+v, nil)["properties"].(map[string]any)
+	}
+	const condition = "@Resource[Microsoft.Storage/storageAccounts/blobServices/containers:name] StringEquals 'con'"
+	assignment := "roleAssignments/" + arm.NewUUID()
+	given := map[string]any{"roleDefinitionId": "/providers/Microsoft.Authorization/roleDefinitions/ba92f5b4-2d11-453d-a403-e96b0029c9fe", "principalId": dev.object}
+	limited := maps.Clone(given)
+	limited["condition"], limited["conditionVersion"] = condition, "2.0"
+	put(http.StatusBadRequest, assignment, "2015-07-01", limited)
+	put(http.StatusCreated, assignment, "2022-04-01", limited)
+	if was := got(assignment, "2015-07-01"); was["condition"] != nil || was["createdOn"] != nil || was["principalId"] != dev.object {
+		t.Errorf("2015-07-01 is shown %v", was)
+	}
+	put(http.StatusOK, assignment, "2015-07-01", given)
+	if now := got(assignment, "2022-04-01"); now["condition"] != condition {
+		t.Errorf("a PUT by 2015-07-01 left %v", now)
+	}
+	for _, x := range must(t, a, http.StatusOK, p.token, http.MethodGet, p.group+"/providers/Microsoft.Authorization/roleAssignments?api-version=2018-01-01-preview", nil)["value"].([]any) {
+		if props := x.(map[string]any)["properties"].(map[string]any); props["condition"] != nil || props["principalType"] != nil {
+			t.Errorf("2018-01-01-preview lists %v", props)
+		}
+	}
+	def := p.define("old", "All", nil, tree(t, `{"if":{"field":"name","equals":"x"},"then":{"effect":"audit"}}`))
+	plain := map[string]any{"policyDefinitionId": def}
+	full := map[string]any{"policyDefinitionId": def, "notScopes": []any{p.path(p.group) + "/providers/Microsoft.KeyVault/vaults/x"}, "enforcementMode": "DoNotEnforce",
+		"resourceSelectors": tree(t, `[{"name":"s","selectors":[{"kind":"resourceLocation","in":["local"]}]}]`)}
+	put(http.StatusBadRequest, "policyAssignments/p", "2019-01-01", full)
+	put(http.StatusCreated, "policyAssignments/p", "2022-06-01", full)
+	put(http.StatusCreated, "policyAssignments/p", "2019-01-01", plain)
+	if now := got("policyAssignments/p", "2022-06-01"); now["enforcementMode"] != "DoNotEnforce" || now["resourceSelectors"] == nil || now["notScopes"] != nil && len(now["notScopes"].([]any)) > 0 {
+		t.Errorf("a PUT by 2019-01-01 left %v", now)
 	}
 }

@@ -54,7 +54,7 @@ func unknown(shapes []shape, v any, at string) (out []string) {
 			look(name, strings.TrimPrefix(at+"."+name, "."), x)
 		}
 	case []any:
-		for _, x := range v {
+		for _, x := range v[:min(len(v), 20)] { // the others are like them
 			look("[*]", at+"[*]", x)
 		}
 	}
@@ -92,6 +92,9 @@ func (s schema) at(node any) schema {
 	to := schema{s.t, s.in, s.file, filepath.Base(pointer), nil}
 	if file != "" {
 		to.file = filepath.Join(filepath.Dir(s.file), file)
+	}
+	if _, err := os.Stat(to.file); err != nil {
+		return to // not at hand, so it is left free
 	}
 	v := any(s.in.read(s.t, to.file))
 	for name := range strings.SplitSeq(pointer, "/") {

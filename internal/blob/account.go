@@ -133,7 +133,7 @@ func CheckAccountName(name string) error {
 // accounts is the kind of storage accounts.
 func (s *Service) accounts() *resource.Kind {
 	return &resource.Kind{
-		Type:     "Microsoft.Storage/storageAccounts",
+		Type: "Microsoft.Storage/storageAccounts", SystemData: "2025-08-01",
 		Since:    map[string]string{"primaryEndpoints.dfs": "2018-02-01"},
 		Doc:      "a storage account",
 		Parent:   resource.Group,

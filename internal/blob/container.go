@@ -52,7 +52,7 @@ func CheckContainerName(name string) error {
 // containers is the kind of blob containers.
 func (s *Service) containers(parent *resource.Kind) *resource.Kind {
 	return &resource.Kind{
-		Type: "Microsoft.Storage/storageAccounts/blobServices/containers", Doc: "a blob container", Parent: parent, Global: true,
+		Type: "Microsoft.Storage/storageAccounts/blobServices/containers", SystemData: "2025-08-01", Etag: true, Doc: "a blob container", Parent: parent, Global: true,
 		Props: func() any { return &ContainerProperties{} },
 		Check: func(c resource.Change) error {
 			if c.Old == nil {

@@ -75,7 +75,7 @@ const (
 // managementPolicies is the kind of accounts' lifecycle rules.
 func (s *Service) managementPolicies(account *resource.Kind) *resource.Kind {
 	return &resource.Kind{
-		Type: "Microsoft.Storage/storageAccounts/managementPolicies", Doc: "an account's lifecycle rules", Parent: account, Global: true,
+		Type: "Microsoft.Storage/storageAccounts/managementPolicies", SystemData: "2025-08-01", Doc: "an account's lifecycle rules", Parent: account, Global: true,
 		Created: http.StatusOK, NoPatch: true,
 		Props: func() any { return &ManagementPolicy{} },
 		Check: func(c resource.Change) error {

@@ -133,7 +133,7 @@ func services(of *resource.Doc) []*resource.Doc {
 // blobServices is the kind of the one blob service that every account has.
 func (s *Service) blobServices(account *resource.Kind) *resource.Kind {
 	return &resource.Kind{
-		Type: "Microsoft.Storage/storageAccounts/blobServices", Doc: "the settings of an account's blobs", Parent: account, Global: true,
+		Type: "Microsoft.Storage/storageAccounts/blobServices", SystemData: "2025-08-01", Doc: "the settings of an account's blobs", Parent: account, Global: true,
 		Created: http.StatusOK, NoPatch: true, NoDelete: true,
 		Props: func() any { return serviceDefaults() },
 		Check: func(c resource.Change) error {

@@ -279,7 +279,7 @@ func (s *Service) put(k *kind, patch bool) gate.Verb {
 		}
 		var o, old *object
 		err = g.Change(r.Context(), s.DB, func(tx *store.Tx) error {
-			if o, old, err = s.prepare(tx, g, k, id, data, patch); err != nil {
+			if o, old, err = s.prepare(tx, g, k, id, r.URL.Query().Get("api-version"), data, patch); err != nil {
 				return err
 			}
 			if k.identity {
@@ -310,7 +310,7 @@ func (s *Service) put(k *kind, patch bool) gate.Verb {
 func (s *Service) ask(r *http.Request, g gate.Grant, k *kind, id arm.ID, data []byte, patch bool) error {
 	var links []resource.Linked
 	err := s.DB.View(r.Context(), func(tx *store.Tx) error {
-		o, old, err := s.prepare(tx, g, k, id, data, patch)
+		o, old, err := s.prepare(tx, g, k, id, r.URL.Query().Get("api-version"), data, patch)
 		if err != nil {
 			return err
 		}
@@ -327,8 +327,8 @@ func (s *Service) ask(r *http.Request, g gate.Grant, k *kind, id arm.ID, data []
 	return resource.AdmitLinked(r.Context(), s.Gate, g, k.write, id, links)
 }
 
-// prepare is the object that data asks for, checked.
-func (s *Service) prepare(tx *store.Tx, g gate.Grant, k *kind, id arm.ID, data []byte, patch bool) (o, old *object, err error) {
+// prepare is the object that data asks for with an api-version, checked.
+func (s *Service) prepare(tx *store.Tx, g gate.Grant, k *kind, id arm.ID, version string, data []byte, patch bool) (o, old *object, err error) {
 	var b objectBody
 	if err := arm.Decode(data, &b); err != nil {
 		return nil, nil, err
@@ -372,6 +372,8 @@ func (s *Service) prepare(tx *store.Tx, g gate.Grant, k *kind, id arm.ID, data [
 			if err := json.Unmarshal(old.Properties, props); err != nil {
 				return nil, nil, err
 			}
+		} else if b.Properties, err = resource.Preserve(k.typ, version, b.Properties, old.Properties); err != nil {
+			return nil, nil, err
 		}
 	}
 	if b.Identity != nil {

@@ -82,7 +82,7 @@ func New(c Config) (*Service, error) {
 	}
 	s := &Service{Config: c}
 	s.kind = &resource.Kind{
-		Type: deploymentType, Doc: "a deployment of a template", Parent: resource.Group,
+		Type: deploymentType, SystemData: "2025-04-01", Doc: "a deployment of a template", Parent: resource.Group,
 		Global: true, NoPatch: true, Waits: true, Deleted: http.StatusAccepted,
 		Props: func() any { return &properties{} },
 		Body:  strict, Check: s.check, Needs: s.needs, Save: s.save, Remove: s.remove, Apply: s.apply, Show: show,

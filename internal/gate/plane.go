@@ -56,6 +56,12 @@ func Each(a arm.Action, pattern string, locate Locate, verb Verb) Route {
 	return r
 }
 
+// Through is the route with its verb as with makes it.
+func (r Route) Through(with func(Verb) Verb) Route {
+	r.verb = with(r.verb)
+	return r
+}
+
 // Filtered reports whether the door is an Each.
 func (r Route) Filtered() bool { return r.each }
 

@@ -125,7 +125,7 @@ func (s *Service) putAssignment(w http.ResponseWriter, r *http.Request, g gate.G
 		if err := s.check(tx, a); err != nil {
 			return err
 		}
-		fresh, err := s.settle(tx, a)
+		fresh, err := s.settle(tx, a, r.URL.Query().Get("api-version"))
 		if err != nil {
 			return err
 		}
@@ -158,8 +158,9 @@ func (s *Service) judge(tx *store.Tx, a *assignment, by arm.Caller) error {
 }
 
 // settle holds a against what has its name or gives the same. Of an assignment
-// that is there only the description and the condition can change.
-func (s *Service) settle(tx *store.Tx, a *assignment) (fresh bool, err error) {
+// that is there only the description and the condition can change, by who asks
+// with a version that has them.
+func (s *Service) settle(tx *store.Tx, a *assignment, version string) (fresh bool, err error) {
 	old, err := indexed(tx, "name|"+a.name())
 	if err != nil {
 		return false, err
@@ -187,6 +188,9 @@ func (s *Service) settle(tx *store.Tx, a *assignment) (fresh bool, err error) {
 	}
 	if old == nil {
 		return true, nil
+	}
+	if !resource.Shapes()[strings.ToLower(assignmentType)].Has(version, "properties.condition") {
+		a.Description, a.Condition, a.Version = old.Description, old.Condition, old.Version
 	}
 	*a = assignment{ID: old.ID, Scope: old.Scope, Role: old.Role, Principal: old.Principal, Kind: old.Kind, Description: a.Description, Condition: a.Condition, Version: a.Version, CreatedOn: old.CreatedOn, CreatedBy: old.CreatedBy,
 		Tenant: old.Tenant, NotBefore: old.NotBefore, NotAfter: old.NotAfter, Eligible: old.Eligible, Via: old.Via, Request: old.Request}

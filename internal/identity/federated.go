@@ -232,7 +232,7 @@ type federatedProps struct {
 // another issuer. What counts lies with the identity's principal.
 func (s *Service) federatedKind(of *resource.Kind) *resource.Kind {
 	return &resource.Kind{
-		Type: of.Type + "/federatedIdentityCredentials", Doc: "a trust of a user-assigned managed identity in another issuer", Parent: of, Global: true, NoPatch: true,
+		Type: of.Type + "/federatedIdentityCredentials", SystemData: "2023-01-31", Doc: "a trust of a user-assigned managed identity in another issuer", Parent: of, Global: true, NoPatch: true,
 		Props: func() any { return &federatedProps{} }, Save: s.saveFederated, Remove: func(tx *store.Tx, d *resource.Doc) error {
 			return s.amendManaged(tx, d.ID, func(p *Principal) error {
 				p.Federated = slices.DeleteFunc(slices.Clone(p.Federated), func(f Federated) bool { return f.ID == d.ID.Key() })

@@ -144,7 +144,7 @@ type assigned struct {
 // Kinds are the resource kinds of this package.
 func (s *Service) Kinds() []*resource.Kind {
 	identities := &resource.Kind{
-		Type: "Microsoft.ManagedIdentity/userAssignedIdentities", Doc: "a user-assigned managed identity", Parent: resource.Group,
+		Type: "Microsoft.ManagedIdentity/userAssignedIdentities", SystemData: "2023-01-31", Doc: "a user-assigned managed identity", Parent: resource.Group,
 		Props: func() any { return &assigned{} }, Save: s.saveAssigned, Remove: func(tx *store.Tx, d *resource.Doc) error { return s.Drop(tx, d.ID) },
 	}
 	return []*resource.Kind{identities, s.federatedKind(identities)}

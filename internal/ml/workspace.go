@@ -44,7 +44,7 @@ var workspaceName = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9_-]{2,32}$`)
 
 func (s *Service) workspaceKind() *resource.Kind {
 	return &resource.Kind{
-		Type: workspaceType, Doc: "a machine learning workspace", Parent: resource.Group,
+		Type: workspaceType, SystemData: "2021-03-01-preview", Doc: "a machine learning workspace", Parent: resource.Group,
 		Created: http.StatusAccepted, Updated: http.StatusOK,
 		Props: func() any {
 			return &workspaceProps{PublicNetworkAccess: "Enabled", SystemDatastoresAuthMode: byKey, State: "Creating"}

@@ -41,11 +41,11 @@ type Component struct {
 func Kinds() []*resource.Kind {
 	return []*resource.Kind{
 		{
-			Type: "Microsoft.OperationalInsights/workspaces", Doc: "a Log Analytics workspace", Parent: resource.Group,
+			Type: "Microsoft.OperationalInsights/workspaces", Etag: true, Doc: "a Log Analytics workspace", Parent: resource.Group,
 			Props: func() any { return &Workspace{State: "Succeeded"} }, Moved: moved,
 		},
 		{
-			Type: "Microsoft.Insights/components", Doc: "an Application Insights component", Parent: resource.Group, Created: 200,
+			Type: "Microsoft.Insights/components", Etag: true, Doc: "an Application Insights component", Parent: resource.Group, Created: 200,
 			Props: func() any { return &Component{State: "Succeeded"} }, Moved: moved,
 		},
 	}

@@ -207,7 +207,7 @@ func showSetting(d *resource.Doc) map[string]any {
 			props[list] = []any{}
 		}
 	}
-	return map[string]any{"id": resource.Shown(d.ID), "name": d.Name, "type": d.Type, "location": nil, "kind": nil, "tags": nil, "identity": nil, "properties": props, "systemData": d.System}
+	return map[string]any{"id": resource.Shown(d.ID), "name": d.Name, "type": d.Type, "properties": props, "systemData": d.System}
 }
 
 func (d *Diagnostics) get(w http.ResponseWriter, r *http.Request, g gate.Grant) error {

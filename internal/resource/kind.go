@@ -160,13 +160,18 @@ type Kind struct {
 	// where the tags of Props don't: who asks with an older one neither sees nor
 	// sends them. "A" is A and whatever comes after it, "A B" are previews from A on
 	// and others from B on, and "A previews" are previews alone.
-	Since map[string]string
+	Since Shape
+	// SystemData says in the same way with which version answers came to have
+	// systemData; "" is the first, and "never" none.
+	SystemData string
+	// Etag is set for kinds whose answers have the etag in their bodies too.
+	Etag bool
 	// NoPut, NoPatch and NoDelete shut those doors.
 	NoPut, NoPatch, NoDelete bool
 
 	read, write, remove arm.Action
 	once                sync.Once
-	came                map[string]string // Since, and what the tags say
+	came                Shape // Since, and what the tags say
 }
 
 // Read is the action that sees resources of the kind.
@@ -194,7 +199,7 @@ func (k *Kind) actions() {
 // The scopes that other kinds lie in.
 var (
 	Subscription = &Kind{Type: "Microsoft.Resources/subscriptions", Doc: "a subscription", Global: true, Each: true, NoPut: true, NoDelete: true, Shape: shapeSubscription}
-	Group        = &Kind{Type: "Microsoft.Resources/subscriptions/resourceGroups", Doc: "a resource group", Parent: Subscription, Each: true, Props: groupProps, Check: checkGroup, Filter: filterGroups}
+	Group        = &Kind{SystemData: "never", Type: "Microsoft.Resources/subscriptions/resourceGroups", Doc: "a resource group", Parent: Subscription, Each: true, Props: groupProps, Check: checkGroup, Filter: filterGroups}
 )
 
 func groupProps() any {
@@ -238,12 +243,12 @@ func (k *Kind) decode(data []byte, id arm.ID, version string, base, old *Doc) er
 			return err
 		}
 	}
-	if err := k.known(version, b.Properties); err != nil {
+	if err := k.shape().known(version, b.Properties, "properties."); err != nil {
 		return err
 	}
 	if old != nil && base.Properties == nil {
 		var err error
-		if b.Properties, err = k.kept(version, b.Properties, old.Properties); err != nil {
+		if b.Properties, err = k.shape().kept(version, b.Properties, old.Properties); err != nil {
 			return fmt.Errorf("reading the properties of %s: %w", id, err)
 		}
 	}

@@ -742,6 +742,12 @@ func (h handler) view(d *Doc) (any, error) {
 		own.ID, d = shown, &own
 	}
 	out := *d
+	if !h.k.Etag {
+		out.Etag = ""
+	}
+	if h.version != "" && h.version < first(h.k.SystemData, h.version) {
+		out.System = nil
+	}
 	if h.k.Show != nil {
 		props := map[string]any{}
 		if err := json.Unmarshal(d.Properties, &props); err != nil {

@@ -27,7 +27,7 @@ func TestShapesBelow(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if tree, err = k.kept(c.version, tree, was); err != nil {
+		if tree, err = k.shape().kept(c.version, tree, was); err != nil {
 			t.Fatal(err)
 		}
 		if got, err := json.Marshal(tree); err != nil || string(got) != c.kept {
@@ -39,7 +39,7 @@ func TestShapesBelow(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := k.known("2020-01-01", tree); (err == nil) != ok {
+		if err := k.shape().known("2020-01-01", tree, ""); (err == nil) != ok {
 			t.Errorf("%s is refused with %v, want it taken: %t", sent, err, ok)
 		}
 	}
@@ -60,7 +60,7 @@ func TestShapesOfPreviews(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := k.known(version, tree); (err == nil) != (want == all) {
+		if err := k.shape().known(version, tree, ""); (err == nil) != (want == all) {
 			t.Errorf("%s is refused with %v", version, err)
 		}
 	}

@@ -14,7 +14,7 @@ import (
 // vaults is the kind of key vaults.
 func (s *Service) vaults() *resource.Kind {
 	return &resource.Kind{
-		Type:   "Microsoft.KeyVault/vaults",
+		Type: "Microsoft.KeyVault/vaults", SystemData: "2020-04-01-preview",
 		Doc:    "a key vault",
 		Parent: resource.Group,
 		Props:  func() any { return &Properties{} },
