@@ -73,6 +73,7 @@ func everything(t *testing.T, a *App) (token string, paths []string) {
 	user := group + "/providers/Microsoft.ManagedIdentity/userAssignedIdentities/u"
 	made(account, map[string]any{"location": "local", "kind": "StorageV2", "sku": map[string]any{"name": "Standard_LRS"}, "tags": map[string]any{"a": "b"}})
 	made(account+"/blobServices/default/containers/con", map[string]any{})
+	made(account+"/fileServices/default/shares/share", map[string]any{})
 	made(account+"/managementPolicies/default", tree(t, `{"properties":{"policy":{"rules":[{"name":"r","type":"Lifecycle","definition":{"filters":{"blobTypes":["blockBlob"]},"actions":{"baseBlob":{"delete":{"daysAfterModificationGreaterThan":9}},"snapshot":{"delete":{"daysAfterCreationGreaterThan":9}}}}}]}}}`))
 	made(vault, map[string]any{"location": "local", "properties": map[string]any{"tenantId": a.Site.Tenant, "sku": map[string]any{"family": "A", "name": "standard"}, "enableRbacAuthorization": true}})
 	made(user, map[string]any{"location": "local"})

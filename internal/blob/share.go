@@ -20,19 +20,19 @@ import (
 type ShareProperties struct {
 	Meta      map[string]string `json:"metadata,omitempty"`
 	Quota     int               `json:"shareQuota,omitempty"` // GiB
-	Tier      string            `json:"accessTier,omitempty" arm:"only=TransactionOptimized|Hot|Cool"`
-	Protocols string            `json:"enabledProtocols,omitempty" arm:"only=SMB"`
-	Squash    any               `json:"rootSquash,omitempty" arm:"readonly"`
+	Tier      string            `json:"accessTier,omitempty" arm:"only=TransactionOptimized|Hot|Cool,since=2019-06-01"`
+	Protocols string            `json:"enabledProtocols,omitempty" arm:"only=SMB,since=2019-06-01"`
+	Squash    any               `json:"rootSquash,omitempty" arm:"readonly,since=2019-06-01"`
 	Modified  any               `json:"lastModifiedTime,omitempty" arm:"readonly"`
-	Lease     any               `json:"leaseStatus,omitempty" arm:"readonly"`
-	LeaseAt   any               `json:"leaseState,omitempty" arm:"readonly"`
-	LeaseFor  any               `json:"leaseDuration,omitempty" arm:"readonly"`
-	TierAt    any               `json:"accessTierChangeTime,omitempty" arm:"readonly"`
-	Usage     any               `json:"shareUsageBytes,omitempty" arm:"readonly"`
-	Deleted   any               `json:"deleted,omitempty" arm:"readonly"`
-	Days      any               `json:"remainingRetentionDays,omitempty" arm:"readonly"`
-	Version   any               `json:"version,omitempty" arm:"readonly"`
-	Snapshot  any               `json:"snapshotTime,omitempty" arm:"readonly"`
+	Lease     any               `json:"leaseStatus,omitempty" arm:"readonly,since=2021-04-01"`
+	LeaseAt   any               `json:"leaseState,omitempty" arm:"readonly,since=2021-04-01"`
+	LeaseFor  any               `json:"leaseDuration,omitempty" arm:"readonly,since=2021-04-01"`
+	TierAt    any               `json:"accessTierChangeTime,omitempty" arm:"readonly,since=2019-06-01"`
+	Usage     any               `json:"shareUsageBytes,omitempty" arm:"readonly,since=2019-06-01"`
+	Deleted   any               `json:"deleted,omitempty" arm:"readonly,since=2019-06-01"`
+	Days      any               `json:"remainingRetentionDays,omitempty" arm:"readonly,since=2019-06-01"`
+	Version   any               `json:"version,omitempty" arm:"readonly,since=2019-06-01"`
+	Snapshot  any               `json:"snapshotTime,omitempty" arm:"readonly,since=2020-08-01-preview"`
 }
 
 // Limits of shares and files, as Azure's.
@@ -71,7 +71,7 @@ func sharePropsOf(d *resource.Doc) (p ShareProperties, err error) {
 // shares is the kind of file shares.
 func (s *Service) shares(parent *resource.Kind) *resource.Kind {
 	return &resource.Kind{
-		Type: "Microsoft.Storage/storageAccounts/fileServices/shares", Doc: "a file share", Parent: parent, Global: true,
+		Type: "Microsoft.Storage/storageAccounts/fileServices/shares", SystemData: "2025-08-01", Etag: true, Doc: "a file share", Parent: parent, Global: true,
 		Props: func() any { return &ShareProperties{} },
 		Check: func(c resource.Change) error {
 			if c.Old == nil {
