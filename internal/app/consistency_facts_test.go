@@ -310,12 +310,14 @@ func (w *facts) governed() {
 	cancelled := spare("cancelled")
 	inside := cancelled + "/resourceGroups/g"
 	w.put(w.t, inside, map[string]any{"location": w.location})
+	w.newAccount(inside, "lawcancelled", nil)
+	blob := ask{method: http.MethodPut, url: "https://lawcancelled.blob." + w.s.ready.Suffixes["storage"] + "/con/b", token: func() string { return w.blob }, body: []byte("x"), header: []string{"x-ms-version", storageVersion, "x-ms-blob-type", "BlockBlob"}}
 	w.fact("a subscription that is cancelled", []string{"Microsoft.Subscription/cancel/action", "Microsoft.Subscription/enable/action"}, func(on bool) error {
 		if on {
 			return w.do(w.arm, http.MethodPost, w.url(cancelled+"/providers/Microsoft.Subscription/enable"), nil)
 		}
 		return w.do(w.arm, http.MethodPost, w.url(cancelled+"/providers/Microsoft.Subscription/cancel")+"&IgnoreResourceCheck=true", nil)
-	}, ask{method: http.MethodPatch, url: w.url(inside), token: arms, body: map[string]any{"tags": map[string]any{"a": "b"}}})
+	}, ask{method: http.MethodPatch, url: w.url(inside), token: arms, body: map[string]any{"tags": map[string]any{"a": "b"}}}, blob)
 }
 
 // vaults are what vaults themselves say about who is let in.
@@ -362,12 +364,8 @@ func allowOrDeny(allow bool) string {
 
 // accounts are what storage accounts themselves say about who is let in.
 func (w *facts) accounts() {
-	role := "/subscriptions/" + w.sub + atScope + "roleDefinitions/b7e6dc6d-f1e8-4753-8033-0f276bb0955b"
 	account := func(name string, more map[string]any) (id, key string, list func(token func() string, query string) []ask) {
-		id = w.group + "/providers/Microsoft.Storage/storageAccounts/" + name
-		w.put(w.t, id, map[string]any{"location": w.location, "kind": "StorageV2", "sku": map[string]any{"name": "Standard_LRS"}, "properties": more})
-		w.prepare(w.rm(http.MethodPut, given(id, "roleAssignments"), assignment(role, w.owner, "ServicePrincipal")))
-		w.must(w.t, nil, w.blob, http.MethodPut, "https://"+name+".blob."+w.s.ready.Suffixes["storage"]+"/con?restype=container", nil, "x-ms-version", storageVersion)
+		id = w.newAccount(w.group, name, more)
 		return id, w.key(id), func(token func() string, query string) (out []ask) {
 			for _, k := range w.storageOf(name, token) {
 				if query != "" {
@@ -426,6 +424,15 @@ func (w *facts) accounts() {
 		return w.do(w.blob, http.MethodPatch, lake+"/?action=setAccessControl", nil, "x-ms-version", storageVersion, "x-ms-acl", "user::rwx,group::r-x,other::"+others)
 	}, ask{method: http.MethodGet, url: lake + "/f", token: passer.at("blob"), header: []string{"x-ms-version", storageVersion}},
 		ask{method: http.MethodGet, url: strings.Replace(lake, ".dfs.", ".blob.", 1) + "/f", token: passer.at("blob"), header: []string{"x-ms-version", storageVersion}})
+}
+
+// newAccount makes a storage account with a container, whose data are the owner's.
+func (w *facts) newAccount(group, name string, more map[string]any) (id string) {
+	id = group + "/providers/Microsoft.Storage/storageAccounts/" + name
+	w.put(w.t, id, map[string]any{"location": w.location, "kind": "StorageV2", "sku": map[string]any{"name": "Standard_LRS"}, "properties": more})
+	w.prepare(w.rm(http.MethodPut, given(id, "roleAssignments"), assignment("/providers/Microsoft.Authorization/roleDefinitions/b7e6dc6d-f1e8-4753-8033-0f276bb0955b", w.owner, "ServicePrincipal")))
+	w.must(w.t, nil, w.blob, http.MethodPut, "https://"+name+".blob."+w.s.ready.Suffixes["storage"]+"/con?restype=container", nil, "x-ms-version", storageVersion)
+	return id
 }
 
 // key is an account's first key.

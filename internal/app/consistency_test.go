@@ -48,7 +48,7 @@ type ask struct {
 // deciding are the actions of doors that change what others may do.
 var deciding = regexp.MustCompile(`^microsoft\.authorization/.*/(write|delete|action)$|^microsoft\.authorization/elevateaccess/action$` +
 	`|^microsoft\.keyvault/vaults/(write|accesspolicies/write)$` +
-	`|^microsoft\.storage/storageaccounts/(write|regeneratekey/action|revokeuserdelegationkeys/action|blobservices/containers/(write|setacl/action|blobs/modifypermissions/action))$` +
+	`|^microsoft\.storage/storageaccounts/(write|regeneratekey/action|revokeuserdelegationkeys/action|blobservices/containers/(write|setacl/action|blobs/modifypermissions/action)|fileservices/shares/setacl/action)$` +
 	`|^microsoft\.management/managementgroups/.*(write|delete)$|^microsoft\.subscription/(cancel|enable)/action$` +
 	`|^microsoft\.managedidentity/userassignedidentities/(.*/)?delete$` +
 	`|^microsoft\.directory/(users|groups|serviceprincipals|applications|conditionalaccesspolicies|namedlocations|roleassignments|oauth2permissiongrants|authorizationpolicy|identityproviders|signingkeys)/.*(update|delete|alltasks|retire|revokesigninsessions)$`)
@@ -64,6 +64,7 @@ var elsewhere = map[string]string{
 	"microsoft.authorization/roleassignmentschedulerequests/cancel/action":                 "ends what waits and gives nothing yet",
 	"microsoft.authorization/roleeligibilityschedulerequests/cancel/action":                "ends what waits and gives nothing yet",
 	"microsoft.storage/storageaccounts/revokeuserdelegationkeys/action":                    "can't be undone: blob.TestUserDelegation",
+	"microsoft.storage/storageaccounts/fileservices/shares/setacl/action":                  "as of containers, in the same row",
 	"microsoft.storage/storageaccounts/blobservices/containers/write":                      "makes containers, which nobody is let in to by that",
 	"microsoft.management/managementgroups/write":                                          "moves groups as subscriptions are moved",
 	"microsoft.management/managementgroups/delete":                                         "only of what is empty",

@@ -3,6 +3,7 @@ package app
 import (
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 
@@ -13,7 +14,11 @@ import (
 // it is enabled again; one with resources is cancelled only by who says so.
 func TestCancelledSubscription(t *testing.T) {
 	t.Parallel()
-	a := newApp(t)
+	a, err := New(t.Context(), Config{Data: t.TempDir() + "/data"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	a.Run(t.Context())
 	token, base, sub := a.admin(t, "arm"), a.Site.Base(), "/subscriptions/"+a.Site.Subscription
 	group, at := sub+"/resourceGroups/kept", map[string]any{"location": "local"}
 	account := group + "/providers/Microsoft.Storage/storageAccounts/keptacct"
@@ -32,6 +37,13 @@ func TestCancelledSubscription(t *testing.T) {
 			t.Errorf("the subscription is %s, want %s", got, state)
 		}
 	}
+	for _, p := range a.Planes {
+		if ours := slices.Contains([]string{"arm", "login", "graph", "scim"}, p.Name); ours == (p.Cancelled != nil) {
+			t.Errorf("the plane %s says what a cancelled subscription's data are: %v", p.Name, !ours)
+		}
+	}
+	data := cancelledData(t, a, token, group, account)
+	data(a, "before", true)
 	const cancel, enable = "/providers/Microsoft.Subscription/cancel", "/providers/Microsoft.Subscription/enable"
 	for what, c := range map[string]struct {
 		token, path string
@@ -48,6 +60,7 @@ func TestCancelledSubscription(t *testing.T) {
 	is("Enabled")
 	must(t, a, http.StatusOK, token, http.MethodPost, base+sub+cancel+"?IgnoreResourceCheck=true&api-version=any", nil)
 	is("Disabled")
+	data(a, "while it is cancelled", false)
 	const role = "/providers/Microsoft.Authorization/roleAssignments/"
 	for _, c := range []struct {
 		method, path string
@@ -71,11 +84,16 @@ func TestCancelledSubscription(t *testing.T) {
 	if code, body := ask(readers, http.MethodPost, sub+enable, nil); code != http.StatusForbidden {
 		t.Errorf("a reader enables it: %d %s", code, body)
 	}
-	if code, body := ask(token, http.MethodDelete, account, nil); code/100 != 2 {
+	if code, body := ask(token, http.MethodDelete, group+"/providers/Microsoft.ManagedIdentity/userAssignedIdentities/spare", nil); code/100 != 2 {
 		t.Errorf("deleting in a cancelled subscription: %d %s", code, body)
 	}
+	admin := a.Admin
+	a = again(t, a)
+	a.Admin = admin // newTenant asks as them
+	data(a, "while it is cancelled, after a restart", false)
 	must(t, a, http.StatusOK, token, http.MethodPost, base+sub+enable+"?api-version=any", nil)
 	is("Enabled")
+	data(a, "once it is enabled", true)
 	made(t, a, token, sub+"/resourceGroups/new", at)
 
 	// Another alias is given by whoever may rename the subscription; it can't change what it is of.
@@ -96,5 +114,54 @@ func TestCancelledSubscription(t *testing.T) {
 	other := newTenant(t, a, "other.example")
 	if code, body := alias(token, other.sub); code != http.StatusForbidden {
 		t.Errorf("an alias of another tenant's: %d %s", code, body)
+	}
+}
+
+// cancelledData makes data on every plane of a subscription, and tells how to ask for
+// it: by token, account key's signature and token again, to read and to change.
+func cancelledData(t *testing.T, a *App, token, group, account string) func(a *App, when string, open bool) {
+	t.Helper()
+	me := a.newPerson(t, "data")
+	for _, role := range []string{"Storage Blob Data Owner", "Key Vault Administrator", "Contributor"} {
+		a.giveRole(t, token, group, me.object, role)
+	}
+	vault, lab := group+"/providers/Microsoft.KeyVault/vaults/kept-vault", group+"/providers/Microsoft.MachineLearningServices/workspaces/kept"
+	made(t, a, token, vault, map[string]any{"location": "local", "properties": map[string]any{"tenantId": a.Site.Tenant, "sku": map[string]any{"family": "A", "name": "standard"}, "enableRbacAuthorization": true}})
+	made(t, a, token, lab, map[string]any{"location": "local", "identity": map[string]any{"type": "SystemAssigned"}, "properties": map[string]any{"storageAccount": account, "keyVault": vault}})
+	made(t, a, token, group+"/providers/Microsoft.ManagedIdentity/userAssignedIdentities/spare", map[string]any{"location": "local"})
+	tokens := map[string]string{}
+	for plane, audience := range a.audiences() {
+		tokens[plane] = tokenFor(t, a, me.id, me.secret, audience)
+	}
+	keys := must(t, a, http.StatusOK, token, http.MethodPost, a.Site.Base()+account+"/listKeys?api-version=any", nil)["keys"].([]any)
+	sas := signature(t, "keptacct", fmt.Sprint(keys[0].(map[string]any)["value"]), "")
+	blobs, files := "https://keptacct.blob.core."+a.Site.Suffix+"/con", "https://keptacct.dfs.core."+a.Site.Suffix+"/con"
+	secret := "https://kept-vault." + a.Site.VaultSuffix() + "/secrets/s?api-version=7.4"
+	mlflow := a.Site.Base() + "/mlflow/v2.0" + lab + "/api/2.0/mlflow/"
+	must(t, a, http.StatusCreated, tokens["blob"], http.MethodPut, blobs+"?restype=container", nil, "x-ms-version", storageVersion)
+	must(t, a, http.StatusOK, tokens["ml"], http.MethodPost, mlflow+"registered-models/create", map[string]any{"name": "m"})
+	return func(a *App, when string, open bool) {
+		t.Helper()
+		for _, c := range []struct {
+			plane, method, url string
+			body               any
+			code               string // of the refusal; "" for what is never refused
+		}{
+			{"blob", http.MethodPut, blobs + "/b", "x", "AccountIsDisabled"},
+			{"", http.MethodGet, blobs + "?restype=container&comp=list&" + sas, nil, ""},
+			{"blob", http.MethodGet, blobs + "/b", nil, ""},
+			{"blob", http.MethodPut, blobs + "?restype=container&comp=metadata", nil, "AccountIsDisabled"},
+			{"blob", http.MethodPut, files + "/f?resource=file", nil, "AccountIsDisabled"},
+			{"blob", http.MethodGet, files + "?resource=filesystem&recursive=false", nil, ""},
+			{"vault", http.MethodPut, secret, map[string]any{"value": "v"}, "subscription was cancelled"},
+			{"vault", http.MethodGet, secret, nil, "subscription was cancelled"},
+			{"ml", http.MethodPatch, mlflow + "registered-models/update", map[string]any{"name": "m", "description": when}, "subscription is disabled"},
+			{"ml", http.MethodGet, mlflow + "registered-models/get?name=m", nil, ""},
+		} {
+			w := call(a, tokens[c.plane], c.method, c.url, c.body, "x-ms-version", storageVersion, "x-ms-blob-type", "BlockBlob")
+			if fine := open || c.code == ""; fine != (w.Code/100 == 2) || !fine && !strings.Contains(w.Body.String(), c.code) {
+				t.Errorf("%s: %s %s = %d %s", when, c.method, c.url, w.Code, w.Body)
+			}
+		}
 	}
 }

@@ -32,6 +32,7 @@ func (a *App) loadTenancy(ctx context.Context) error {
 				p.Tenant = a.Site.Tenant
 			}
 			a.Site.Tenancy.Put(d.ID.Subscription(), p.Tenant)
+			a.Site.Tenancy.Cancel(d.ID.Subscription(), p.Cancelled())
 		}
 		return nil
 	})

@@ -11,6 +11,7 @@ import (
 type Tenancy struct {
 	mu     sync.RWMutex // guards the rest
 	owners map[string]owned
+	closed map[string]bool  // subscriptions that were cancelled
 	groups map[string]owned // by name in lower case; a root group's is its tenant's id
 }
 
@@ -36,6 +37,31 @@ func (t *Tenancy) Put(subscription, tenant string) {
 	if t.owners[subscription].tenant != tenant {
 		t.owners[subscription] = owned{tenant, strings.ToLower(tenant)}
 	}
+}
+
+// Cancel says that a subscription was cancelled, or is enabled again.
+func (t *Tenancy) Cancel(subscription string, cancelled bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	subscription = strings.ToLower(subscription)
+	if !cancelled {
+		delete(t.closed, subscription)
+		return
+	}
+	if t.closed == nil {
+		t.closed = map[string]bool{}
+	}
+	t.closed[subscription] = true
+}
+
+// Cancelled reports whether id lies in a subscription that was cancelled.
+func (t *Tenancy) Cancelled(id ID) bool {
+	if t == nil {
+		return false
+	}
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	return len(t.closed) > 0 && t.closed[strings.ToLower(id.Subscription())]
 }
 
 // PutGroup says that a management group of a tenant lies in another.

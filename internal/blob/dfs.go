@@ -14,12 +14,13 @@ import (
 // account: containers are file systems there, and blobs are files.
 func (s *Service) Paths() *gate.Plane {
 	p := &gate.Plane{
-		Name:     "dfs",
-		Host:     func(host string) bool { return arm.Label(host, "dfs."+s.Site.StorageSuffix()) != "" },
-		Query:    pathDoorOf,
-		Unlocked: func(arm.Action) bool { return true },
-		Refuse:   s.refuse,
-		Pass:     s.pass,
+		Name:      "dfs",
+		Host:      func(host string) bool { return arm.Label(host, "dfs."+s.Site.StorageSuffix()) != "" },
+		Query:     pathDoorOf,
+		Unlocked:  func(arm.Action) bool { return true },
+		Cancelled: cancelled,
+		Refuse:    s.refuse,
+		Pass:      s.pass,
 	}
 	p.Who = func(r *http.Request) (arm.Caller, error) { return s.who(p, r) }
 	const system, path = "/{container}", "/{container}/{any...}"

@@ -13,6 +13,14 @@ import (
 	"castellan/internal/gate"
 )
 
+// cancelled lets data of a cancelled subscription be read and nothing else, as Azure does.
+func cancelled(a arm.Action) error {
+	if strings.HasSuffix(a.Key(), "/read") || strings.HasSuffix(a.Key(), "/getacl/action") || a.Is(BlobFilter) {
+		return nil
+	}
+	return fail(http.StatusForbidden, "AccountIsDisabled", "The specified account is disabled: its subscription was cancelled, so that data can be read and not changed.")
+}
+
 // Plane is the face of the accounts' blobs, on one host per account.
 func (s *Service) Plane() *gate.Plane {
 	p := &gate.Plane{
@@ -20,8 +28,9 @@ func (s *Service) Plane() *gate.Plane {
 		Host:  func(host string) bool { return arm.Label(host, "blob."+s.Site.StorageSuffix()) != "" },
 		Query: doorOf,
 		// A lock on an account holds what Resource Manager does, never its data.
-		Unlocked: func(arm.Action) bool { return true },
-		Refuse:   s.refuse,
+		Unlocked:  func(arm.Action) bool { return true },
+		Cancelled: cancelled,
+		Refuse:    s.refuse,
 	}
 	p.Pass = s.pass
 	p.Who = func(r *http.Request) (arm.Caller, error) { return s.who(p, r) }

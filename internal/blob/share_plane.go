@@ -13,12 +13,13 @@ import (
 // account.
 func (s *Service) Shares() *gate.Plane {
 	p := &gate.Plane{
-		Name:     "file",
-		Host:     s.fileHost,
-		Query:    doorOf,
-		Unlocked: func(arm.Action) bool { return true },
-		Refuse:   s.refuse,
-		Pass:     s.pass,
+		Name:      "file",
+		Host:      s.fileHost,
+		Query:     doorOf,
+		Unlocked:  func(arm.Action) bool { return true },
+		Cancelled: cancelled,
+		Refuse:    s.refuse,
+		Pass:      s.pass,
 	}
 	p.Who = func(r *http.Request) (arm.Caller, error) { return s.who(p, r) }
 	const share, path = "/{container}", "/{container}/{any...}"

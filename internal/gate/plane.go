@@ -93,6 +93,9 @@ type Plane struct {
 	// Unlocked reports whether a is done here on data, which locks do not hold,
 	// although roles have it among their actions. nil: nothing is.
 	Unlocked func(a arm.Action) bool
+	// Cancelled is what a is answered with while the subscription of what it is about
+	// is cancelled, or nil if it goes on. A plane without it goes on.
+	Cancelled func(a arm.Action) error
 	// Pass lets a caller's request go on, or says that there were too many; done
 	// is called when it is over. nil lets all go on.
 	Pass func(w http.ResponseWriter, r *http.Request, who arm.Caller) (done func(), err error)
@@ -147,7 +150,11 @@ func (g *Gate) Serve(p *Plane, rt Route, v Vars, w http.ResponseWriter, r *http.
 		return
 	}
 	w.Header().Set("x-ms-correlation-request-id", grant.Correlation())
-	if err := grant.unlocked(r.Context(), p); err != nil {
+	err = g.cancelled(p, rt.Action, on.ID)
+	if err == nil {
+		err = grant.unlocked(r.Context(), p)
+	}
+	if err != nil {
 		g.refuse(p, w, r, grant.Close(r.Context(), err))
 		return
 	}
@@ -165,6 +172,14 @@ func (g *Gate) Serve(p *Plane, rt Route, v Vars, w http.ResponseWriter, r *http.
 		return
 	}
 	held.release(w)
+}
+
+// cancelled is why a is not done to id while its subscription is cancelled, or nil.
+func (g *Gate) cancelled(p *Plane, a arm.Action, id arm.ID) error {
+	if p.Cancelled == nil || !g.Site.Tenancy.Cancelled(id) {
+		return nil
+	}
+	return p.Cancelled(a)
 }
 
 // refuse words a refusal, and reports what is a fault of ours.

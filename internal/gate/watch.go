@@ -132,8 +132,8 @@ func (x *watch) judge() error {
 	if who.Object != x.who.Object {
 		return arm.Errorf(arm.Unauthenticated, "the request is somebody else's now")
 	}
-	if x.route.each {
-		return nil
+	if err := x.gate.cancelled(x.plane, x.route.Action, x.on.ID); err != nil || x.route.each {
+		return err
 	}
 	if ok, _, reason := x.gate.judge(who, x.route.Action, x.on); !ok {
 		return arm.Errorf(arm.Forbidden, "The right to perform action '%s' over scope '%s' was lost while the request was served: %s.", x.route.Action.Name(), x.on.ID, reason)

@@ -14,6 +14,9 @@ import (
 // disabled is the state of a subscription that was cancelled.
 const disabled = "Disabled"
 
+// Cancelled reports whether the subscription was cancelled.
+func (p Subscription) Cancelled() bool { return p.State == disabled }
+
 // DisabledSubscription is the code of changes in a subscription that was cancelled.
 const DisabledSubscription arm.Code = "ReadOnlyDisabledSubscription"
 
@@ -89,6 +92,7 @@ func (s *Service) reviseSubscription(w http.ResponseWriter, r *http.Request, g g
 		if d.Properties, err = json.Marshal(p); err != nil {
 			return err
 		}
+		tx.After(func() { s.Site.Tenancy.Cancel(id.Name(), p.Cancelled()) })
 		return resource.Save(tx, d)
 	})
 	if err != nil {
@@ -112,7 +116,7 @@ func enabled(tx *store.Tx, a arm.Action, id arm.ID) error {
 	if err := json.Unmarshal(d.Properties, &p); err != nil {
 		return err
 	}
-	if p.State != disabled {
+	if !p.Cancelled() {
 		return nil
 	}
 	return &arm.Error{Code: DisabledSubscription, Status: http.StatusConflict, Message: "The subscription '" + id.Subscription() +

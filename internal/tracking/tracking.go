@@ -66,6 +66,12 @@ func (s *Service) Plane() *gate.Plane {
 		Name: "ml", Fold: true, Refuse: s.refuse, Who: s.who, Routes: s.routes(),
 		Host:     func(host string) bool { return host == s.Site.Host() },
 		Unlocked: isHistory,
+		Cancelled: func(a arm.Action) error {
+			if strings.HasSuffix(a.Key(), "/read") {
+				return nil
+			}
+			return &arm.Error{Code: "ReadOnlyDisabledSubscription", Status: http.StatusConflict, Message: "The workspace's subscription is disabled, so that what is in it can be read and not changed. Enable it first."}
+		},
 	}
 }
 

@@ -22,6 +22,9 @@ func (s *Service) Plane() *gate.Plane {
 		Host:   func(host string) bool { return arm.Label(host, s.Site.VaultSuffix()) != "" },
 		Who:    s.who,
 		Refuse: s.refuse,
+		Cancelled: func(arm.Action) error {
+			return arm.Errorf(arm.Forbidden, "The vault is disabled: its subscription was cancelled, so that what is in it is neither used nor changed. Enable the subscription first.")
+		},
 		Routes: slices.Concat(s.classRoutes(secrets), s.classRoutes(keys), s.classRoutes(certificates), s.secretRoutes(), s.keyRoutes(), s.certificateRoutes()),
 	}
 }
