@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 
@@ -91,6 +92,96 @@ func TestOddPathsLeadNowhere(t *testing.T) {
 		t.Error("something was changed")
 	}
 	t.Logf("%d requests", asked)
+}
+
+// A scope that a client escapes as one segment, as the SDK for Python does, is the
+// same to doors, rights, locks, policies and the log as one that is not; what two
+// readers could take for two things leads nowhere.
+func TestEscapedScopes(t *testing.T) {
+	t.Parallel()
+	a := newApp(t)
+	x, resources := attacked(t, a)
+	const v = "?api-version=any"
+	escaped := func(scope string) string { return "/" + strings.ReplaceAll(scope, "/", "%2F") }
+	asked := 0
+	for _, rt := range a.plane("arm").Routes {
+		rest, ok := strings.CutPrefix(rt.Pattern, "/{scope...}")
+		if !ok || rt.Method != http.MethodGet {
+			continue
+		}
+		for _, scope := range resources[:3] {
+			rest := strings.ReplaceAll(regexpOf(`\{[^}]*\}`).ReplaceAllString(rest, "00000000-0000-4000-8000-000000000001"), "...", "")
+			u := versioned(a.Site.Base() + scope + rest + v)
+			want := call(a, x.tokens["arm"], http.MethodGet, u, nil)
+			_, query, _ := strings.Cut(u, "?")
+			for _, odd := range []string{escaped(scope), strings.ReplaceAll(escaped(scope), "%2F", "%2f"), strings.Replace(escaped(scope), "%2F", "", 1)} {
+				asked++
+				got := call(a, x.tokens["arm"], http.MethodGet, a.Site.Base()+odd+rest+"?"+query, nil)
+				if got.Code != want.Code || len(got.Body.String()) != len(want.Body.String()) {
+					t.Errorf("GET %s = %d %s, want as %s: %d %s", odd+rest, got.Code, got.Body, u, want.Code, want.Body)
+				}
+			}
+		}
+	}
+	if asked < 100 {
+		t.Errorf("%d requests are too few to be all", asked)
+	}
+
+	group, lock := resources[0], "/providers/Microsoft.Authorization/locks/l"
+	mine := "/subscriptions/" + x.sub + "/resourceGroups/mine"
+	made(t, a, x.tokens["arm"], mine, map[string]any{"location": "local"})
+	mallory := a.newPerson(t, "mallory")
+	a.giveRole(t, x.tokens["arm"], mine, mallory.object, "Owner")
+	theirs := tokenFor(t, a, mallory.id, mallory.secret, a.Site.Base())
+	body := map[string]any{"properties": map[string]any{"level": "ReadOnly"}}
+	before := documents(t, a, x.sub)
+	w := call(a, theirs, http.MethodPut, a.Site.Base()+escaped(group)+lock+"?api-version=2016-09-01", body)
+	if w.Code != http.StatusForbidden || !strings.Contains(w.Body.String(), "over scope '"+group+lock+"'") {
+		t.Errorf("a lock in another's group = %d %s", w.Code, w.Body)
+	}
+	if e := tailOf(t, a, 1)[0]; e.Target != group+lock || e.Decision != "refused" {
+		t.Errorf("the log has %+v", e)
+	}
+	for _, token := range []string{theirs, x.tokens["arm"]} {
+		whole := escaped(group)
+		for _, odd := range []string{
+			"/%2Fsubscriptions%2F" + x.sub + "/resourceGroups/lab", "/subscriptions/" + x.sub + "/resourceGroups%2Flab", "/subscriptions/" + x.sub + "%2FresourceGroups%2Flab", // mixed
+			strings.ReplaceAll(whole, "%2F", "%252F"), strings.Replace(whole, "%2F", "%252F", 1), strings.Replace(whole, "lab", "l%61b", 1), strings.Replace(whole, "lab", "lab%2500", 1), // escaped otherwise
+			escaped(mine) + "%2F..%2Flab", escaped(mine) + "%2F%2E%2E%2Flab", escaped(mine) + "%2F.%2F", whole + "%2F", "/%2F" + whole[1:], "//" + whole[1:], whole + "/", strings.ReplaceAll(whole, "%2F", "%5C"), strings.ReplaceAll(whole, "%2F", "%2F%2F"), // other paths
+			"/%2Fmlflow" + whole[4:], "/%2F..%2Fsubscriptions" + strings.TrimPrefix(whole, "/%2Fsubscriptions"), "/%2F", "/%2Fsubscriptions", whole + "%00", whole + ";x", // no scopes
+		} {
+			for _, tail := range []string{lock, "/providers%2FMicrosoft.Authorization/locks/l", "/providers/Microsoft.Authorization%2Flocks/l", "/providers/Microsoft.Authorization/locks%2Fl"} {
+				if w := call(a, token, http.MethodPut, a.Site.Base()+odd+tail+"?api-version=2016-09-01", body); w.Code/100 != 4 {
+					t.Errorf("PUT %s = %d %s", odd+tail, w.Code, w.Body)
+				}
+			}
+		}
+	}
+	if documents(t, a, x.sub) != before {
+		t.Error("something was changed")
+	}
+
+	// What holds a scope holds it however it is spelt.
+	owner := func(method, path, version string, body any) *httptest.ResponseRecorder {
+		return call(a, x.tokens["arm"], method, a.Site.Base()+path+"?api-version="+version, body)
+	}
+	const deny = "/providers/Microsoft.Authorization/policyAssignments/none"
+	def := "/subscriptions/" + x.sub + "/providers/Microsoft.Authorization/policyDefinitions/none"
+	if w := owner(http.MethodPut, def, "2023-04-01", map[string]any{"properties": map[string]any{"mode": "All", "displayName": "none", "policyRule": tree(t, `{"if":{"field":"type","equals":"Microsoft.ManagedIdentity/userAssignedIdentities"},"then":{"effect":"deny"}}`)}}); w.Code != http.StatusCreated {
+		t.Fatal(w.Body)
+	}
+	if w := owner(http.MethodPut, escaped(mine)+deny, "2023-04-01", map[string]any{"properties": map[string]any{"policyDefinitionId": def, "displayName": "none"}}); w.Code != http.StatusCreated || !strings.Contains(w.Body.String(), `"id":"`+mine+deny+`"`) {
+		t.Errorf("an assignment at an escaped scope = %d %s", w.Code, w.Body)
+	}
+	if w := owner(http.MethodPut, escaped(mine)+"/providers/Microsoft.ManagedIdentity/userAssignedIdentities/x", "2023-01-31", map[string]any{"location": "local"}); w.Code != http.StatusForbidden || !strings.Contains(w.Body.String(), "RequestDisallowedByPolicy") {
+		t.Errorf("what a policy denies = %d %s", w.Code, w.Body)
+	}
+	if w := owner(http.MethodPut, escaped(mine)+lock, "2016-09-01", body); w.Code/100 != 2 {
+		t.Errorf("a lock = %d %s", w.Code, w.Body)
+	}
+	if w := owner(http.MethodDelete, escaped(mine)+deny, "2023-04-01", nil); !locked(w) {
+		t.Errorf("what a lock holds = %d %s", w.Code, w.Body)
+	}
 }
 
 // What policy judged is what is stored: a body that two readers could take for two

@@ -113,6 +113,9 @@ func (h *Handler) route(r *http.Request) (*gate.Plane, gate.Route, gate.Vars, er
 	if n, _, err := net.SplitHostPort(host); err == nil {
 		host = n
 	}
+	if host == h.site.Host() {
+		unescapeScope(r)
+	}
 	seg, _, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, "/"), "/")
 	var first *gate.Plane
 	other, near := false, false
