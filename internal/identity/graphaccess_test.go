@@ -91,6 +91,7 @@ func TestPoliciesThatCantBeKept(t *testing.T) {
 		{"conditions.applications.includeApplications", []string{}, "includes nothing"},
 		{"conditions.applications.includeApplications", []string{"Office365"}, "includeApplications"},
 		{"conditions.applications.includeApplications", []string{studio}, "no service principal"},
+		{"conditions.applications.includeApplications", []string{"0736f41a-0425-bdb5-1563eff02385"}, "includeApplications"}, // a page has lost a part of it
 		{"conditions.applications.includeUserActions", []string{"urn:user:registersecurityinfo"}, "includeUserActions"},
 		{"conditions.clientAppTypes", []string{"exchangeActiveSync"}, "exchangeActiveSync"},
 		{"conditions.locations", m{"includeLocations": []string{"00000000-0000-0000-0000-00000000dead"}}, "no named location"},

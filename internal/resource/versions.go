@@ -148,7 +148,7 @@ func Supports(typ, v string) error {
 	return &arm.Error{Code: "NoRegisteredProviderFound", Status: http.StatusBadRequest, Message: "There is no registered resource provider for API version '" + v + "' of type '" + name + "'. The supported api-versions are '" + strings.Join(list, ", ") + "'."}
 }
 
-var versionForm = regexp.MustCompile(`^20[0-9]{2}-[01][0-9]-[0-3][0-9](-(preview|alpha|beta|privatepreview))?$`)
+var versionForm = regexp.MustCompile(`^[0-9]{4}-[01][0-9]-[0-3][0-9](-(preview|alpha|beta|privatepreview))?$`)
 
 // version wants exactly one api-version, and one that the type asked for has.
 func version(r *http.Request) error {
