@@ -65,6 +65,19 @@ func (r Route) Through(with func(Verb) Verb) Route {
 // Filtered reports whether the door is an Each.
 func (r Route) Filtered() bool { return r.each }
 
+// Before is the door with a question that is asked once its caller is admitted:
+// an error is the answer, and nothing is done.
+func (r Route) Before(ask func(r *http.Request, g Grant) error) Route {
+	do := r.verb
+	r.verb = func(w http.ResponseWriter, req *http.Request, g Grant) error {
+		if err := ask(req, g); err != nil {
+			return err
+		}
+		return do(w, req, g)
+	}
+	return r
+}
+
 // Public is a door that anybody may open; why says so to a reviewer who does
 // not believe it.
 func Public(why, pattern string, serve func(w http.ResponseWriter, r *http.Request, v Vars) error) Route {

@@ -362,6 +362,11 @@ func (h handler) put(w http.ResponseWriter, r *http.Request, g gate.Grant) error
 	return h.change(w, r, g, false)
 }
 
+// Put and Delete are what a kind's own doors do, for another plane that shows the
+// same resources: its doors ask for the kind's actions, and their target is the resource.
+func (s *Server) Put(k *Kind) gate.Verb    { return handler{s: s, k: k}.put }
+func (s *Server) Delete(k *Kind) gate.Verb { return handler{s: s, k: k}.delete }
+
 func (h handler) patch(w http.ResponseWriter, r *http.Request, g gate.Grant) error {
 	return h.change(w, r, g, true)
 }
