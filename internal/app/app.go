@@ -400,7 +400,7 @@ func (a *App) planes() []*gate.Plane {
 		kinds = append(kinds, more...)
 	}
 	for _, k := range kinds {
-		control.Routes = append(control.Routes, a.resources.Routes(k)...)
+		control.Routes = append(control.Routes, a.ml.Guard(k, a.resources.Routes(k))...)
 	}
 	for _, more := range [][]gate.Route{
 		server.Metadata(a.Site), a.auditRoutes(), a.keyRoutes(), a.destructionRoutes(), a.resources.OperationRoutes(), a.resources.CatalogRoutes(), a.resources.TagRoutes(), a.resources.MoveRoutes(), a.roles.Routes(), a.policies.Routes(), a.vault.Routes(),
@@ -410,7 +410,7 @@ func (a *App) planes() []*gate.Plane {
 	}
 	control.Routes = resource.Shaped(control.Routes)
 	learn := a.tracking.Plane()
-	learn.Routes = append(learn.Routes, a.ml.MLRoutes()...)
+	learn.Routes = append(learn.Routes, a.ml.MLRoutes(a.resources)...)
 	all := []*gate.Plane{control, learn, a.identity.Login(), a.identity.Graph(), a.identity.SCIM(), a.vault.Plane(), a.blob.Plane(), a.blob.Paths(), a.blob.Shares()}
 	server.InTurn(all)
 	return all

@@ -86,15 +86,28 @@ func (l mlVaults) Allow(ctx context.Context, as arm.Caller, id arm.ID, principal
 	return err
 }
 
-func (l mlVaults) Try(ctx context.Context, as arm.Caller, id arm.ID) error {
-	as, err := l.whole(as)
-	if err != nil {
-		return err
+func (l mlVaults) Secrets(ctx context.Context, as arm.Caller, id arm.ID, after string) (some []ml.VaultSecret, next string, err error) {
+	if as, err = l.whole(as); err != nil {
+		return nil, "", err
 	}
-	_, err = admit(ctx, l.gate, as, vault.SecretMetadata, gate.Target{ID: id}, func(g gate.Grant) (vault.Page, error) {
-		return l.vault.Secrets(ctx, g, "", 1)
+	page, err := admit(ctx, l.gate, as, vault.SecretMetadata, gate.Target{ID: id}, func(g gate.Grant) (vault.Page, error) {
+		return l.vault.Secrets(ctx, g, after, 1000)
 	})
-	return err
+	for _, o := range page.Items {
+		some = append(some, vaultSecret(o))
+	}
+	return some, page.After, err
+}
+
+func vaultSecret(o vault.Object) ml.VaultSecret {
+	return ml.VaultSecret{Name: o.Name, Value: o.Value, Type: o.ContentType, Tags: o.Tags, Created: o.Attributes.Created, Updated: o.Attributes.Updated}
+}
+
+func (l mlVaults) Secret(ctx context.Context, as arm.Caller, id arm.ID, name string) (ml.VaultSecret, error) {
+	return mlVaultDo(ctx, l, as, vault.SecretGet, id, name, func(g gate.Grant) (ml.VaultSecret, error) {
+		found, err := l.vault.GetSecret(ctx, g, "")
+		return vaultSecret(found), err
+	})
 }
 
 func mlVaultDo[T any](ctx context.Context, l mlVaults, as arm.Caller, act arm.Action, id arm.ID, name string, do func(gate.Grant) (T, error)) (out T, err error) {
@@ -108,9 +121,9 @@ func mlVaultDo[T any](ctx context.Context, l mlVaults, as arm.Caller, act arm.Ac
 	return admit(ctx, l.gate, as, act, on, do)
 }
 
-func (l mlVaults) Keep(ctx context.Context, as arm.Caller, id arm.ID, name string, value arm.Secret, tags map[string]string) (string, error) {
-	return mlVaultDo(ctx, l, as, vault.SecretSet, id, name, func(g gate.Grant) (string, error) {
-		made, err := l.vault.SetSecret(ctx, g, vault.Draft{Value: value, Tags: tags, ContentType: "application/json"})
+func (l mlVaults) Keep(ctx context.Context, as arm.Caller, id arm.ID, x ml.VaultSecret) (string, error) {
+	return mlVaultDo(ctx, l, as, vault.SecretSet, id, x.Name, func(g gate.Grant) (string, error) {
+		made, err := l.vault.SetSecret(ctx, g, vault.Draft{Value: x.Value, Tags: x.Tags, ContentType: x.Type})
 		return made.Version, err
 	})
 }
@@ -231,8 +244,11 @@ func (l mlTokens) Client(of arm.ID, principal string) string {
 // mlPeople lends people's identities to their jobs.
 type mlPeople struct{ *App }
 
-func (l mlPeople) Lend(x ml.Loan)                       { l.identity.Lend(identity.Loan(x)) }
-func (l mlPeople) Recall(id string)                     { l.identity.Recall(id) }
+func (l mlPeople) Lend(x ml.Loan)   { l.identity.Lend(identity.Loan(x)) }
+func (l mlPeople) Recall(id string) { l.identity.Recall(id) }
+func (l mlPeople) Known(tenant, object string) (arm.Caller, error) {
+	return l.identity.Known(tenant, object)
+}
 func (l mlPeople) Lender(x ml.Loan) (arm.Caller, error) { return l.identity.Lender(identity.Loan(x)) }
 
 func (l mlPeople) Token(ctx context.Context, as arm.Caller, job arm.ID, loan, audience string) (token arm.Secret, client string, expires time.Time, err error) {

@@ -74,7 +74,7 @@ func holds(level string, p *gate.Plane, rt gate.Route) bool {
 	switch {
 	case word == "read", rt.Action.Data(), strings.Contains(name, "/policystates/"), strings.Contains(name, "/policyevents/"):
 		return false
-	case p.Name == "ml" && !strings.Contains(name, "/workspaces/models/"): // run history
+	case p.Name == "ml" && !strings.Contains(name, "/workspaces/models/") && !strings.Contains(name, "/workspaces/datastores/"): // run history and secrets
 		return false
 	}
 	return level == "ReadOnly" || word == "delete"

@@ -246,7 +246,9 @@ func (s *Service) keepSecret(ctx context.Context, w workspace, d *resource.Doc, 
 	if at.Name = name; name == "" {
 		at.Name = "datastore-" + arm.NewHex()
 	}
-	at.Version, err = s.Vaults.Keep(ctx, w.self(), w.KeyVault.ID, at.Name, arm.NewSecret(value), map[string]string{"workspace": w.Name, "datastore": d.Name})
+	at.Version, err = s.Vaults.Keep(ctx, w.self(), w.KeyVault.ID, VaultSecret{
+		Name: at.Name, Value: arm.NewSecret(value), Type: "application/json", Tags: map[string]string{"workspace": w.Name, "datastore": d.Name},
+	})
 	return at, unreachable(err, w, d.Name)
 }
 
@@ -301,7 +303,7 @@ func (s *Service) saveDatastore(tx *store.Tx, c resource.Change) error {
 			return err
 		}
 	}
-	in := datastoreInner{Account: l.account, Proven: seen.proven}
+	in := datastoreInner{Account: l.account, Proven: seen.proven, Default: old.Default}
 	switch {
 	case kept:
 		in.Secret = old.Secret

@@ -152,16 +152,6 @@ func account(tx *store.Tx, name string, near arm.ID) (arm.ID, error) {
 
 var deleteDatastore = arm.NewAction(workspaceType+"/datastores/delete", "delete a datastore")
 
-// keepDatastore is the door at which the workspace's own datastores can't be
-// deleted; they go with the workspace.
-func (s *Service) keepDatastore(_ http.ResponseWriter, _ *http.Request, g gate.Grant) error {
-	id, err := g.On(deleteDatastore)
-	if err != nil {
-		return err
-	}
-	return arm.Errorf(arm.BadRequest, "the datastore %s is the workspace's own and can't be deleted", id.Name())
-}
-
 func datastoreFilter(q url.Values) (func(*resource.Doc) bool, error) {
 	only := strings.EqualFold(q.Get("isDefault"), "true")
 	names := q["names"]

@@ -243,7 +243,7 @@ func (x examination) secrets(ctx context.Context) ([]finding, error) {
 	if !x.alive {
 		return nil, nil
 	}
-	err := x.s.Vaults.Try(ctx, x.w.self(), x.w.KeyVault.ID)
+	_, _, err := x.s.Vaults.Secrets(ctx, x.w.self(), x.w.KeyVault.ID, "")
 	code, message := gate.PublicError(err)
 	if err == nil || code == arm.Internal {
 		return nil, err

@@ -189,7 +189,7 @@ func (k *work) launch(ctx context.Context) (Ended, error) {
 	if err != nil {
 		return Ended{}, err
 	}
-	run := liveRun{workspace: k.w.Doc.ID, run: k.run, object: k.who.principal, kind: arm.ServicePrincipal, lent: k.lent != nil, tenant: k.w.tenant, hides: k.hide, sandbox: sandboxName(k.open.Instance)}
+	run := liveRun{workspace: k.w.Doc.ID, run: k.run, by: k.in.By, object: k.who.principal, kind: arm.ServicePrincipal, lent: k.lent != nil, tenant: k.w.tenant, hides: k.hide, sandbox: sandboxName(k.open.Instance)}
 	if run.object == "" || run.lent {
 		run.object, run.kind = k.in.By.Object, k.in.By.Kind
 	}

@@ -85,17 +85,30 @@ type Vaults interface {
 	// does. The worker's lease names vaults/accessPolicies/write on the vault.
 	Allows(vault arm.ID, principal string) bool
 	Allow(ctx context.Context, as arm.Caller, vault arm.ID, principal string) error
-	// Try lists the vault's secrets, without values, as the caller.
-	Try(ctx context.Context, as arm.Caller, vault arm.ID) error
+	// Secrets lists some of the vault's secrets, without values, as the caller, and
+	// where the next begin, "" if those were the last.
+	Secrets(ctx context.Context, as arm.Caller, vault arm.ID, after string) (some []VaultSecret, next string, err error)
+	// Secret is the newest version of one of the vault's secrets, as the caller, or
+	// the code SecretNotFound.
+	Secret(ctx context.Context, as arm.Caller, vault arm.ID, name string) (VaultSecret, error)
 	// Keep makes a version of one of the vault's secrets, as the caller; Kept is
 	// the value of one, and Discard deletes the secret, so that the vault's owner
 	// can recover it.
-	Keep(ctx context.Context, as arm.Caller, vault arm.ID, name string, value arm.Secret, tags map[string]string) (version string, err error)
+	Keep(ctx context.Context, as arm.Caller, vault arm.ID, x VaultSecret) (version string, err error)
 	Kept(ctx context.Context, as arm.Caller, vault arm.ID, name, version string) (arm.Secret, error)
 	Discard(ctx context.Context, as arm.Caller, vault arm.ID, name string) error
 	// Recoverable is until when a deleted vault of the id can be recovered; the
 	// zero time if there is none.
 	Recoverable(tx *store.Tx, vault arm.ID) (time.Time, error)
+}
+
+// VaultSecret is a version of a vault's secret.
+type VaultSecret struct {
+	Name             string
+	Value            arm.Secret // zero in lists
+	Type             string     // its content type
+	Tags             map[string]string
+	Created, Updated time.Time
 }
 
 // Lock is a management lock.
@@ -267,6 +280,8 @@ type People interface {
 	// Lend begins a loan; Recall ends it, and its tokens with it, at once.
 	Lend(l Loan)
 	Recall(id string)
+	// Known is a principal as the directory knows it now; an error if it may not sign in.
+	Known(tenant, object string) (arm.Caller, error)
 	// Lender is the person, as the directory knows them now. It is an error, worded
 	// for the job's owner, if they may not sign in any more or the sign-in was ended.
 	Lender(l Loan) (arm.Caller, error)

@@ -17,20 +17,19 @@ func (s *Service) Routes() []gate.Route {
 		gate.On(readSizes, "GET "+at+"vmSizes", subscription, s.listSizes),
 		gate.On(readUsages, "GET "+at+"usages", subscription, s.listUsages),
 		gate.On(readQuotas, "GET "+at+"quotas", subscription, s.listQuotas),
-		gate.On(deleteDatastore, "DELETE "+workspacePattern+"/datastores/"+defaultDatastore, itself, s.keepDatastore),
-		gate.On(deleteDatastore, "DELETE "+workspacePattern+"/datastores/"+artifactDatastore, itself, s.keepDatastore),
-		gate.On(writeCodeVersion, "POST "+version+"startPendingUpload", assetVersion, s.startUpload),
+		s.v2(gate.On(writeCodeVersion, "POST "+version+"startPendingUpload", assetVersion, s.startUpload)),
 	}
 }
 
-// MLRoutes are the doors of the ML plane that belong to workspaces and jobs.
+// MLRoutes are the doors of the ML plane that belong to workspaces and jobs; those of v1
+// write datastores as resources does, once it has its routes.
 // The plane's Who must try RunToken before it looks for an access token.
-func (s *Service) MLRoutes() []gate.Route {
-	return []gate.Route{
+func (s *Service) MLRoutes(resources *resource.Server) []gate.Route {
+	return append(s.v1Routes(resources),
 		gate.Public("clients ask where a service is before they sign in, and the answer is the same for everybody", "GET /discovery", s.discovery),
 		gate.Public("clients ask where a service is before they sign in, and the answer is the same for everybody", "GET /discovery/{any...}", s.discovery),
 		gate.On(renewToken, "POST /mlservice/v1.0"+workspacePattern+"/runs/{run}/token", ownRun, s.renew),
-	}
+	)
 }
 
 // workspacePattern is the path of a workspace.
@@ -47,15 +46,6 @@ func subscription(r *http.Request, v gate.Vars) (gate.Target, error) {
 // workspaceOf is the id that the values of workspacePattern spell.
 func workspaceOf(v gate.Vars) (arm.ID, error) {
 	return arm.ParseID("/subscriptions/" + v["sub"] + "/resourceGroups/" + v["group"] + "/providers/" + namespace + "/workspaces/" + v["workspace"])
-}
-
-// itself is the resource that a path names.
-func itself(r *http.Request, _ gate.Vars) (gate.Target, error) {
-	if err := resource.Version(r); err != nil {
-		return gate.Target{}, err
-	}
-	id, err := arm.ParseID(r.URL.EscapedPath())
-	return gate.Target{ID: id}, err
 }
 
 // assetVersion is the version that a path names, less the operation at its end.
@@ -78,7 +68,7 @@ func (s *Service) discovery(w http.ResponseWriter, _ *http.Request, _ gate.Vars)
 	base := s.Site.Base()
 	gate.WriteJSON(w, http.StatusOK, map[string]string{
 		"api": base, "history": base, "experimentation": base, "artifact": base, "mlflow": base,
-		"modelmanagement": base, "modelregistry": base, "metrics": base, "catalog": base, "pipelines": base,
+		"modelmanagement": base, "modelregistry": base, "metrics": base, "catalog": base, "pipelines": base, "hyperdrive": base,
 		"studio": base,
 	})
 	return nil

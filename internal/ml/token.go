@@ -35,6 +35,7 @@ var RunActions = []arm.Action{
 	arm.NewAction(namespace+"/workspaces/jobs/read", "see a job"),
 	arm.NewAction(namespace+"/workspaces/metadata/artifacts/read", "read artifacts"),
 	arm.NewAction(namespace+"/workspaces/metadata/artifacts/write", "write artifacts"),
+	readSecrets,
 	arm.NewAction(namespace+"/workspaces/models/read", "see a model"),
 	arm.NewAction(namespace+"/workspaces/models/write", "register a model"),
 	arm.NewAction(namespace+"/workspaces/models/versions/read", "see a model's version"),
@@ -82,6 +83,7 @@ type liveRun struct {
 	object    string
 	tenant    string
 	kind      arm.Kind  // of object
+	by        submitter // who submitted it
 	lent      bool      // the one who submitted it lent it their identity; the attempt is the loan
 	sandbox   string    // its token is good out of it alone
 	hides     *redactor // keeps its secrets out of its log

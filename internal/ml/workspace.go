@@ -93,6 +93,10 @@ func workspaceLinks(d *resource.Doc) ([]resource.Linked, error) {
 		{Action: readStorage, ID: p.StorageAccount.ID, Field: "storageAccount"}, {Action: writeStorage, ID: p.StorageAccount.ID, Field: "storageAccount"},
 		{Action: readVault, ID: p.KeyVault.ID, Field: "keyVault"}, {Action: writeVault, ID: p.KeyVault.ID, Field: "keyVault"},
 	}
+	if p.V1LegacyMode {
+		// Readers may then see what opens datastores: only who may do so may allow it.
+		out = append(out, resource.Linked{Action: listSecrets, ID: d.ID, Field: "v1LegacyMode"})
+	}
 	if p.customer() && p.Encryption.Key != nil && p.Encryption.Key.Client == "" { // elsewhere the application's right to the key is what counts
 		out = append(out, resource.Linked{Action: readVault, ID: p.Encryption.Key.Vault.ID, Field: "encryption.keyVaultProperties.keyVaultArmId"})
 	}

@@ -26,7 +26,7 @@ type workspaceProps struct {
 	PublicNetworkAccess     string             `json:"publicNetworkAccess" arm:"only=Enabled,since=2022-01-01-preview"`
 	AllowPublicBehindVnet   flag               `json:"allowPublicAccessWhenBehindVnet" arm:"only=false,since=2019-11-01"`
 	HBI                     flag               `json:"hbiWorkspace" arm:"since=2019-11-01"` // jobs leave nothing that can be read
-	V1LegacyMode            flag               `json:"v1LegacyMode" arm:"only=false,since=2022-10-01"`
+	V1LegacyMode            flag               `json:"v1LegacyMode" arm:"since=2022-10-01"` // v1.go
 	EnableDataIsolation     flag               `json:"enableDataIsolation" arm:"only=false,since=2022-12-01-preview 2024-04-01"`
 	ServiceSideEncryption   *flag              `json:"enableServiceSideCMKEncryption,omitempty" arm:"only=false,since=2024-04-01-preview"`
 	SimplifiedCMK           *flag              `json:"enableSimplifiedCmk,omitempty" arm:"only=false,since=2024-07-01-preview previews"`

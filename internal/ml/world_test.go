@@ -145,7 +145,7 @@ func (w *world) start() {
 	w.server.Wake = runner.Wake
 	p := &gate.Plane{Name: "arm", Fold: true, Who: w.caller, Refuse: gate.RefuseARM}
 	for _, k := range append([]*resource.Kind{resource.Subscription, resource.Group}, s.Kinds()...) {
-		p.Routes = append(p.Routes, w.server.Routes(k)...)
+		p.Routes = append(p.Routes, s.Guard(k, w.server.Routes(k))...)
 	}
 	p.Routes = append(p.Routes, s.Routes()...)
 	ml := &gate.Plane{Name: "ml", Who: func(r *http.Request) (arm.Caller, error) {
@@ -153,7 +153,7 @@ func (w *world) start() {
 			return c, err
 		}
 		return w.caller(r)
-	}, Refuse: gate.RefuseARM, Routes: s.MLRoutes()}
+	}, Refuse: gate.RefuseARM, Routes: s.MLRoutes(w.server)}
 	w.mu.Lock()
 	w.planes = []*gate.Plane{p, ml}
 	w.mu.Unlock()
@@ -469,7 +469,8 @@ type roles struct {
 	policy  map[string]bool
 	ids     map[string]string
 	secrets map[string][]arm.Secret // of all vaults
-	anew    string                  // set once user-assigned identities were deleted and made anew
+	tags    map[string]map[string]string
+	anew    string // set once user-assigned identities were deleted and made anew
 }
 
 func (r *roles) key(principal, role string, scope arm.ID) string {
@@ -544,7 +545,8 @@ func (r *roles) vaultFor(as arm.Caller, vault arm.ID) error {
 	return nil
 }
 
-func (r *roles) Keep(_ context.Context, as arm.Caller, vault arm.ID, name string, value arm.Secret, _ map[string]string) (string, error) {
+func (r *roles) Keep(_ context.Context, as arm.Caller, vault arm.ID, x VaultSecret) (string, error) {
+	name := x.Name
 	if err := r.vaultFor(as, vault); err != nil {
 		return "", err
 	}
@@ -553,7 +555,11 @@ func (r *roles) Keep(_ context.Context, as arm.Caller, vault arm.ID, name string
 	if r.secrets == nil {
 		r.secrets = map[string][]arm.Secret{}
 	}
-	r.secrets[name] = append(r.secrets[name], value)
+	r.secrets[name] = append(r.secrets[name], x.Value)
+	if r.tags == nil {
+		r.tags = map[string]map[string]string{}
+	}
+	r.tags[name] = x.Tags
 	return fmt.Sprint(len(r.secrets[name])), nil
 }
 
@@ -589,7 +595,22 @@ func (r *roles) Prove(_ context.Context, tenant, client string, secret, certific
 	return arm.Caller{Tenant: tenant, Object: "sp1", Name: "sp1", Kind: arm.ServicePrincipal}, nil
 }
 
-func (r *roles) Try(context.Context, arm.Caller, arm.ID) error { return nil }
+func (r *roles) Secrets(_ context.Context, as arm.Caller, vault arm.ID, _ string) (out []VaultSecret, next string, err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for name := range r.secrets {
+		out = append(out, VaultSecret{Name: name, Tags: r.tags[name]})
+	}
+	return out, "", nil
+}
+
+func (r *roles) Secret(ctx context.Context, as arm.Caller, vault arm.ID, name string) (VaultSecret, error) {
+	r.mu.Lock()
+	newest, tags := fmt.Sprint(len(r.secrets[name])), r.tags[name]
+	r.mu.Unlock()
+	value, err := r.Kept(ctx, as, vault, name, newest)
+	return VaultSecret{Name: name, Value: value, Tags: tags}, err
+}
 
 func (r *roles) Recoverable(*store.Tx, arm.ID) (time.Time, error) { return time.Time{}, nil }
 
@@ -674,6 +695,12 @@ func (p *people) Recall(id string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	delete(p.lent, id)
+}
+
+func (p *people) Known(tenant, object string) (arm.Caller, error) {
+	p.w.mu.Lock()
+	defer p.w.mu.Unlock()
+	return p.w.who[object], p.gone
 }
 
 // count is how many loans live, and how many tokens were lent.

@@ -40,6 +40,12 @@ func isMLflow(r *http.Request) bool {
 	return len(r.URL.Path) >= 8 && strings.EqualFold(r.URL.Path[:8], "/mlflow/")
 }
 
+// isV1 reports whether the request is to one of the services of v1 that package ml has.
+func isV1(r *http.Request) bool {
+	path := strings.ToLower(r.URL.Path)
+	return strings.HasPrefix(path, "/datastore/") || strings.HasPrefix(path, "/credential/")
+}
+
 // tenant is the one that people of the workspace in the path sign in to.
 func (s *Service) tenant(r *http.Request) string {
 	path := strings.ToLower(r.URL.Path)
@@ -57,11 +63,19 @@ func (s *Service) refuse(w http.ResponseWriter, r *http.Request, err error) {
 	if status == http.StatusUnauthorized {
 		w.Header().Set("WWW-Authenticate", `Bearer authorization_uri="`+s.Site.Base()+"/"+s.tenant(r)+`"`+gate.TokenError(err))
 	}
-	if !isMLflow(r) {
+	code, message := gate.PublicError(err)
+	switch {
+	case isV1(r):
+		whose := "UserError" // the only one that azureml-core shows without a trace of its stack
+		if status >= http.StatusInternalServerError {
+			whose = "ServiceError"
+		}
+		gate.WriteJSON(w, status, map[string]any{"error": map[string]any{"code": whose, "message": message, "details": []any{}, "innerError": map[string]any{"code": code}}})
+		return
+	case !isMLflow(r):
 		gate.RefuseARM(w, r, err)
 		return
 	}
-	code, message := gate.PublicError(err)
 	name, ok := mlflowCodes[code]
 	if !ok {
 		name = string(invalid)
