@@ -92,6 +92,7 @@ python aml
 python mlflow
 python scim
 python management
+python core
 node_modules node "$here/node"
 node_modules browser "$here/browser"
 node_modules federation "$here/federation"

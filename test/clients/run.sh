@@ -1,7 +1,7 @@
 #!/bin/bash
 # run.sh starts a Castellan of its own and drives unmodified Azure clients against it.
 #
-#   run.sh [SUITE...]     LANES of them at once (default: 2); suites: go az policy resources credentials aml jobs mlflow node browser pim access federation ad scim why management providers sinks deployments encryption stores azurite lake acme pkcs11 (default: all)
+#   run.sh [SUITE...]     LANES of them at once (default: 2); suites: go az policy resources credentials aml jobs mlflow node browser pim access federation ad scim why management providers sinks deployments encryption stores v1 azurite lake acme pkcs11 (default: all)
 #
 # Nothing but the environment that `castellan setup clients --env` prints tells the
 # clients where the cloud is. Every check is a line, `ok ...` or `FAIL ...`; the last
@@ -10,7 +10,7 @@ set -u
 
 here=$(cd "$(dirname "$0")" && pwd)
 cd "$here/../.."
-suites=${*:-go az policy resources credentials aml jobs mlflow node browser pim access federation ad scim why management providers sinks deployments encryption stores azurite lake acme pkcs11}
+suites=${*:-go az policy resources credentials aml jobs mlflow node browser pim access federation ad scim why management providers sinks deployments encryption stores v1 azurite lake acme pkcs11}
 cache=$("$here/install.sh") || exit 1
 
 work=$(mktemp -d "${TMPDIR:-/tmp}/castellan-clients.XXXXXX")
@@ -154,6 +154,7 @@ for s in $suites; do
 	azurite) suite azurite 180 "$python" "$here/python/azurite.py" "$work/azurite/node_modules" ;;
 	encryption) suite encryption 120 "$python" "$here/python/encryption.py" ;;
 	stores) suite stores 120 "$python" "$here/python/stores.py" ;;
+	v1) suite v1 120 "$cache/core/bin/python" "$here/python/v1.py" ;;
 	lake) suite lake 180 "$python" "$here/python/lake.py" ;;
 	acme) suite acme 120 "$python" "$here/python/acme.py" "$cache/pebble" ;;
 	pkcs11) suite pkcs11 120 bash -c 'cd cmd/castellan && CASTELLAN_PKCS11=must "$0" -test.run TestTokenHoldsTheRootKey -test.v | sed "s/^ *--- PASS: [^/]*\/\([^ ]*\) .*/ok pkcs11: \1/; s/^ *--- FAIL: \([^ ]*\) .*/FAIL pkcs11: \1/; /^ok/s/_/ /g"; echo "done pkcs11"' "$work/pkcs11-test" ;;
