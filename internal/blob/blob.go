@@ -213,6 +213,7 @@ type place struct {
 	container string
 	blob      string
 	kind      string // of a share's path: fileKind or dirKind, or "" where both will do
+	with      string // the deletion of a directory that takes the blob with it
 }
 
 // target is the Grant's place, if the Grant is for one of the actions.

@@ -50,16 +50,28 @@ func (s *Service) Paths() *gate.Plane {
 		gate.On(BlobRead, "HEAD "+path+"?action=getAccessControl", s.atPath(opStat), s.serve(s.statPath, "action", "upn")),
 		gate.On(BlobDelete, "DELETE "+path, s.atPath(""), s.serve(s.deletePath, "recursive", "continuation", "paginated")),
 	}
+	// Clients that do not know our suffixes ask this host for what blobs do, too, by
+	// the parameters that tell it apart.
+	for _, rt := range s.Plane().Routes {
+		if strings.Contains(rt.Pattern, "?restype=") || strings.Contains(rt.Pattern, "?comp=") || rt.Method == http.MethodOptions {
+			if !strings.HasSuffix(rt.Pattern, "comp=batch") {
+				p.Routes = append(p.Routes, rt)
+			}
+		}
+	}
 	return p
 }
 
 // pathDoorOf is what of a query tells doors of the Data Lake endpoint apart.
 func pathDoorOf(r *http.Request) string {
+	if asBlob(r) {
+		return doorOf(r)
+	}
 	q, err := parseQuery(r.URL.RawQuery)
 	if err != nil {
 		return "unreadable"
 	}
-	for _, k := range []string{"restype", "comp", "resource", "action"} {
+	for _, k := range []string{"resource", "action"} {
 		if v, ok := q[k]; ok {
 			return k + "=" + v
 		}
@@ -67,13 +79,21 @@ func pathDoorOf(r *http.Request) string {
 	return ""
 }
 
-// dfs reports whether the request came by the Data Lake endpoint.
+// dfs reports whether the request came by the Data Lake endpoint, and speaks its protocol.
 func (x exchange) dfs() bool { return byDFS(x.s, x.r) }
 
-func byDFS(s *Service, r *http.Request) bool { return byDFSHost(s, r.Host) }
+func byDFS(s *Service, r *http.Request) bool { return byDFSHost(s, r.Host) && !asBlob(r) }
 
 func byDFSHost(s *Service, host string) bool {
 	return arm.Label(host, "dfs."+s.Site.StorageSuffix()) != ""
+}
+
+// asBlob reports whether a request speaks the protocol of blobs, wherever it goes.
+func asBlob(r *http.Request) bool {
+	q, err := parseQuery(r.URL.RawQuery)
+	_, restype := q["restype"]
+	_, comp := q["comp"]
+	return err == nil && (restype || comp || r.Method == http.MethodOptions)
 }
 
 // pathIn is the path that a door's wildcard names, "" for the root.
@@ -156,7 +176,7 @@ func (x exchange) inTree() error {
 	if a == nil || !a.hns {
 		return nil
 	}
-	what := map[string]string{"snapshot": "snapshots", "tags": "tags", "blobs": "tags", "undelete": "undeleted blobs"}[x.q["comp"]]
+	what := map[string]string{"snapshot": "snapshots", "tags": "tags", "blobs": "tags"}[x.q["comp"]]
 	for _, n := range sortedKeys(notInTree) {
 		if _, ok := x.q[n]; ok {
 			what = notInTree[n]
@@ -165,7 +185,7 @@ func (x exchange) inTree() error {
 	if x.r.Header.Get(ifTags) != "" || x.r.Header.Get("x-ms-tags") != "" {
 		what = "tags"
 	}
-	if what == "" || x.q["restype"] == "container" && x.q["comp"] == "undelete" {
+	if what == "" {
 		return nil
 	}
 	return notInTrees(what)

@@ -391,6 +391,7 @@ func (s *Service) deleteTree(ctx context.Context, g gate.Grant, p place, when Co
 		if err != nil {
 			return err
 		}
+		p.with = b.ETag // which stays while page after page of it goes
 		left, before := most, ""
 		for b.Dir {
 			rows, err := tx.ScanDown(blobTable, blobKey(c, p.blob)+"/", before, trashBatch)

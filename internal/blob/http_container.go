@@ -296,6 +296,7 @@ type blobXML struct {
 	XMLName    xml.Name `xml:"Blob"`
 	Name       string
 	Deleted    bool   `xml:",omitempty"`
+	Deletion   string `xml:"DeletionId,omitempty"` // of a path that was deleted
 	Snapshot   string `xml:",omitempty"`
 	Version    string `xml:"VersionId,omitempty"`
 	Current    bool   `xml:"IsCurrentVersion,omitempty"`
@@ -393,6 +394,9 @@ func (s *Service) listBlobs(x exchange) error {
 	if err != nil {
 		return err
 	}
+	if only, ok := x.q["showonly"]; ok {
+		return s.listOnly(x, only, limit)
+	}
 	// Of what there is none of, none is shown: that is exact.
 	show, err := x.q.include("metadata", "copy", "snapshots", "deleted", "deletedwithversions", "tags", "versions", "uncommittedblobs", "immutabilitypolicy", "legalhold", "permissions")
 	if err != nil {
@@ -418,21 +422,47 @@ func (s *Service) listBlobs(x exchange) error {
 	if err != nil {
 		return err
 	}
+	var items []any
+	for _, b := range page.Items {
+		if b.Prefix {
+			items = append(items, prefixXML{Name: b.Name})
+			continue
+		}
+		items = append(items, showBlob(b, show, s.Now()))
+	}
+	return x.listed(items, page.Next, limit)
+}
+
+// listed answers with a list of blobs.
+func (x exchange) listed(items []any, next string, limit int) error {
 	id, err := x.g.On(BlobRead)
 	if err != nil {
 		return err
 	}
-	out := listXML{Endpoint: s.Site.BlobURL(s.accountOf(x.r.Host)), Container: id.Name(), Prefix: x.q["prefix"], Marker: x.q["marker"], Delimiter: x.q["delimiter"], Blobs: &blobsXML{}, Next: page.Next}
+	out := listXML{Endpoint: x.s.Site.BlobURL(x.s.accountOf(x.r.Host)), Container: id.Name(), Prefix: x.q["prefix"], Marker: x.q["marker"], Delimiter: x.q["delimiter"], Blobs: &blobsXML{items}, Next: next}
 	if _, ok := x.q["maxresults"]; ok {
 		out.MaxResults = limit
 	}
-	for _, b := range page.Items {
-		if b.Prefix {
-			out.Blobs.Items = append(out.Blobs.Items, prefixXML{Name: b.Name})
-			continue
-		}
-		out.Blobs.Items = append(out.Blobs.Items, showBlob(b, show, s.Now()))
-	}
 	writeXML(x.w, http.StatusOK, out)
 	return nil
+}
+
+// listOnly is List Blobs of what was deleted in a hierarchical namespace.
+func (s *Service) listOnly(x exchange, only string, limit int) error {
+	a := s.byName(s.accountOf(x.r.Host))
+	switch {
+	case only != "deleted" || a == nil || !a.hns:
+		return badQuery("showonly", only, "deleted, in an account with a hierarchical namespace")
+	case x.q["delimiter"] != "" || x.q["include"] != "":
+		return badQuery("showonly", only, "without a delimiter and include")
+	}
+	found, next, err := s.listDeleted(x.r.Context(), x.g, x.q["prefix"], x.q["marker"], limit)
+	if err != nil {
+		return err
+	}
+	items := make([]any, len(found))
+	for i, b := range found {
+		items[i] = b
+	}
+	return x.listed(items, next, limit)
 }

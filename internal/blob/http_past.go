@@ -73,6 +73,22 @@ func (s *Service) deletePermanently(x exchange) error {
 
 // undeleteBlob is Undelete Blob.
 func (s *Service) undeleteBlob(x exchange) error {
+	if a := s.byName(s.accountOf(x.r.Host)); a != nil && a.hns {
+		deletion, err := x.undeleteSource(x.g.Item())
+		if err != nil {
+			return err
+		}
+		kind, err := s.undeletePath(x.r.Context(), x.g, deletion)
+		if err != nil {
+			return err
+		}
+		x.w.Header().Set("x-ms-resource-type", kind)
+		x.w.WriteHeader(http.StatusOK)
+		return nil
+	}
+	if x.r.Header.Get("x-ms-undelete-source") != "" {
+		return unsupportedHeader("x-ms-undelete-source")
+	}
 	if err := s.undelete(x.r.Context(), x.g); err != nil {
 		return err
 	}

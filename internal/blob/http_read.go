@@ -125,9 +125,8 @@ func (x exchange) served(b Info) {
 	}
 	if x.dfs() {
 		h.Set("x-ms-properties", properties(b.Meta))
-	} else {
-		setMeta(h, b.Meta)
 	}
+	setMeta(h, b.Meta) // on both: clients for blobs read paths at the Data Lake host, too
 }
 
 // rsc are the parameters by which a signature says what a blob is served with.

@@ -149,7 +149,7 @@ func (s *Service) retire(tx *store.Tx, p place, c containerRow, old *row, over b
 		if err != nil {
 			return false, err
 		}
-		if b.Past = isBase; over {
+		if b.Past, b.With = isBase, p.with; over {
 			b.Past = isSnapshot
 		}
 		if err := s.mark(tx, pastPrefix(c, p.blob)+stamp, &b, p.rules.keep); err != nil {

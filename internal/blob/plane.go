@@ -57,7 +57,7 @@ func (s *Service) Plane() *gate.Plane {
 		gate.On(PolicyWrite, "PUT "+container+"?restype=container&comp=acl", s.atContainer, s.serve(s.putPolicies)),
 		gate.On(ContainerWrite, "PUT "+container+"?restype=container&comp=undelete", s.atContainer, s.serve(s.restoreContainer)),
 		gate.On(ContainerDelete, "DELETE "+container+"?restype=container", s.atContainer, s.serve(s.deleteContainer)),
-		gate.On(BlobRead, "GET "+container+"?restype=container&comp=list", s.atContainer, s.serve(s.listBlobs)),
+		gate.On(BlobRead, "GET "+container+"?restype=container&comp=list", s.atContainer, s.serve(s.listBlobs, "showonly")),
 
 		gate.On(BlobFilter, "GET "+container+"?restype=container&comp=blobs", s.atContainer, s.serve(s.findBlobs, "where")),
 

@@ -95,6 +95,7 @@ type row struct {
 	Past     string            `json:"past,omitempty"`    // what it is in the past; "" in the present
 	Deleted  time.Time         `json:"deleted,omitzero"`
 	Until    time.Time         `json:"until,omitzero"` // when it is removed for good
+	With     string            `json:"with,omitempty"` // the deletion of a directory that took it along
 	Dir      bool              `json:"dir,omitempty"`
 	Access   *access           `json:"access,omitempty"` // where names are paths
 	Name     string            `json:"name,omitempty"`   // of a share's path, as it was first written; keys have it folded

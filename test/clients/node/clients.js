@@ -6,6 +6,7 @@ const { ClientAssertionCredential, ClientSecretCredential, ClientCertificateCred
 const { CertificateClient } = require("@azure/keyvault-certificates");
 const { CryptographyClient, KeyClient } = require("@azure/keyvault-keys");
 const { BlobServiceClient } = require("@azure/storage-blob");
+const { AccountSASPermissions, DataLakeServiceClient, StorageSharedKeyCredential } = require("@azure/storage-file-datalake");
 const { AzureMachineLearningWorkspaces } = require("@azure/arm-machinelearning");
 const { Client, PageIterator } = require("@microsoft/microsoft-graph-client");
 const management = require("./management.js");
@@ -127,6 +128,7 @@ async function main() {
   await ok("workspace delete", () => ml.workspaces.beginDeleteAndWait(group, "by-node", fast));
   await refused("get of the deleted workspace", () => ml.workspaces.get(group, "by-node"), "ResourceNotFound");
   await blobs();
+  await lake();
   await directory();
   await management({ ok, refused, equal, all, credential, scope, world });
   await keys();
@@ -203,6 +205,61 @@ async function certificates(url) {
     equal((await (await c.beginRecoverDeletedCertificate("node-cert", { intervalInMs: 200 })).pollUntilDone()).name, "node-cert");
   });
   await refused("a reader's certificate", () => new CertificateClient(url, credential("reader")).getCertificate("node-cert"), "403");
+}
+
+// lake is a hierarchical namespace by its own client, which asks the Data Lake host for
+// what blobs do: it knows Azure's own suffixes alone.
+async function lake() {
+  const id = `/subscriptions/${world.subscriptionId}/resourceGroups/${group}/providers/Microsoft.Storage/storageAccounts/nodelake`;
+  const { token } = await credential("admin").getToken(scope);
+  const arm = async (method, path, body) => {
+    const r = await fetch(`${world.armEndpoint}${path}?api-version=2024-01-01`, { method, headers: { authorization: `Bearer ${token}`, "content-type": "application/json" }, body: body && JSON.stringify(body) });
+    if (!r.ok) throw new Error(`${method} ${path}: ${r.status} ${await r.text()}`);
+    return r.json();
+  };
+  await ok("an account with a hierarchical namespace", () => arm("PUT", id, { location: world.location || "local", kind: "StorageV2", sku: { name: "Standard_LRS" }, properties: { isHnsEnabled: true } }));
+  const key = (await arm("POST", id + "/listKeys")).keys[0].value;
+  const url = `https://nodelake.${world.suffixes.dfs}`;
+  const service = new DataLakeServiceClient(url, new StorageSharedKeyCredential("nodelake", key), { retryOptions: { maxTries: 1 } });
+  const theirs = new DataLakeServiceClient(url, credential("stranger"), { retryOptions: { maxTries: 1 } });
+  const fs = service.getFileSystemClient("data");
+  await ok("lake: file system create", () => fs.create({ metadata: { by: "node" } }));
+  await ok("lake: createIfNotExists", async () => equal((await fs.createIfNotExists()).succeeded, false));
+  await ok("lake: its properties", async () => equal((await fs.getProperties()).metadata.by, "node"));
+  await ok("lake: file systems", async () => equal((await all(service.listFileSystems())).map((f) => f.name).join(), "data"));
+  const dir = fs.getDirectoryClient("raw");
+  await ok("lake: directory", () => dir.create());
+  const file = dir.getFileClient("day.csv");
+  await ok("lake: upload", () => file.upload(Buffer.from("hello lake")));
+  await ok("lake: read", async () => equal((await file.readToBuffer()).toString(), "hello lake"));
+  await ok("lake: set metadata", () => file.setMetadata({ kind: "day" }));
+  await ok("lake: set headers", () => file.setHttpHeaders({ contentType: "text/csv" }));
+  await ok("lake: properties", async () => {
+    const p = await file.getProperties();
+    equal(`${p.contentType} ${p.metadata.kind}`, "text/csv day");
+  });
+  await ok("lake: exists", async () => equal(`${await file.exists()} ${await dir.getFileClient("none").exists()}`, "true false"));
+  const lease = file.getDataLakeLeaseClient();
+  await ok("lake: lease", () => lease.acquireLease(15));
+  await refused("lake: metadata without the lease", () => file.setMetadata({ kind: "night" }), "LeaseIdMissing");
+  await ok("lake: release", () => lease.releaseLease());
+  await ok("lake: access control", async () => equal((await file.getAccessControl()).permissions.owner.read, true));
+  await ok("lake: move", () => file.move("raw/moved.csv"));
+  await ok("lake: paths", async () => equal((await all(fs.listPaths({ recursive: true }))).map((p) => p.name).join(), "raw,raw/moved.csv"));
+  const signed = new DataLakeServiceClient(`${url}?` + service.generateAccountSasUrl(undefined, AccountSASPermissions.parse("rl"), "sco").split("?")[1]);
+  await ok("lake: by a signature", async () => equal((await all(signed.listFileSystems())).length, 1));
+  await refused("lake: a stranger's file system", () => theirs.getFileSystemClient("theirs").create(), "AuthorizationPermissionMismatch");
+  await refused("lake: a stranger's metadata", () => theirs.getFileSystemClient("data").getFileClient("raw/moved.csv").setMetadata({ kind: "theirs" }), "AuthorizationPermissionMismatch");
+  await arm("PUT", id + "/blobServices/default", { properties: { deleteRetentionPolicy: { enabled: true, days: 7 } } });
+  await ok("lake: delete", () => dir.delete(true));
+  const gone = await ok("lake: deleted paths", async () => {
+    const found = await all(fs.listDeletedPaths());
+    equal(found.map((p) => p.name).join(), "raw,raw/moved.csv");
+    return found[0];
+  });
+  if (gone) await ok("lake: undelete", () => fs.undeletePath(gone.name, gone.deletionId));
+  await ok("lake: what came back", async () => equal((await fs.getFileClient("raw/moved.csv").readToBuffer()).toString(), "hello lake"));
+  await ok("lake: file system delete", () => fs.delete());
 }
 
 // blobs is the storage protocol by its own client.
