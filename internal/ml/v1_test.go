@@ -37,6 +37,12 @@ func TestBothVersionsShowTheSameDatastores(t *testing.T) {
 		t.Errorf("a wrong key is %s: %s", code, m)
 	}
 	w.inVault(t, 1, accountKey)
+	share := strings.Replace(v1Keyed("share", accountKey), azureBlob, azureFile, 1)
+	w.do("olga", "POST", v1Stores+"?createIfNotExists=true", share, 400)
+	w.do("olga", "POST", v1Stores, share, 200)
+	if _, d := w.do("olga", "GET", ws+"/datastores/share", "", 200); dig(d, "properties", "fileShareName") != "c" {
+		t.Errorf("v2 shows the share as %v", d)
+	}
 	w.do("olga", "PUT", ws+"/datastores/lake", `{"properties":{"datastoreType":"AzureDataLakeGen2","accountName":"acct2","filesystem":"c","credentials":{"credentialsType":"ServicePrincipal","tenantId":"tenant-1","clientId":"app1","secrets":{"secretsType":"ServicePrincipal","clientSecret":"`+clientSecret+`"}}}}`, 0)
 	w.do("olga", "PUT", ws+"/datastores/plain", `{"properties":{"datastoreType":"AzureBlob","accountName":"acct2","containerName":"c","credentials":{"credentialsType":"None"}}}`, 201)
 	_, page := w.do("rita", "GET", v1Stores+"?count=2&includeSecret=true", "", 200)

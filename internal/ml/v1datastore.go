@@ -339,6 +339,9 @@ func (s v1Datastores) makePlace(r *http.Request, g gate.Grant, id arm.ID, body [
 	if err := json.Unmarshal(body, &doc); err != nil {
 		return err
 	}
+	if doc.Properties.Type == azureFile {
+		return arm.Errorf(arm.Unsupported, "createIfNotExists is true, which makes containers; make the share by Resource Manager or by its own protocol")
+	}
 	d := &resource.Doc{ID: id, Name: id.Name()}
 	sent, _, err := s.credential(resource.Change{Doc: d}, doc.Properties)
 	if err != nil {

@@ -60,9 +60,9 @@ func (v v1Store) arm() ([]byte, error) {
 	bad := func(format string, args ...any) ([]byte, error) {
 		return nil, arm.Errorf(arm.BadRequest, format, args...)
 	}
-	p := datastoreProps{Type: spelt(v.Type, azureBlob, azureGen2), Protocol: "https", Tags: v.Tags}
+	p := datastoreProps{Type: spelt(v.Type, azureBlob, azureGen2, azureFile), Protocol: "https", Tags: v.Tags}
 	if p.Type == "" {
-		return nil, arm.Errorf(arm.Unsupported, "dataStoreType is %q; supported: %s, %s", v.Type, azureBlob, azureGen2)
+		return nil, arm.Errorf(arm.Unsupported, "dataStoreType is %q; supported: %s, %s, %s", v.Type, azureBlob, azureGen2, azureFile)
 	}
 	x := v.Storage
 	if x == nil {
@@ -72,8 +72,11 @@ func (v v1Store) arm() ([]byte, error) {
 		return bad("areWorkspaceManagedIdentitiesAllowed is %t, and serviceDataAccessAuthIdentity is %q", *x.Managed, x.ServiceData)
 	}
 	p.Account, p.Container, p.ServiceData, p.Subscription, p.Group = x.Account, x.Container, x.ServiceData, x.Subscription, x.Group
-	if p.Type == azureGen2 {
+	switch p.Type {
+	case azureGen2:
 		p.Container, p.Filesystem = "", x.Container
+	case azureFile:
+		p.Container, p.Share = "", x.Container
 	}
 	if x.Protocol != "" {
 		p.Protocol = x.Protocol

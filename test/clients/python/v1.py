@@ -105,6 +105,14 @@ lake = suite.ok("register_azure_data_lake_gen2", lambda: quiet(lambda: Datastore
     ws, "lake", "mine", "v1lake", tenant_id=world["tenantId"], client_id=robot["clientId"], client_secret=robot["clientSecret"], authority_url=world["loginEndpoint"])))
 suite.ok("its credentials", lambda: equal((lake.client_id, lake.client_secret), (robot["clientId"], robot["clientSecret"])))
 
+arm("PUT", STORAGE + "/fileServices/default/shares/v1share", {"properties": {}}, "2024-01-01")
+own = arm("POST", STORAGE + "/listKeys", version="2024-01-01")["keys"][0]["value"]
+share = suite.ok("register_azure_file_share", lambda: quiet(lambda: Datastore.register_azure_file_share(ws, "share", "v1share", "clientsacct", account_key=own)))
+suite.ok("upload to the share", lambda: quiet(lambda: share.upload(str(folder / "up"), "words", overwrite=True, show_progress=False)))
+suite.ok("download from the share", lambda: equal(quiet(lambda: Datastore.get(ws, "share").download(str(folder / "share"), "words", show_progress=False)), 1))
+suite.ok("what came back from the share", lambda: equal((folder / "share" / "words" / "word.txt").read_text(), "a word of v1"))
+share.unregister()
+
 # The caller gives the workspace's identity its roles, by the door of role assignments.
 grant = dict(grant_workspace_access=True, subscription_id=world["subscriptionId"], resource_group="clients", skip_validation=True)
 suite.ok("grant_workspace_access", lambda: quiet(lambda: Datastore.register_azure_blob_container(ws, "granted", "mine", "v1lake", account_key=key, **grant)))
