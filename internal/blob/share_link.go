@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"net/http"
 	"path"
 	"strings"
 
@@ -14,6 +15,9 @@ import (
 
 // FoldPath is a path of a share in the spelling that the Target of a Grant has it in.
 func FoldPath(name string) string { return fold(name) }
+
+// maxWalked is how many directories Files goes through.
+const maxWalked = 100_000
 
 // Files are up to limit files of the share that the Grant, for FileRead, is about, whose
 // paths begin with prefix in any case, in the order of their paths. A name is the prefix
@@ -46,6 +50,8 @@ func (s *Service) Files(ctx context.Context, g gate.Grant, prefix string, limit 
 				name = written[up] + "/" + name
 			}
 			switch {
+			case b.Dir && len(written) > maxWalked:
+				return fail(http.StatusBadRequest, "OutOfRangeInput", "There are more than %d directories below %q.", maxWalked, prefix)
 			case b.Dir:
 				written[key[len(fold(dir)):]] = name
 			case key == fold(prefix):
