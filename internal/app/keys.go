@@ -1,6 +1,7 @@
 package app
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -22,7 +23,7 @@ var keysRead = arm.NewAction("Castellan.Keys/dataKeys/read", "see which key prot
 // derived is what keys that are derived from the root key protect, by their labels.
 var derived = map[string]string{
 	"pages": "every page of the store's file", "values": "every row of the store",
-	"blob": "the data keys of storage accounts", "vault": "the data keys of key vaults", "workspaces": "the data keys of workspaces",
+	"blob": "the data keys of storage accounts", "blob infrastructure": "the second keys of storage accounts that are encrypted twice", "vault": "the data keys of key vaults", "workspaces": "the data keys of workspaces",
 	"identity signing keys": "the keys that sign tokens", "identity federation": "passwords and keys for other providers",
 	"identity flows": "the steps of sign-ins under way", "one-time codes": "the seeds of one-time codes",
 	"backup": "backups of secrets, keys and certificates", "backup folder": "the manifests of backups",
@@ -62,7 +63,7 @@ func (a *App) dataKeys(ctx context.Context, sees func(arm.ID) bool) ([]any, erro
 // used now is looked at; it is no use of the key.
 func (a *App) showKey(ctx context.Context, k cmk.Kept) map[string]any {
 	wrapped := []string{"root key"}
-	props := map[string]any{"scope": k.ID, "protects": k.Protects, "algorithm": "AES-256-GCM", "state": "Enabled", "thumbprint": k.Thumbprint()}
+	props := map[string]any{"scope": k.ID, "protects": k.Protects, "algorithm": cmp.Or(k.By, "AES-256-GCM"), "state": "Enabled", "thumbprint": k.Thumbprint()}
 	if !k.Made.IsZero() {
 		props["created"], props["lastRotated"] = k.Made.UTC(), k.Made.UTC()
 	}

@@ -30,6 +30,7 @@ type accountRow struct {
 	Delegation []byte        `json:"delegation"` // makes user delegation keys
 	Data       []byte        `json:"data"`       // wrapped key of the account's bytes, unless Customer has it
 	Customer   *cmk.Wrapped  `json:"customer,omitempty"`
+	Outer      []byte        `json:"outer,omitempty"` // wrapped second key, of an account that is sealed twice
 }
 
 // accountKey is key1 or key2.
@@ -43,6 +44,7 @@ type accountKey struct {
 type account struct {
 	accountRow
 	plain     seal.Key // of its bytes; zero if a customer's key guards it
+	outer     seal.Key // the second; zero if it is sealed once
 	sharedKey bool     // whether the account's keys open anything
 	rules     rules
 	files     bool  // it is the account's face for file shares: rules are theirs, and there is no tree
@@ -63,6 +65,11 @@ func (s *Service) open(tx *store.Tx, r accountRow, d *resource.Doc) (*account, e
 	if r.Customer == nil {
 		if a.plain, err = s.unwrap(context.Background(), r); err != nil {
 			return nil, err
+		}
+	}
+	if r.Outer != nil {
+		if a.outer, err = s.outer.Unwrap(r.Outer, r.UID); err != nil {
+			return nil, fmt.Errorf("opening the second key of the account %s: %w", r.ID, err)
 		}
 	}
 	if a.net, err = networksOf(p, s.Site.TenantOf(r.ID)); err != nil {
@@ -185,6 +192,13 @@ func (s *Service) saveAccount(tx *store.Tx, c resource.Change) error {
 	if err != nil {
 		return err
 	}
+	p, err := propsOf(c.Doc)
+	if err != nil {
+		return err
+	}
+	if p.Encryption.twice() {
+		r.Outer = s.outer.Wrap(seal.Random(), r.UID)
+	}
 	for _, d := range services(c.Doc) {
 		if err := resource.Save(tx, d); err != nil {
 			return err
@@ -216,8 +230,10 @@ func (s *Service) removeAccount(tx *store.Tx, d *resource.Doc) error {
 	if err != nil {
 		return err
 	}
-	if err := cmk.Destroy(tx, r.kept(d), s.Now()); err != nil {
-		return err
+	for _, k := range r.kept(d) {
+		if err := cmk.Destroy(tx, k, s.Now()); err != nil {
+			return err
+		}
 	}
 	tx.After(func() { s.forget(d.ID) })
 	return tx.Delete(accountTable, nameKey(d.Name))

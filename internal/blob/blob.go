@@ -74,6 +74,7 @@ type CustomerKeys interface {
 type Service struct {
 	Config
 	root  seal.Key
+	outer seal.Key // wraps the second keys of accounts that are sealed twice
 	ring  *cmk.Ring
 	files *files
 	wake  chan struct{}
@@ -94,7 +95,7 @@ func New(c Config) (*Service, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Service{Config: c, root: c.Root.Derive("blob"), files: f, wake: make(chan struct{}, 1), names: map[string]*account{}}
+	s := &Service{Config: c, root: c.Root.Derive("blob"), outer: c.Root.Derive("blob infrastructure"), files: f, wake: make(chan struct{}, 1), names: map[string]*account{}}
 	s.ring = &cmk.Ring{Root: s.root, Vaults: c.Customers, Now: c.Now}
 	if err := c.DB.View(context.Background(), s.load); err != nil {
 		return nil, fmt.Errorf("reading the storage accounts: %w", err)
@@ -209,7 +210,7 @@ func (s *Service) byID(id arm.ID) *account {
 // place is what a Grant is about: an account, perhaps a container, perhaps a blob.
 type place struct {
 	*account
-	data      seal.Key // of the account's bytes; set by blobTarget
+	data      dataKey // of the account's bytes; set by blobTarget
 	container string
 	blob      string
 	kind      string // of a share's path: fileKind or dirKind, or "" where both will do

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"net/http"
 	"net/url"
 	"strings"
 	"time"
@@ -26,7 +27,7 @@ const (
 // by the platform's alone, or also by a customer's.
 type Encryption struct {
 	Source   string              `json:"keySource,omitempty" arm:"only=Microsoft.Storage|Microsoft.Keyvault"`
-	Twice    bool                `json:"requireInfrastructureEncryption,omitempty" arm:"only=false,since=2019-06-01"`
+	Twice    *bool               `json:"requireInfrastructureEncryption,omitempty" arm:"since=2019-06-01"` // from the beginning or never
 	Services any                 `json:"services,omitempty"`
 	Identity *EncryptionIdentity `json:"identity,omitempty" arm:"since=2021-01-01"`
 	Vault    *VaultKey           `json:"keyvaultproperties,omitempty" arm:"since=2017-06-01"`
@@ -55,12 +56,24 @@ func (p Properties) customer() bool { return p.Encryption != nil && p.Encryption
 
 // checkEncryption leaves of what a client said the customer's key, or nothing.
 // Who does not speak of encryption leaves it as it was.
-func (s *Service) checkEncryption(d *resource.Doc, p *Properties, old Properties) error {
+func (s *Service) checkEncryption(d *resource.Doc, p *Properties, old Properties, fresh bool) error {
 	e := p.Encryption
 	if e == nil {
 		e = old.Encryption
 	}
+	var twice *bool
+	if e != nil && e.Twice != nil {
+		twice = e.Twice
+	} else if old.Encryption != nil {
+		twice = old.Encryption.Twice
+	}
+	if !fresh && (twice != nil && *twice) != old.Encryption.twice() {
+		return fail(http.StatusConflict, "AccountPropertyCannotBeUpdated", "The property 'requireInfrastructureEncryption' was specified in the input, but it cannot be updated as it is read-only.")
+	}
 	if p.Encryption = nil; e == nil || e.Source != customerKey {
+		if twice != nil && *twice {
+			p.Encryption = &Encryption{Source: platformKey, Twice: twice}
+		}
 		return nil
 	}
 	v := e.Vault
@@ -87,12 +100,15 @@ func (s *Service) checkEncryption(d *resource.Doc, p *Properties, old Properties
 	} else if !d.Identity.Has() {
 		return arm.Errorf(arm.InvalidRequest, "properties.encryption needs an identity that may use the key: give the account a system-assigned one, or name a user-assigned one in encryption.identity.userAssignedIdentity")
 	}
-	p.Encryption = &Encryption{Source: customerKey, Vault: &VaultKey{Name: v.Name, Version: v.Version, URI: v.URI}}
+	p.Encryption = &Encryption{Source: customerKey, Twice: twice, Vault: &VaultKey{Name: v.Name, Version: v.Version, URI: v.URI}}
 	if user := e.userAssigned(); user != "" {
 		p.Encryption.Identity = &EncryptionIdentity{User: user, Federated: e.federated()}
 	}
 	return nil
 }
+
+// twice reports whether bytes are sealed by two keys.
+func (e *Encryption) twice() bool { return e != nil && e.Twice != nil && *e.Twice }
 
 func (e *Encryption) userAssigned() string {
 	if e.Identity == nil {
@@ -232,11 +248,12 @@ func (s *Service) unwrap(ctx context.Context, r accountRow) (seal.Key, error) {
 }
 
 // dataKey is the key of the account's bytes, if it may be used now.
-func (s *Service) dataKey(a *account) (seal.Key, error) {
-	if a.Customer == nil {
-		return a.plain, nil
+func (s *Service) dataKey(a *account) (k dataKey, err error) {
+	k = dataKey{a.plain, a.outer}
+	if a.Customer != nil {
+		k.Key, err = s.unwrap(context.Background(), a.accountRow)
 	}
-	return s.unwrap(context.Background(), a.accountRow)
+	return k, err
 }
 
 // readable says whether what people wrote in the account may be shown in a list:
@@ -310,7 +327,10 @@ func (s *Service) showEncryption(d *resource.Doc, created time.Time) map[string]
 		"services": map[string]any{"blob": map[string]any{"enabled": true, "keyType": "Account", "lastEnabledTime": created}},
 	}
 	var p Properties
-	if json.Unmarshal(d.Properties, &p) != nil || !p.customer() {
+	if json.Unmarshal(d.Properties, &p) != nil {
+		return out
+	}
+	if out["requireInfrastructureEncryption"] = p.Encryption.twice(); !p.customer() {
 		return out
 	}
 	v := map[string]any{"keyname": p.Encryption.Vault.Name, "keyvaulturi": p.Encryption.Vault.URI}
@@ -340,16 +360,19 @@ func (s *Service) DataKeys(tx *store.Tx) ([]cmk.Kept, error) {
 		if err != nil {
 			return nil, err
 		}
-		out = append(out, r.kept(d))
+		out = append(out, r.kept(d)...)
 	}
 	return out, nil
 }
 
-// kept is the account's key; d is the account.
-func (r accountRow) kept(d *resource.Doc) cmk.Kept {
+// kept are the account's keys; d is the account.
+func (r accountRow) kept(d *resource.Doc) []cmk.Kept {
 	k := cmk.Kept{ID: r.ID, UID: r.UID, Protects: "blobs of the account", Data: r.Data, Customer: r.Customer}
 	if d != nil && d.System != nil {
 		k.Made = d.System.CreatedAt
 	}
-	return k
+	if r.Outer == nil {
+		return []cmk.Kept{k}
+	}
+	return []cmk.Kept{k, {ID: r.ID, UID: r.UID + "-2", Protects: "blobs of the account, a second time", By: "ChaCha20", Made: k.Made, Data: r.Outer}}
 }

@@ -9,8 +9,6 @@ import (
 	"io"
 	"os"
 	"sync"
-
-	"castellan/internal/seal"
 )
 
 // A file is the bytes of one piece in chunks, each sealed with AES-256-GCM
@@ -31,12 +29,16 @@ var fileFormat = []byte("castellan blob file 1")
 // errAltered means that bytes on disk are not those that were written.
 var errAltered = errors.New("blob: a file was altered on disk")
 
-func fileCipher(account seal.Key, id string) (cipher.AEAD, error) {
+func fileCipher(account dataKey, id string) (cipher.AEAD, error) {
 	block, err := aes.NewCipher(account.Derive("blob file " + id).Bytes())
 	if err != nil {
 		return nil, err
 	}
-	return cipher.NewGCM(block)
+	a, err := cipher.NewGCM(block)
+	if err != nil || account.outer.IsZero() {
+		return a, err
+	}
+	return twice{a, account.outer.Derive("blob file " + id).Bytes()}, nil
 }
 
 func nonce(n *[12]byte, index int64, last bool) []byte {
@@ -61,7 +63,7 @@ type sealer struct {
 	nonce [12]byte
 }
 
-func newSealer(f *os.File, account seal.Key, id string) (*sealer, error) {
+func newSealer(f *os.File, account dataKey, id string) (*sealer, error) {
 	a, err := fileCipher(account, id)
 	if err != nil {
 		return nil, err
@@ -112,7 +114,7 @@ type opener struct {
 	nonce    [12]byte
 }
 
-func newOpener(f *os.File, account seal.Key, p piece, off, end int64, still func() error) (*opener, error) {
+func newOpener(f *os.File, account dataKey, p piece, off, end int64, still func() error) (*opener, error) {
 	a, err := fileCipher(account, p.ID)
 	if err != nil {
 		return nil, err

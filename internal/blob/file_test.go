@@ -122,7 +122,17 @@ func TestSmallPiecesDoNotMove(t *testing.T) {
 
 // A sealer and an opener agree about every size, and no chunk opens elsewhere.
 func TestSealedFileForm(t *testing.T) {
-	key, dir := seal.Random(), t.TempDir()
+	once := dataKey{Key: seal.Random()}
+	t.Run("once", func(t *testing.T) { sealedFileForm(t, once, dataKey{Key: seal.Random()}) })
+	both := dataKey{once.Key, seal.Random()}
+	for _, other := range []dataKey{once, {once.Key, seal.Random()}, {seal.Random(), both.outer}, {Key: both.outer}} {
+		t.Run("twice", func(t *testing.T) { sealedFileForm(t, both, other) })
+	}
+}
+
+// sealedFileForm holds a file's form; what key sealed, other does not open.
+func sealedFileForm(t *testing.T, key, other dataKey) {
+	dir := t.TempDir()
 	for _, n := range []int{1, 100, chunkSize - 1, chunkSize, chunkSize + 1, 3 * chunkSize} {
 		path := filepath.Join(dir, fmt.Sprint(n))
 		f, err := os.Create(path)
@@ -150,7 +160,7 @@ func TestSealedFileForm(t *testing.T) {
 			t.Errorf("%d bytes make a file of %d, want %d", n, st.Size(), n+chunks*tagSize)
 		}
 		f.Close()
-		open := func(k seal.Key, id string, size int64) ([]byte, error) {
+		open := func(k dataKey, id string, size int64) ([]byte, error) {
 			f, err := os.Open(path)
 			if err != nil {
 				t.Fatal(err)
@@ -168,7 +178,7 @@ func TestSealedFileForm(t *testing.T) {
 		if _, err := open(key, "ie", int64(n)); err == nil {
 			t.Errorf("%d bytes open under another id", n)
 		}
-		if _, err := open(seal.Random(), "id", int64(n)); err == nil {
+		if _, err := open(other, "id", int64(n)); err == nil {
 			t.Errorf("%d bytes open with another key", n)
 		}
 		if _, err := open(key, "id", int64(n-1)); err == nil && n > 1 {

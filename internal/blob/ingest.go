@@ -15,7 +15,6 @@ import (
 	"time"
 
 	"castellan/internal/arm"
-	"castellan/internal/seal"
 	"castellan/internal/store"
 )
 
@@ -107,7 +106,7 @@ var (
 
 // take reads content and keeps it, encrypted and durable. On an error nothing
 // of it stays.
-func (s *Service) take(ctx context.Context, key seal.Key, c content) (*taken, error) {
+func (s *Service) take(ctx context.Context, key dataKey, c content) (*taken, error) {
 	if c.size > c.max {
 		return nil, fail(http.StatusRequestEntityTooLarge, "RequestBodyTooLarge", "The request body has %d bytes; at most %d are allowed.", c.size, c.max)
 	}
@@ -152,7 +151,7 @@ func (c content) complete(n int64) error {
 	return nil
 }
 
-func (s *Service) takeSmall(key seal.Key, c content, p []byte) (*taken, error) {
+func (s *Service) takeSmall(key dataKey, c content, p []byte) (*taken, error) {
 	if err := c.complete(int64(len(p))); err != nil {
 		return nil, err
 	}
@@ -168,7 +167,7 @@ func (s *Service) takeSmall(key seal.Key, c content, p []byte) (*taken, error) {
 func smallContext(id string) string { return "blob bytes " + id }
 
 // takeFile takes what begins with the bytes in buf, the first of which came at begun.
-func (s *Service) takeFile(ctx context.Context, key seal.Key, c content, buf []byte, begun time.Time) (t *taken, err error) {
+func (s *Service) takeFile(ctx context.Context, key dataKey, c content, buf []byte, begun time.Time) (t *taken, err error) {
 	id := arm.NewHex()
 	f, err := s.files.create(id)
 	if err != nil {
@@ -199,7 +198,7 @@ func (s *Service) takeFile(ctx context.Context, key seal.Key, c content, buf []b
 
 // pour writes the bytes in buf and all that follow them to f. While a part is hashed
 // it is also sealed and written.
-func pour(ctx context.Context, f *os.File, key seal.Key, id string, c content, buf []byte, begun time.Time) (size int64, h *sums, err error) {
+func pour(ctx context.Context, f *os.File, key dataKey, id string, c content, buf []byte, begun time.Time) (size int64, h *sums, err error) {
 	w, err := newSealer(f, key, id)
 	if err != nil {
 		return 0, nil, err

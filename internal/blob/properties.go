@@ -73,7 +73,7 @@ func (s *Service) checkAccount(c resource.Change) error {
 	p.OAuthDefault = or(p.OAuthDefault, old.OAuthDefault, false)
 	p.MinimumTLS = text(p.MinimumTLS, text(old.MinimumTLS, "TLS1_2"))
 	p.Tier, p.Endpoint = "Hot", "Standard"
-	if err := s.checkEncryption(c.Doc, &p, old); err != nil {
+	if err := s.checkEncryption(c.Doc, &p, old, c.Old == nil); err != nil {
 		return err
 	}
 	if err := s.checkNetwork(&p, old, c.Doc.ID); err != nil {

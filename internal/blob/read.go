@@ -148,7 +148,7 @@ type part struct {
 type reader struct {
 	ctx     context.Context
 	s       *Service
-	key     seal.Key
+	key     dataKey
 	still   func() error // whether key may still be used
 	parts   []part
 	cur     io.Reader
@@ -231,7 +231,7 @@ type zeros struct{}
 
 func (zeros) Read(p []byte) (int, error) { clear(p); return len(p), nil }
 
-func smallBytes(tx *store.Tx, key seal.Key, p piece) ([]byte, error) {
+func smallBytes(tx *store.Tx, key dataKey, p piece) ([]byte, error) {
 	sealed, err := tx.Get(byteTable, p.ID)
 	if err != nil {
 		return nil, err

@@ -14,6 +14,7 @@ type Kept struct {
 	ID       arm.ID // the resource whose data it seals
 	UID      string // tells it from all others, of all times
 	Protects string // what it seals, for people
+	By       string // the algorithm; "" is AES-256-GCM
 	Made     time.Time
 	Gone     time.Time // when the resource was deleted, if it can still be recovered
 	Data     []byte    // wrapped by the root key, unless Customer has it
