@@ -56,6 +56,7 @@ from the folder's backups, and keep it, for without it the folder is noise.`,
 	fl.StringVar(&f.cfg.Witness, "witness", "", "file outside of the data folder, best on another disk, that keeps the audit log's last checkpoint: a folder that was put back to an older state does not start against it")
 	fl.IntVar(&f.cfg.AuditDays, "audit-days", 0, "prune what audit entries older than so many days say; their hashes stay (default: keep all)")
 	fl.IntVar(&f.cfg.Throttle, "throttle", 100, "how many times Azure's limits a caller of Resource Manager has: those are 250 reads, 200 writes and 200 deletes at once and 25, 10 and 10 a second, for each caller and subscription")
+	fl.IntVar(&f.cfg.VaultThrottle, "vault-throttle", 10, "how many times Azure's limits a key vault has: those are, in ten seconds, 20 keys that are made, 300 secrets that are set and 4000 other requests")
 	fl.StringVar(&f.cfg.Scratch, "scratch", "", "folder of what jobs work on, wiped at each start (default: scratch in the data folder); on ext4 with the feature encrypt, or f2fs, each job's part of it has a key of its own, and on tmpfs it is on no disk")
 	fl.BoolVar(&f.cfg.SealedScratch, "sealed-scratch", false, "do not start with a scratch folder that leaves on a disk what jobs had in it")
 	fl.StringVar(&f.cfg.Issuers, "issuers", "", "file of settings about the issuers that federated credentials trust: a JSON object with caFile, loopback and keys (JWKS by issuer)")

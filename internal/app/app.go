@@ -48,6 +48,7 @@ type Config struct {
 	Witness        string // file outside of the data folder for the audit log's last checkpoint, which a start is held against; default: none
 	AuditDays      int    // audit entries older than so many days are pruned; default 0: none
 	Throttle       int    // how many times Azure's limits callers of Resource Manager have; default 100
+	VaultThrottle  int    // how many times Azure's limits each vault has; default 10
 	Issuers        string // file of settings about foreign issuers (issuer.Settings); default: none
 	OutsideVaults  string // file of the vaults outside whose keys may guard data (outside.Settings); default: none
 	Scratch        string // folder of what jobs work on; default: scratch in the data folder
@@ -95,6 +96,12 @@ func (c Config) withDefaults() (_ Config, err error) {
 	}
 	if c.Throttle == 0 {
 		c.Throttle = 100
+	}
+	if c.VaultThrottle == 0 {
+		c.VaultThrottle = 10
+	}
+	if c.VaultThrottle < 0 {
+		return c, fmt.Errorf("vaults are to have %d times Azure's limits; it must be 1 or more", c.VaultThrottle)
 	}
 	if c.Throttle < 0 {
 		return c, fmt.Errorf("callers are to have %d times Azure's limits; it must be 1 or more", c.Throttle)
@@ -250,7 +257,7 @@ func (a *App) services(ctx context.Context, key seal.Key) (err error) {
 	a.resources.OnRemove = append(a.resources.OnRemove, a.roles.DropScope, a.policies.DropScope)
 	a.identity.OnPrincipalGone(a.roles.DropPrincipal)
 	a.identity.OnTenant(a.foundTenant)
-	a.vault, err = vault.New(vault.Config{DB: a.db, Gate: a.gate, Log: a.Log, Root: key, Site: a.Site, Now: a.Now, Who: a.identity.Bearer(a.Site.VaultAudiences()...), May: a.may, Judge: a.resources.Judge, Told: a.told})
+	a.vault, err = vault.New(vault.Config{DB: a.db, Gate: a.gate, Log: a.Log, Root: key, Site: a.Site, Now: a.Now, Who: a.identity.Bearer(a.Site.VaultAudiences()...), May: a.may, Judge: a.resources.Judge, Told: a.told, Pace: a.VaultThrottle})
 	if err != nil {
 		return err
 	}

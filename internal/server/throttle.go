@@ -2,55 +2,34 @@ package server
 
 import (
 	"fmt"
-	"math"
 	"net/http"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 
 	"castellan/internal/arm"
+	"castellan/internal/gate"
 )
 
-// Limits of a Throttle. Azure's are those of Resource Manager since 2024: for each
-// caller at each subscription, and at what is in none, a bucket of tokens.
-const (
-	maxBuckets = 10_000 // of all callers
-	atOnce     = 256    // requests of one caller that are served at the same time
-)
+// atOnce is how many requests of one caller are served at the same time.
+const atOnce = 256
 
-// rate is a bucket's size and how many tokens come back in a second.
-type rate struct{ size, second float64 }
-
-var azureRates = map[string]rate{"reads": {250, 25}, "writes": {200, 10}, "deletes": {200, 10}}
+// azureRates are those of Resource Manager since 2024: for each caller at each
+// subscription, and at what is in none.
+var azureRates = map[string]gate.Rate{"reads": {Size: 250, Second: 25}, "writes": {Size: 200, Second: 10}, "deletes": {Size: 200, Second: 10}}
 
 // Throttle holds callers of Resource Manager to a pace, so that none takes the
 // place of others.
 type Throttle struct {
-	site  arm.Site
-	times float64
-	now   func() time.Time
-
-	mu      sync.Mutex // guards buckets
-	buckets map[string]*bucket
+	site    arm.Site
+	times   int
+	buckets *gate.Buckets
 	turns   *turns
-}
-
-type bucket struct {
-	rate
-	left float64
-	at   time.Time
-}
-
-// fill adds what has come back since the last look.
-func (b *bucket) fill(now time.Time) {
-	b.left = min(b.size, b.left+b.second*max(0, now.Sub(b.at).Seconds()))
-	b.at = now
 }
 
 // NewThrottle is a Throttle with so many times the limits that Azure has.
 func NewThrottle(site arm.Site, times int, now func() time.Time) *Throttle {
-	return &Throttle{site: site, times: float64(times), now: now, buckets: map[string]*bucket{}, turns: newTurns(atOnce)}
+	return &Throttle{site: site, times: times, buckets: gate.NewBuckets(now), turns: newTurns(atOnce)}
 }
 
 // Pass takes a token for the caller's request and tells how many are left, or
@@ -65,23 +44,17 @@ func (t *Throttle) Pass(w http.ResponseWriter, r *http.Request, who arm.Caller) 
 	if sub == "" {
 		level = "tenant"
 	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	b := t.bucket(caller+"|"+sub+"|"+what, what)
-	wait := 0.0
-	if done = t.turns.begin(caller); done == nil {
-		wait = 1
-	} else if b.left < 1 {
-		done()
-		wait = math.Ceil((1 - b.left) / b.second)
-	} else {
-		b.left--
+	left, wait := 0, 1
+	if done = t.turns.begin(caller); done != nil {
+		if left, wait = t.buckets.Take(caller+"|"+sub+"|"+what, azureRates[what].Times(t.times)); wait > 0 {
+			done()
+		}
 	}
-	w.Header().Set("x-ms-ratelimit-remaining-"+level+"-"+what, strconv.Itoa(int(b.left)))
+	w.Header().Set("x-ms-ratelimit-remaining-"+level+"-"+what, strconv.Itoa(left))
 	if wait > 0 {
-		w.Header().Set("Retry-After", strconv.Itoa(int(max(1, wait))))
+		w.Header().Set("Retry-After", strconv.Itoa(wait))
 		return nil, &arm.Error{Code: map[string]arm.Code{"subscription": "SubscriptionRequestsThrottled", "tenant": "TenantRequestsThrottled"}[level], Status: http.StatusTooManyRequests,
-			Message: fmt.Sprintf("Number of '%s' requests for %s '%s' actor '%s' exceeded. Please try again after '%.0f' seconds.", what, level, sub+map[bool]string{true: who.Tenant}[sub == ""], who.Object, max(1, wait))}
+			Message: fmt.Sprintf("Number of '%s' requests for %s '%s' actor '%s' exceeded. Please try again after '%d' seconds.", what, level, sub+map[bool]string{true: who.Tenant}[sub == ""], who.Object, wait)}
 	}
 	return done, nil
 }
@@ -98,31 +71,4 @@ func (t *Throttle) subscription(r *http.Request) string {
 		return ""
 	}
 	return sub
-}
-
-// bucket is the bucket of a key, filled up to now. Where there are too many,
-// those go that are full, and if that is not enough, others: who had them begins anew.
-func (t *Throttle) bucket(key, what string) *bucket {
-	now := t.now()
-	b := t.buckets[key]
-	if b == nil {
-		if len(t.buckets) >= maxBuckets {
-			for k, old := range t.buckets {
-				if old.fill(now); old.left == old.size {
-					delete(t.buckets, k)
-				}
-			}
-			for k := range t.buckets {
-				if len(t.buckets) <= maxBuckets*3/4 {
-					break
-				}
-				delete(t.buckets, k)
-			}
-		}
-		r := azureRates[what]
-		b = &bucket{rate{r.size * t.times, r.second * t.times}, r.size * t.times, now}
-		t.buckets[key] = b
-	}
-	b.fill(now)
-	return b
 }

@@ -60,11 +60,11 @@ func TestThrottle(t *testing.T) {
 			t.Fatalf("request %d for what is not there = %d", i, code)
 		}
 	}
-	for i := range 3 * maxBuckets {
+	for i := range 3 * gate.MaxBuckets {
 		ask(fmt.Sprint("many", i), "GET", "/subscriptions/s1")
 	}
-	if len(x.buckets) > maxBuckets || len(x.turns.busy) != 0 {
-		t.Errorf("%d buckets and %d callers are remembered", len(x.buckets), len(x.turns.busy))
+	if x.buckets.Len() > gate.MaxBuckets || len(x.turns.busy) != 0 {
+		t.Errorf("%d buckets and %d callers are remembered", x.buckets.Len(), len(x.turns.busy))
 	}
 }
 

@@ -106,6 +106,9 @@ func (s *Service) on(a arm.Action, pattern string, locate gate.Locate, verb gate
 		if err := v.reached(g.Caller(), gate.Peer(r.Context())); err != nil {
 			return err
 		}
+		if err := s.paced(v.UID, a); err != nil {
+			return err
+		}
 		return verb(w, r, g)
 	})
 }

@@ -25,6 +25,7 @@ func (s *Service) Plane() *gate.Plane {
 		Cancelled: func(arm.Action) error {
 			return arm.Errorf(arm.Forbidden, "The vault is disabled: its subscription was cancelled, so that what is in it is neither used nor changed. Enable the subscription first.")
 		},
+		Pass:   s.pass,
 		Routes: slices.Concat(s.classRoutes(secrets), s.classRoutes(keys), s.classRoutes(certificates), s.secretRoutes(), s.keyRoutes(), s.certificateRoutes()),
 	}
 }
@@ -122,6 +123,10 @@ func (s *Service) refuse(w http.ResponseWriter, r *http.Request, err error) {
 		}
 	case code == arm.InvalidRequest:
 		code = "BadParameter"
+	}
+	var slow *throttled
+	if errors.As(err, &slow) {
+		w.Header().Set("Retry-After", strconv.Itoa(slow.wait))
 	}
 	status := gate.Status(err)
 	if status == http.StatusUnauthorized {

@@ -40,6 +40,8 @@ type Config struct {
 	// Judge says whether a vault may be as a change of its access policies makes
 	// it; nil lets all be.
 	Judge func(tx *store.Tx, d *resource.Doc, by arm.Caller) error
+	// Pace is how many times Azure's limits a vault has; 0 is no limit.
+	Pace int
 	// Told hears of every secret's value before it is given out; nil is nobody.
 	Told func(ctx context.Context, value arm.Secret)
 }
@@ -48,6 +50,7 @@ type Config struct {
 type Service struct {
 	Config
 	root  seal.Key
+	pace  *gate.Buckets
 	kind  *resource.Kind
 	mu    sync.RWMutex     // guards names and paths
 	names map[string]*live // by vault name, lower case
@@ -64,7 +67,7 @@ type live struct {
 
 // New is a Service that knows the vaults in the store.
 func New(c Config) (*Service, error) {
-	s := &Service{Config: c, root: c.Root.Derive("vault"), names: map[string]*live{}, paths: map[string]*live{}}
+	s := &Service{Config: c, root: c.Root.Derive("vault"), pace: gate.NewBuckets(c.Now), names: map[string]*live{}, paths: map[string]*live{}}
 	s.kind = s.vaults()
 	err := c.DB.View(context.Background(), func(tx *store.Tx) error {
 		rows, err := store.ScanJSON[named](tx, nameTable, "", "", 0)
