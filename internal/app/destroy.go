@@ -99,7 +99,11 @@ func (a *App) state(tx *store.Tx, d cmk.Destroyed, copies []backup.Note) error {
 func (a *App) destructionText(d cmk.Destroyed, now time.Time, copies []backup.Note) string {
 	var b strings.Builder
 	line := func(name, value string) { fmt.Fprintf(&b, "%s: %s\n", name, strings.Map(printable, value)) }
-	line("what", "a data key was destroyed, without which what it sealed can't be opened")
+	what, held := "a data key was destroyed, without which what it sealed can't be opened", ""
+	if d.Key != "" {
+		what, held = "a key of a vault was destroyed, without which what it wrapped or encrypted can't be opened", ", and every backup that a client took of the key"
+	}
+	line("what", what)
 	line("installation", a.Site.Suffix)
 	line("resource", d.ID.String())
 	line("sealed", d.Protects)
@@ -107,7 +111,11 @@ func (a *App) destructionText(d cmk.Destroyed, now time.Time, copies []backup.No
 	line("sha256 of the wrapped key", d.Thumbprint)
 	by := "root key"
 	if c := d.Customer; c != nil {
-		by += ", and around that " + a.Site.VaultURL(c.Vault) + "keys/" + c.Key + "/" + d.With
+		by += ", and around that " + a.keyID(*c, d.With)
+	}
+	if d.Key != "" {
+		by = "data key of the vault"
+		line("version", d.Version)
 	}
 	line("wrapped by", by)
 	line("made", d.Made.Format(time.RFC3339))
@@ -115,7 +123,7 @@ func (a *App) destructionText(d cmk.Destroyed, now time.Time, copies []backup.No
 	line("deleted by", d.By)
 	line("destroyed", now.Format(time.RFC3339))
 	line("how", "the row was deleted, its place in the store's page zeroed, and the log of writes overwritten and cut")
-	line("still held by", "every copy of the data folder that was made from "+d.Made.Format(time.RFC3339)+" to "+now.Format(time.RFC3339)+", and by what the file system or the disk keep of overwritten blocks")
+	line("still held by", "every copy of the data folder that was made from "+d.Made.Format(time.RFC3339)+" to "+now.Format(time.RFC3339)+", and by what the file system or the disk keep of overwritten blocks"+held)
 	for _, n := range copies {
 		if !n.At.Before(d.Made.Truncate(time.Second)) && !n.At.After(now) {
 			line("backup that may hold it", n.Folder+" "+n.Point)

@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"castellan/internal/audit"
+	"castellan/internal/cmk"
 	"castellan/internal/store"
 
 	"lukechampine.com/adiantum"
@@ -138,6 +139,7 @@ func TestDeletedKeysAreDestroyed(t *testing.T) {
 		}
 	}
 
+	g.destroyVersions(t)
 	must(t, g.a, http.StatusOK, g.token, http.MethodDelete, g.a.Site.Base()+ws+version, nil)
 	must(t, g.a, http.StatusOK, g.token, http.MethodDelete, g.a.Site.Base()+account+version, nil)
 	must(t, g.a, http.StatusOK, g.token, http.MethodDelete, g.a.Site.Base()+loose+version, nil)
@@ -196,5 +198,44 @@ func TestDeletedKeysAreDestroyed(t *testing.T) {
 	stranger := g.a.stranger(t)
 	if got := must(t, g.a, http.StatusOK, stranger["arm"], http.MethodGet, u+"Castellan.Keys/destructions?api-version=2026-01-01", nil)["value"].([]any); len(got) != 0 {
 		t.Errorf("a stranger reads %v", got)
+	}
+}
+
+// destroyVersions purges a key with two versions in the vault loose, and wants
+// each off the disk and stated.
+func (g *guarded) destroyVersions(t *testing.T) {
+	t.Helper()
+	at := "https://loose." + g.a.Site.VaultSuffix()
+	id := g.path(g.group) + "/providers/Microsoft.KeyVault/vaults/loose"
+	g.a.giveRole(t, g.token, id, g.operator(), "Key Vault Crypto Officer")
+	var versions []string
+	for range 2 {
+		k := must(t, g.a, http.StatusOK, g.keys, http.MethodPost, at+"/keys/gone/create"+vaultVersion, map[string]any{"kty": "EC"})
+		kid := fmt.Sprint(k["key"].(map[string]any)["kid"])
+		versions = append(versions, kid[strings.LastIndex(kid, "/")+1:])
+	}
+	must(t, g.a, http.StatusOK, g.keys, http.MethodPost, at+"/keys/stays/create"+vaultVersion, map[string]any{"kty": "EC"})
+	g.a.giveRole(t, g.token, id, g.operator(), "Key Vault Administrator") // to purge
+	must(t, g.a, http.StatusOK, g.keys, http.MethodDelete, at+"/keys/gone"+vaultVersion, nil)
+	before := g.a.pages(t)
+	var gone []cmk.Destroyed
+	must(t, g.a, http.StatusNoContent, g.keys, http.MethodDelete, at+"/deletedkeys/gone"+vaultVersion, nil)
+	if err := g.a.db.View(t.Context(), func(tx *store.Tx) (err error) { gone, err = cmk.Unstated(tx); return err }); err != nil {
+		t.Fatal(err)
+	}
+	(&guardedLab{guarded: g}).until("the versions are destroyed", func() bool { return g.a.destroyKeys(t.Context()) == nil })
+	pages := g.a.pages(t)
+	list := must(t, g.a, http.StatusOK, g.token, http.MethodGet, g.a.Site.Base()+"/subscriptions/"+g.a.Site.Subscription+"/providers/Castellan.Keys/destructions?api-version=2026-01-01", nil)["value"].([]any)
+	text := fmt.Sprint(list)
+	for _, v := range versions {
+		if !strings.Contains(text, "version: "+v+"\n") || !strings.Contains(text, "/vaults/loose/keys/gone\n") || !strings.Contains(text, "every backup that a client took") {
+			t.Errorf("of the version %s there is no statement: %s", v, text)
+		}
+		if !bytes.Contains(before, []byte("/gone/"+v)) || bytes.Contains(pages, []byte("/gone/"+v)) {
+			t.Errorf("the version %s was not on disk before, or is still", v)
+		}
+	}
+	if len(list) != len(versions) || len(gone) > len(versions) || strings.Contains(text, "keys/stays") {
+		t.Errorf("%d statements about %d versions", len(list), len(versions))
 	}
 }

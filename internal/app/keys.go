@@ -71,9 +71,8 @@ func (a *App) showKey(ctx context.Context, k cmk.Kept) map[string]any {
 		props["state"], props["deleted"] = "Deleted", k.Gone.UTC()
 	}
 	if c := k.Customer; c != nil {
-		id := a.Site.VaultURL(c.Vault) + path.Join("keys", c.Key, c.With)
+		id := a.keyID(c.Ref, c.With)
 		if c.Host != "" { // whether it may be used is known only when it is
-			id = "https://" + c.Host + "/" + path.Join("keys", c.Key, c.With)
 			props["state"] = "Unknown"
 		}
 		wrapped = append(wrapped, id)
@@ -87,6 +86,15 @@ func (a *App) showKey(ctx context.Context, k cmk.Kept) map[string]any {
 	props["wrappedBy"] = wrapped
 	sub := "/subscriptions/" + k.ID.Subscription()
 	return map[string]any{"id": sub + "/providers/Castellan.Keys/dataKeys/" + k.UID, "name": k.UID, "type": "Castellan.Keys/dataKeys", "properties": props}
+}
+
+// keyID is the identifier of a version of a customer's key.
+func (a *App) keyID(r cmk.Ref, version string) string {
+	vault := a.Site.VaultURL(r.Vault)
+	if r.Host != "" {
+		vault = "https://" + r.Host + "/"
+	}
+	return vault + path.Join("keys", r.Key, version)
 }
 
 // rootKeys are the lines about the root key, and about what is derived from it.

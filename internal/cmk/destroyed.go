@@ -22,6 +22,10 @@ type Destroyed struct {
 	Made       time.Time `json:"made"`
 	At         time.Time `json:"at"`
 	By         string    `json:"by"`
+
+	// Of a key in a vault:
+	Key     string `json:"key,omitempty"`     // its name
+	Version string `json:"version,omitempty"` // which of it
 }
 
 // Destroy notes, in the transaction in which it is deleted, that a key is no more.
@@ -31,6 +35,13 @@ func Destroy(tx *store.Tx, k Kept, at time.Time) error {
 		d.Customer, d.With = &k.Customer.Ref, k.Customer.With
 	}
 	return store.PutJSON(tx, destroyedTable, k.UID, d)
+}
+
+// DestroyVersion is Destroy for one version of a key in the vault id, which the
+// vault's data key sealed.
+func DestroyVersion(tx *store.Tx, id arm.ID, key, version string, sealed []byte, made, at time.Time) error {
+	d := Destroyed{ID: id, UID: arm.NewHex(), Key: key, Version: version, Protects: "what the key " + key + " of the vault wrapped or encrypted", Thumbprint: Kept{Data: sealed}.Thumbprint(), Made: made.UTC(), At: at.UTC(), By: tx.By}
+	return store.PutJSON(tx, destroyedTable, d.UID, d)
 }
 
 // Unstated are the keys that were deleted and of which nothing was stated yet.

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"castellan/internal/arm"
+	"castellan/internal/cmk"
 	"castellan/internal/gate"
 	"castellan/internal/key"
 	"castellan/internal/seal"
@@ -246,6 +247,28 @@ func (c *class) erase(tx *store.Tx, uid, name string) error {
 	return tx.Delete(c.bin, nameKey(uid, name))
 }
 
+// end erases what is in the bin under the name for good, and notes which keys are
+// destroyed by that.
+func (s *Service) end(tx *store.Tx, c *class, uid, name string) error {
+	if c != keys {
+		return c.erase(tx, uid, name)
+	}
+	rows, err := store.ScanJSON[versionRow](tx, keys.versions, nameKey(uid, name)+"/", "", 0)
+	if err != nil {
+		return err
+	}
+	vault, ok := s.idOf(uid)
+	if !ok {
+		return fmt.Errorf("vault: nobody has the vault %s", uid)
+	}
+	for _, r := range rows {
+		if err := cmk.DestroyVersion(tx, vault.Child(c.path, name), name, r.Version, r.Sealed, r.Attributes.Created, s.Now()); err != nil {
+			return err
+		}
+	}
+	return c.erase(tx, uid, name)
+}
+
 // sweepBins erases what is in a vault's bins and whose time is over.
 func (s *Service) sweepBins(tx *store.Tx, uid string) error {
 	for _, c := range classes {
@@ -255,7 +278,7 @@ func (s *Service) sweepBins(tx *store.Tx, uid string) error {
 		}
 		for _, r := range rows {
 			if s.over(r) {
-				if err := c.erase(tx, uid, r.Name); err != nil {
+				if err := s.end(tx, c, uid, r.Name); err != nil {
 					return err
 				}
 			}

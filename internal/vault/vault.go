@@ -187,6 +187,18 @@ func (s *Service) newVault(tx *store.Tx) (uid string, err error) {
 	return uid, tx.Put(keyTable, uid, s.root.Wrap(seal.Random(), uid))
 }
 
+// idOf is the vault, of those that are not deleted, that keeps what lies under uid.
+func (s *Service) idOf(uid string) (arm.ID, bool) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	for _, v := range s.names {
+		if v.UID == uid {
+			return v.ID, true
+		}
+	}
+	return arm.ID{}, false
+}
+
 // tables are those where vaults' content lies.
 func tables() (out []string) {
 	for _, c := range classes {

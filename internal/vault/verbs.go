@@ -32,7 +32,7 @@ func (s *Service) room(tx *store.Tx, c *class, uid, name string) (nameRow, error
 	case err != nil:
 		return old, err
 	case ok && s.over(old):
-		return nameRow{Name: name}, c.erase(tx, uid, name)
+		return nameRow{Name: name}, s.end(tx, c, uid, name)
 	case ok:
 		return old, c.inBin(name)
 	}
@@ -192,7 +192,7 @@ func (s *Service) purgeOne(ctx context.Context, g gate.Grant, c *class) error {
 			return shut("ForbiddenByPurgeProtection", "Operation 'purge' is not allowed: the vault has purge protection.")
 		}
 		for _, p := range c.parts() {
-			if err := p.erase(tx, v.UID, name); err != nil {
+			if err := s.end(tx, p, v.UID, name); err != nil {
 				return err
 			}
 		}
