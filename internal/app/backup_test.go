@@ -228,5 +228,8 @@ func TestBackupsAreGuardedByCustomersKeys(t *testing.T) {
 	if code, _ := r.blob(http.MethodGet, "/b", nil); code != http.StatusForbidden {
 		t.Errorf("without the key a restored blob is read: %d", code)
 	}
+	r.key(http.StatusOK, http.MethodPatch, "k", map[string]any{"attributes": map[string]any{"enabled": true}})
+	r.past()
+	r.same(t, "/b", []byte("guarded"))
 	k.restored(t, before).same(t, "/b", []byte("guarded"))
 }

@@ -135,9 +135,11 @@ func TestAKeyInAnotherInstallation(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	var settings string
 	list := func(vaults ...outside.Vault) {
 		t.Helper()
-		if g.a.outside, err = outside.Open(outside.Config{File: writeJSON(t, outside.Settings{CAFile: r.CAFile, Vaults: vaults}), Assert: g.a.assert, Now: g.a.Now}); err != nil {
+		settings = writeJSON(t, outside.Settings{CAFile: r.CAFile, Vaults: vaults})
+		if g.a.outside, err = outside.Open(outside.Config{File: settings, Assert: g.a.assert, Now: g.a.Now}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -231,6 +233,34 @@ func TestAKeyInAnotherInstallation(t *testing.T) {
 		}
 	}
 	g.wantFar(t, http.StatusOK, "canary")
+
+	// A backup that is restored is under the key as it is there now.
+	cfg := g.a.Config
+	cfg.RootKey, cfg.OutsideVaults = cfg.keyFile(), settings
+	folder, err := BackupFolder(t.Context(), cfg, t.TempDir()+"/backups")
+	if err != nil {
+		t.Fatal(err)
+	}
+	point, err := folder.Make(t.Context(), cfg.Data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	enable(false)
+	back := (&kept{guarded: g, cfg: cfg, folder: folder}).restored(t, point)
+	search := func() (int, string) {
+		w := call(back.a, l.token, http.MethodPost, l.mlflow+"experiments/search", map[string]any{"max_results": 10})
+		return w.Code, w.Body.String()
+	}
+	back.wantFar(t, http.StatusForbidden, "KeyVaultEncryptionKeyNotFound")
+	if code, body := search(); code != http.StatusForbidden || strings.Contains(body, "kept") {
+		t.Errorf("restored, the workspace's experiments = %d %s", code, body)
+	}
+	enable(true)
+	back.past()
+	back.wantFar(t, http.StatusOK, "canary")
+	if code, body := search(); code != http.StatusOK || !strings.Contains(body, "kept") {
+		t.Errorf("restored and the key given back, the workspace's experiments = %d %s", code, body)
+	}
 }
 
 // A key in a vault of another tenant of the installation guards an account by an
