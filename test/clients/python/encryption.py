@@ -10,7 +10,8 @@ me = ("--assignee-object-id", world["admin"]["objectId"], "--assignee-principal-
 
 suite.ok("group create", lambda: az("group", "create", "--name", "guards", "--location", world.get("location", "local")))
 vault = suite.ok("keyvault create with purge protection", lambda: az("keyvault", "create", "--name", "cmk-by-az", *where, "--location", world.get("location", "local"), "--enable-purge-protection", "true"))
-account = suite.ok("storage account create with an identity", lambda: az("storage", "account", "create", "--name", "cmkbyaz", *where, "--location", world.get("location", "local"), "--sku", "Standard_LRS", "--identity-type", "SystemAssigned"))
+account = suite.ok("storage account create with an identity, encrypted twice", lambda: az("storage", "account", "create", "--name", "cmkbyaz", *where, "--location", world.get("location", "local"), "--sku", "Standard_LRS", "--identity-type", "SystemAssigned", "--require-infrastructure-encryption", "true"))
+suite.ok("requireInfrastructureEncryption is shown", lambda: equal(account["encryption"]["requireInfrastructureEncryption"], True))
 suite.ok("role assignment create, for the vault's keys", lambda: az("role", "assignment", "create", *me, "--role", "Key Vault Crypto Officer", "--scope", vault["id"]))
 suite.ok("role assignment create, for the blobs", lambda: az("role", "assignment", "create", *me, "--role", "Storage Blob Data Owner", "--scope", account["id"]))
 suite.ok("keyvault key create", lambda: az("keyvault", "key", "create", "--vault-name", "cmk-by-az", "--name", "guard", "--kty", "RSA", "--size", "3072"))
