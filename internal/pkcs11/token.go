@@ -92,7 +92,7 @@ func ask(ctx context.Context, r Request) (a Answer, err error) {
 	defer cancel()
 	c := exec.CommandContext(ctx, program)
 	c.Stdin = bytes.NewReader(in)
-	out := &limited{}
+	out := &limited{end: cancel}
 	c.Stdout = out // a library may write what it likes to standard error: that goes nowhere
 	c.WaitDelay = time.Second
 	ran := c.Run()
@@ -108,11 +108,15 @@ func ask(ctx context.Context, r Request) (a Answer, err error) {
 	return a, nil
 }
 
-// limited keeps the beginning of what is written.
-type limited struct{ bytes.Buffer }
+// limited keeps what is written, and ends who writes too much.
+type limited struct {
+	bytes.Buffer
+	end func()
+}
 
 func (l *limited) Write(b []byte) (int, error) {
 	if l.Len()+len(b) > mostAnswer {
+		l.end()
 		return 0, errors.New("too long")
 	}
 	return l.Buffer.Write(b)
