@@ -99,7 +99,7 @@ func ask(ctx context.Context, r Request) (a Answer, err error) {
 	if ctx.Err() != nil {
 		return a, fmt.Errorf("the token does not answer: %w", context.Cause(ctx))
 	}
-	if err := json.Unmarshal(out.Bytes(), &a); err != nil {
+	if err := json.Unmarshal(out.kept, &a); err != nil {
 		return a, fmt.Errorf("%s said nothing that can be read: %w", program, errors.Join(ran, err))
 	}
 	if a.Error != "" || ran != nil {
@@ -110,16 +110,17 @@ func ask(ctx context.Context, r Request) (a Answer, err error) {
 
 // limited keeps what is written, and ends who writes too much.
 type limited struct {
-	bytes.Buffer
-	end func()
+	kept []byte
+	end  func()
 }
 
 func (l *limited) Write(b []byte) (int, error) {
-	if l.Len()+len(b) > mostAnswer {
+	if len(l.kept)+len(b) > mostAnswer {
 		l.end()
 		return 0, errors.New("too long")
 	}
-	return l.Buffer.Write(b)
+	l.kept = append(l.kept, b...)
+	return len(b), nil
 }
 
 // helper is the program beside this one, or that of the path.
