@@ -33,9 +33,15 @@ const (
 	// pause is how long a refusal stands, so that clients of what is shut do not
 	// each go to the vault.
 	pause = time.Second
+	// away is how long it stands that a vault does not answer: each try takes its
+	// time, and somebody waits for it.
+	away = 5 * time.Second
 	// patience is how long a vault may take to answer.
 	patience = 10 * time.Second
 )
+
+// busy is what clients are told where a vault does not answer, and try again.
+const busy arm.Code = "ServerBusy"
 
 // Ref names a customer's key, and the identity that may use it.
 type Ref struct {
@@ -158,6 +164,9 @@ func (r *Ring) Open(ctx context.Context, uid string, w Wrapped) (seal.Key, error
 	l.of, l.until, l.seen = w, asked.Add(Lease), asked
 	if l.err != nil {
 		l.until = r.Now().Add(pause) // since the refusal: it may have taken its time
+		if arm.CodeOf(l.err) == busy {
+			l.until = r.Now().Add(away)
+		}
 	}
 	if l.drop != nil {
 		l.drop.Stop()
@@ -192,7 +201,7 @@ func (r *Ring) Held(uid string, w Wrapped) (seal.Key, error) {
 		}
 		go func() { _, _ = r.Open(context.Background(), uid, w) }() // Held tells what came of it
 	}
-	return seal.Key{}, &arm.Error{Code: "ServerBusy", Status: http.StatusServiceUnavailable, Message: "The key vault that guards the data is asked. Try again."}
+	return seal.Key{}, &arm.Error{Code: busy, Status: http.StatusServiceUnavailable, Message: "The key vault that guards the data is asked. Try again."}
 }
 
 // Same reports whether both are one wrapping.
@@ -232,7 +241,7 @@ func (r *Ring) Turn(ctx context.Context, uid string, w Wrapped) (next Wrapped, t
 func Refused(err error, ref Ref) error {
 	e, ok := errors.AsType[*arm.Error](err)
 	if !ok || e.Code == arm.Internal {
-		return &arm.Error{Code: "ServerBusy", Status: http.StatusServiceUnavailable, Message: "The key vault that guards the data does not answer. Try again.", Err: err}
+		return &arm.Error{Code: busy, Status: http.StatusServiceUnavailable, Message: "The key vault that guards the data does not answer. Try again.", Err: err}
 	}
 	const see = " The data can't be read or written until the vault lets the identity use the key."
 	out := &arm.Error{Code: "KeyVaultEncryptionKeyNotFound", Status: http.StatusForbidden, Message: "The key '" + ref.Key + "' of the vault '" + ref.Vault + "' can't be used: it is not there, disabled, expired or not meant for this." + see, Err: err}
