@@ -25,6 +25,8 @@ type planter struct {
 	s   *served
 	t   *testing.T
 	all []canary
+
+	plain bool // jobs' folders are not encrypted by the file system, as it offers nothing
 }
 
 func (p *planter) new(kind string) string {
@@ -187,6 +189,11 @@ func (p *planter) job() {
 		status = p.status("canaries")
 		return status == "Completed" || status == "Failed" || status == "Canceled"
 	})
+	details := p.must(p.t, nil, p.arm, http.MethodGet, p.base+"/history/v1.0"+p.workspace+"/runs/canaries/details", nil)
+	if !bytes.Contains(details.body, []byte(`"castellan.scratch":`)) {
+		p.t.Errorf("the run does not say where its folder lay: %s", details.body)
+	}
+	p.plain = bytes.Contains(details.body, []byte(`"castellan.scratch":"plain"`))
 	lines := strings.Split(strings.TrimSpace(p.log("canaries")), "\n")
 	if status != "Completed" || len(lines) < 18 {
 		p.t.Fatalf("the job is %s; its log: %s", status, strings.Join(lines, "\n"))
