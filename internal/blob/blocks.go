@@ -33,7 +33,7 @@ func (s *Service) putBlock(ctx context.Context, g gate.Grant, id string, c conte
 	if err := checkBlockID(id); err != nil {
 		return nil, err
 	}
-	if err := s.precheck(ctx, p, when); err != nil {
+	if err := s.precheck(ctx, p, when, c.size); err != nil {
 		return nil, err
 	}
 	c.max = maxBlock

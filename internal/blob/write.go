@@ -46,7 +46,7 @@ func (s *Service) put(ctx context.Context, g gate.Grant, d draft) (info Info, er
 	if d.tier != "" && d.typ != blockBlob {
 		return info, badHeader("x-ms-access-tier", d.tier, "left out: only block blobs have tiers")
 	}
-	if err := s.precheck(ctx, p, d.when); err != nil {
+	if err := s.precheck(ctx, p, d.when, d.content.size); err != nil {
 		return info, err
 	}
 	d.content.max = maxPut
@@ -75,8 +75,12 @@ func (s *Service) put(ctx context.Context, g gate.Grant, d draft) (info Info, er
 	return info, err
 }
 
-// precheck spares an upload that would be refused in the end.
-func (s *Service) precheck(ctx context.Context, p place, when Conditions) error {
+// precheck spares an upload of size bytes that would be refused in the end. A small
+// one is there before it could be spared.
+func (s *Service) precheck(ctx context.Context, p place, when Conditions, size int64) error {
+	if size >= 0 && size <= smallSize {
+		return nil
+	}
 	return s.DB.View(ctx, func(tx *store.Tx) error {
 		c, err := findContainer(tx, p)
 		if err != nil {
