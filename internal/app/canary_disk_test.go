@@ -5,6 +5,7 @@ import (
 	"os/exec"
 	"strings"
 	"testing"
+	"time"
 )
 
 // image is a disk for one data folder: an ext4 on a file, that can encrypt folders. Of what was on it, also
@@ -48,9 +49,7 @@ func newImageIn(t *testing.T, dir string) *image {
 // raw is all that is on the disk, once it has been unmounted: files, journal and freed blocks.
 func (d *image) raw(t *testing.T) *os.File {
 	t.Helper()
-	if out, err := exec.Command("umount", d.at).CombinedOutput(); err != nil {
-		t.Fatalf("unmounting: %v %s", err, out)
-	}
+	unmount(t, d.at)
 	f, err := os.Open(d.file)
 	if err != nil {
 		t.Fatal(err)
@@ -94,4 +93,20 @@ func (d *image) isClear(t *testing.T, s scanner, p *planter) {
 	if !seen {
 		t.Error("what was written and deleted is not found on the disk")
 	}
+}
+
+// unmount takes a file system away. What a server that was killed ran may take a moment
+// to end, and so may a process that another test is just starting, which has
+// our files open until it is another program.
+func unmount(t *testing.T, at string) {
+	t.Helper()
+	var out []byte
+	for range 200 {
+		var err error
+		if out, err = exec.Command("umount", at).CombinedOutput(); err == nil {
+			return
+		}
+		<-time.After(50 * time.Millisecond)
+	}
+	t.Fatalf("umount %s: %s", at, out)
 }

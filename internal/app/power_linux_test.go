@@ -39,7 +39,7 @@ func (d *disk) cut() {
 // boot mounts what the power cut left.
 func (d *disk) boot() {
 	d.Helper()
-	d.run("umount", d.at)
+	unmount(d.T, d.at)
 	d.run("mv", d.image()+".cut", d.image())
 	d.run("fsck.ext4", "-p", d.image()) // 1 is that it replayed the journal, which is said to be an error
 	d.run("mount", "-o", "loop", d.image(), d.at)
@@ -70,7 +70,7 @@ func newDisk(t *testing.T) *disk {
 	d.run("truncate", "-s", "1G", d.image())
 	d.run("mkfs.ext4", "-q", d.image())
 	d.run("mount", "-o", "loop", d.image(), d.at)
-	t.Cleanup(func() { d.run("umount", d.at) })
+	t.Cleanup(func() { unmount(t, d.at) })
 	return d
 }
 
