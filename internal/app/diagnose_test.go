@@ -3,6 +3,7 @@ package app
 import (
 	"fmt"
 	"net/http"
+	"path"
 	"slices"
 	"strings"
 	"testing"
@@ -43,6 +44,13 @@ func newSick(t *testing.T, byRoles bool) *sick {
 
 func (w *sick) insights() string {
 	return w.group + "/providers/Microsoft.Insights/components/sick"
+}
+
+// share is the workspace's file share.
+func (w *sick) share() string {
+	w.Helper()
+	store := must(w.T, w.a, http.StatusOK, w.token, http.MethodGet, w.ws+"/datastores/workspacefilestore"+version, nil)["properties"].(map[string]any)
+	return w.account + "/fileServices/default/shares/" + fmt.Sprint(store["fileShareName"])
 }
 
 // key is an account's first key, as its Owner lists it.
@@ -159,6 +167,7 @@ func TestDiagnosisNamesWhatIsBroken(t *testing.T) {
 			[]string{"Contributor on " + w.path(w.vault), "Key Vault Administrator on " + w.path(w.vault)}},
 		{"the role on the workspace is taken", func() { w.take(w.ws) }, []string{"other WorkspaceRoleMissing"}, w.path(w.ws), nil, []string{"Contributor on " + w.path(w.ws)}},
 		{"the role on the group is taken", func() { w.take(w.group) }, []string{"other WorkspaceRoleMissing"}, "Azure AI Administrator", nil, []string{"Azure AI Administrator on " + w.path(w.group)}},
+		{"the file share is gone", func() { remove(w.share()) }, []string{"storageAccount StorageShareNotFound"}, "azureml-filestore-", nil, []string{"the file share " + path.Base(w.share()) + " of " + w.path(w.account)}},
 		{"a container is gone", func() { remove(w.account + "/blobServices/default/containers/azureml") }, []string{"storageAccount StorageContainerNotFound"}, "azureml", nil, []string{"the container azureml of " + w.path(w.account)}},
 		{"the account's key is another", func() { regenerate(w.account) }, []string{"other DatastoreCredentialsInvalid"}, "keyed", nil, []string{"the account key of the datastore keyed"}},
 		{"another account's key is another", func() { regenerate(w.elsewhere) }, []string{"other DatastoreCredentialsInvalid"}, "Register it anew", func() {
@@ -226,7 +235,7 @@ func TestDiagnosisNamesWhatIsBroken(t *testing.T) {
 				t.Errorf("%s: resyncKeys repaired %s, want %s", c.name, said, c.cured)
 			}
 			want := len(c.cured)
-			if strings.HasPrefix(c.cured[0], "the container") { // which the workspace's identity makes
+			if strings.HasPrefix(c.cured[0], "the container") || strings.HasPrefix(c.cured[0], "the file share") { // which the workspace's identity makes
 				want = 0
 			}
 			if n := w.repairs(begin); n != want {

@@ -50,10 +50,13 @@ func mlDo[T any](ctx context.Context, l mlBlobs, by ml.Access, account arm.ID, i
 }
 
 // onFiles are the actions on files that stand for those on blobs.
-var onFiles = map[string]arm.Action{blob.BlobRead.Name(): blob.FileRead, blob.BlobWrite.Name(): blob.FileWrite}
+var onFiles = map[string]arm.Action{blob.BlobRead.Name(): blob.FileRead, blob.BlobWrite.Name(): blob.FileWrite, blob.ContainerWrite.Name(): blob.ShareWrite}
 
 func (l mlBlobs) Ensure(ctx context.Context, by ml.Access, account arm.ID, in string) error {
 	_, err := mlDo(ctx, l, by, account, in, "", blob.ContainerWrite, func(g gate.Grant) (struct{}, error) {
+		if by.Files {
+			return struct{}{}, l.blob.EnsureShare(ctx, g)
+		}
 		return struct{}{}, l.blob.EnsureContainer(ctx, g)
 	})
 	return err

@@ -9,6 +9,7 @@ import (
 	"path"
 	"strings"
 
+	"castellan/internal/arm"
 	"castellan/internal/gate"
 	"castellan/internal/store"
 )
@@ -63,6 +64,22 @@ func (s *Service) Files(ctx context.Context, g gate.Grant, prefix string, limit 
 		return nil
 	})
 	return out, err
+}
+
+// EnsureShare makes the share that the Grant, for ShareWrite, is about, if it is not there.
+func (s *Service) EnsureShare(ctx context.Context, g gate.Grant) error {
+	p, err := s.target(g, ShareWrite)
+	if err != nil {
+		return err
+	}
+	props, err := ShareProperties{}.whole()
+	if err != nil {
+		return err
+	}
+	if _, err = s.createIn(ctx, g, p, nil, props); arm.CodeOf(err) == "ContainerAlreadyExists" {
+		return nil
+	}
+	return err
 }
 
 // WriteFile puts a file in the place that the Grant, for FileWrite, is about, which is

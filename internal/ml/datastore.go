@@ -20,6 +20,7 @@ const (
 	azureFile         = "AzureFile"
 	defaultDatastore  = "workspaceblobstore"
 	artifactDatastore = "workspaceartifactstore"
+	fileDatastore     = "workspacefilestore"
 )
 
 // datastoreProps are a datastore's properties: a container or a share of a storage account
@@ -125,7 +126,7 @@ func (s *Service) checkDatastore(c resource.Change) error {
 		if in, err := inner[datastoreInner](c.Old); err != nil || in.System {
 			return arm.Errorf(arm.BadRequest, "the datastore %s belongs to the workspace itself and can't be changed", c.Doc.Name)
 		}
-	} else if strings.EqualFold(c.Doc.Name, defaultDatastore) || strings.EqualFold(c.Doc.Name, artifactDatastore) {
+	} else if strings.EqualFold(c.Doc.Name, defaultDatastore) || strings.EqualFold(c.Doc.Name, artifactDatastore) || strings.EqualFold(c.Doc.Name, fileDatastore) {
 		return arm.Errorf(arm.BadRequest, "the name %s is the workspace's own", c.Doc.Name)
 	}
 	_, _, err = s.credential(c, p)
@@ -172,7 +173,7 @@ func datastoreFilter(q url.Values) (func(*resource.Doc) bool, error) {
 
 // listSecrets gives out what opens a datastore. For the workspace's own that is
 // a signature for an hour, or the account's key if the client wants one that
-// does not expire.
+// does not expire, and of the share, for which nothing else signs.
 func (s *Service) listSecrets(ctx context.Context, g gate.Grant, d *resource.Doc, body []byte) (int, any, error) {
 	id, err := g.On(listSecrets)
 	if err != nil {
@@ -207,7 +208,7 @@ func (s *Service) listSecrets(ctx context.Context, g gate.Grant, d *resource.Doc
 		s.hideFrom(ctx, kept.texts()...)
 		return http.StatusOK, kept, err
 	}
-	if !ask.Expirable {
+	if !ask.Expirable || p.Type == azureFile {
 		key, err := s.storageKey(ctx, w)
 		return http.StatusOK, map[string]any{"secretsType": credKey, "key": key}, err
 	}

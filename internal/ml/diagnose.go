@@ -163,7 +163,16 @@ func (x examination) storage(ctx context.Context) ([]finding, error) {
 		return x.there(ctx, x.w.StorageAccount, "StorageAccount", x.w.workspaceInner.Storage)
 	}, func(ctx context.Context) ([]finding, error) {
 		return x.roles(ctx, "StorageAccount", x.w.StorageAccount.ID)
-	}, x.containers, x.key)
+	}, x.containers, x.share, x.key)
+}
+
+// share looks for the workspace's file share.
+func (x examination) share(ctx context.Context) ([]finding, error) {
+	gone, err := x.s.shareGone(ctx, x.w)
+	if err != nil || !gone {
+		return nil, err
+	}
+	return []finding{bad("StorageShareNotFound", "The file share %s of %s does not exist. resyncKeys makes it anew, empty.", x.w.share(), x.w.StorageAccount)}, nil
 }
 
 // containers opens the workspace's containers as its identity.

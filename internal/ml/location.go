@@ -178,6 +178,9 @@ func (s *Service) access(ctx context.Context, w workspace, l location, job arm.C
 		return by, used, arm.Errorf(arm.Forbidden, "the datastore %s keeps no credentials and the job has no identity: give the compute cluster a managed identity with a role on the storage account", l.name)
 	case l.creds.Type == credNone:
 		return Access{As: job}, used, nil
+	case l.in.System && l.files: // roles open no share to the workspace, its account's key does
+		key, err := s.Accounts.Key(ctx, w.self(), l.account)
+		return Access{Key: key, Files: true}, secrets{Type: credKey, Key: string(key.Reveal())}, err
 	case l.in.System:
 		return Access{As: w.self()}, used, nil
 	}

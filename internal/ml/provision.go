@@ -84,7 +84,14 @@ func (s *Service) equip(ctx context.Context, w workspace) error {
 			return err
 		}
 	}
-	return s.furnish(ctx, w)
+	shared := w.share() != ""
+	if shared {
+		err := s.Blobs.Ensure(ctx, Access{As: w.self(), Files: true}, w.StorageAccount.ID, w.share())
+		if shared = err == nil; err != nil && !(arm.CodeOf(err) == arm.Forbidden && w.bringsOwn()) {
+			return err
+		}
+	}
+	return s.furnish(ctx, w, shared)
 }
 
 // give makes sure of every role that the workspace's identity needs, and lists
@@ -163,22 +170,25 @@ func (s *Service) vaultByRoles(ctx context.Context, w workspace) (bool, error) {
 	return p.ByRoles != nil && *p.ByRoles, err
 }
 
-// furnish puts into the workspace what every one has.
-func (s *Service) furnish(ctx context.Context, w workspace) error {
+// furnish puts into the workspace what every one has, and the datastore of its share
+// if there is one: an identity that its owner brought may make none.
+func (s *Service) furnish(ctx context.Context, w workspace, shared bool) error {
 	account := w.StorageAccount.Name()
-	store1 := func(name, container, about string) *resource.Doc {
-		return s.made(w, s.kinds.datastore, w.Doc.ID.Child("datastores", name), datastoreProps{
-			Type: azureBlob, Account: account, Container: container, Endpoint: s.Site.StorageSuffix(), Protocol: "https",
-			Description: about, Group: w.StorageAccount.Group().Name(), Subscription: w.StorageAccount.Subscription(),
-			Credentials: credentials{Type: map[bool]string{true: credNone, false: credKey}[w.byIdentity()]},
-		}, datastoreInner{System: true, Default: name == defaultDatastore, Account: w.StorageAccount.ID})
+	store1 := func(name, about string, p datastoreProps) *resource.Doc {
+		p.Account, p.Endpoint, p.Protocol, p.Description = account, s.Site.StorageSuffix(), "https", about
+		p.Group, p.Subscription = w.StorageAccount.Group().Name(), w.StorageAccount.Subscription()
+		p.Credentials.Type = map[bool]string{true: credNone, false: credKey}[w.byIdentity()]
+		return s.made(w, s.kinds.datastore, w.Doc.ID.Child("datastores", name), p, datastoreInner{System: true, Default: name == defaultDatastore, Account: w.StorageAccount.ID})
 	}
 	env := w.Doc.ID.Child("environments", hostEnvironment)
 	docs := []*resource.Doc{
-		store1(defaultDatastore, w.blobContainer(), "the workspace's data"),
-		store1(artifactDatastore, artifactContainer, "the artifacts of runs"),
+		store1(defaultDatastore, "the workspace's data", datastoreProps{Type: azureBlob, Container: w.blobContainer()}),
+		store1(artifactDatastore, "the artifacts of runs", datastoreProps{Type: azureBlob, Container: artifactContainer}),
 		s.made(w, s.kinds.env, env, containerProps{Description: "this machine's own programs, read-only"}, containerInner{Latest: "1", Next: 2}),
 		s.made(w, s.kinds.envVersion, env.Child("versions", "1"), envProps{assetProps: assetProps{Description: "this machine's own programs, read-only"}, Image: hostImage}, assetInner{}),
+	}
+	if shared {
+		docs = append(docs, store1(fileDatastore, "the workspace's files", datastoreProps{Type: azureFile, Share: w.share()}))
 	}
 	for _, d := range docs {
 		if err := s.put(ctx, w, d); err != nil {

@@ -32,6 +32,11 @@ func (s *Service) resyncKeys(ctx context.Context, g gate.Grant, d *resource.Doc,
 			given = append(given, "the container "+c+" of "+w.StorageAccount.String())
 		}
 	}
+	if gone, err := s.shareGone(ctx, w); err != nil {
+		return 0, nil, err
+	} else if gone {
+		given = append(given, "the file share "+w.share()+" of "+w.StorageAccount.String())
+	}
 	if err := s.equip(ctx, w); err != nil {
 		return 0, nil, err
 	}
@@ -40,6 +45,31 @@ func (s *Service) resyncKeys(ctx context.Context, g gate.Grant, d *resource.Doc,
 		return 0, nil, err
 	}
 	return http.StatusOK, map[string]any{"restored": append(append([]string{}, given...), renewed...)}, nil
+}
+
+// shareGone reports whether the share of the workspace's datastore is not there. Where
+// the account's key opens nothing, that is not known, and something else is wrong.
+func (s *Service) shareGone(ctx context.Context, w workspace) (bool, error) {
+	var l location
+	err := s.DB.View(ctx, func(tx *store.Tx) error {
+		d, err := resource.Load(tx, w.Doc.ID.Child("datastores", fileDatastore))
+		if err != nil || d == nil {
+			return err
+		}
+		p, err := props[datastoreProps](d)
+		if err == nil {
+			l, err = whole(d, p)
+		}
+		return err
+	})
+	if err != nil || l.datastore == nil {
+		return false, err
+	}
+	by, _, err := s.access(ctx, w, l, arm.Caller{})
+	if err == nil {
+		_, err = s.Blobs.List(ctx, by, l.account, l.container, "", 1)
+	}
+	return missing(err), nil
 }
 
 // missing reports whether err says that a container is not there.

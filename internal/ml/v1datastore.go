@@ -179,6 +179,14 @@ func (s v1Datastores) opener(r *http.Request, w workspace, d *resource.Doc, p da
 		s.hideFrom(r.Context(), x.texts()...)
 		return x, err
 	}
+	if p.Type == azureFile { // nothing signs for a share but the key, which does more than read
+		if !wide {
+			return secrets{}, nil
+		}
+		key, err := s.storageKey(r.Context(), w)
+		text, _ := key.(string)
+		return secrets{Type: credKey, Key: text}, err
+	}
 	rights := "rl"
 	if wide {
 		rights = "racwl"

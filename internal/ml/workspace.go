@@ -259,6 +259,15 @@ const artifactContainer = "azureml"
 // containers are those that the workspace can't do without.
 func (w workspace) containers() []string { return []string{w.blobContainer(), artifactContainer} }
 
+// share is the file share that the workspace has, "" if it goes by identities: a
+// share is opened by the account's key.
+func (w workspace) share() string {
+	if w.byIdentity() {
+		return ""
+	}
+	return "azureml-filestore-" + w.workspaceInner.ID
+}
+
 // listKeys shows the keys a workspace uses. There is no notebook service and no
 // Application Insights here, so those are null, as Azure has them then.
 func (s *Service) listKeys(ctx context.Context, g gate.Grant, d *resource.Doc, _ []byte) (int, any, error) {

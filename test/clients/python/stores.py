@@ -140,10 +140,17 @@ for name in ("files", "filesigned"):
     jobs["out of " + name] = suite.ok(f"{name}: a job that leaves files", lambda: quiet(lambda: admin.jobs.create_or_update(command(
         command="mkdir ${{outputs.out}}/d && cp ${{inputs.brought}}/m.txt ${{outputs.out}}/d/", inputs={"brought": Input(type="uri_folder", path=f"brought-{name}:1")}, outputs={"out": out}, environment=HOST, compute="stores"))))
 
+own = suite.ok("workspacefilestore: get", lambda: admin.datastores.get("workspacefilestore"))
+jobs["workspacefilestore"] = suite.ok("workspacefilestore: a job that leaves files", lambda: quiet(lambda: admin.jobs.create_or_update(command(
+    command="cp ${{inputs.brought}}/m.txt ${{outputs.out}}/", inputs={"brought": Input(type="uri_folder", path="brought-files:1")},
+    outputs={"out": Output(type="uri_folder", path="azureml://datastores/workspacefilestore/paths/own")}, environment=HOST, compute="stores"))))
+
 for name, made in jobs.items():
     suite.ok(f"{name}: the job has read", lambda: equal(within(60, lambda: (s := admin.jobs.get(made.name).status) in ("Completed", "Failed", "Canceled") and s), "Completed"))
 for name in ("files", "filesigned"):
     suite.ok(f"{name}: what the job left", lambda: equal(share.get_file_client(f"left/{name}/d/m.txt").download_file().readall(), b"brought by " + name.encode()))
+suite.ok("workspacefilestore: what the job left", lambda: equal(files.get_share_client(own.file_share_name).get_file_client("own/m.txt").download_file().readall(), b"brought by files"))
+suite.refused("workspacefilestore: made anew as somebody's own", lambda: quiet(lambda: admin.datastores.create_or_update(AzureFileDatastore(name="workspacefilestore", account_name="clientsacct", file_share_name="stores", credentials=kinds["keyed"][0]))), "can't be changed")
 for name in stores:
     suite.ok(f"{name}: delete", lambda: admin.datastores.delete("st_" + name))
 suite.ok("the vault has none of the secrets any more", lambda: must(not [t for t in secrets().values() if t.get("datastore", "").startswith("st_")], f"it has {secrets()}"))

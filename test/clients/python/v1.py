@@ -85,7 +85,7 @@ suite.refused("a wrong key", lambda: quiet(lambda: Datastore.register_azure_blob
 suite.ok("Resource Manager has the same", lambda: equal(arm("GET", WORKSPACE + "/datastores/mine")["properties"]["accountName"], "v1lake"))
 suite.ok("Datastore.get", lambda: equal(Datastore.get(ws, "mine").account_key, key))
 suite.ok("a reader's has no key", lambda: equal(Datastore.get(reader, "mine").account_key, None))
-suite.ok("ws.datastores", lambda: equal(sorted(ws.datastores), ["mine", "workspaceartifactstore", "workspaceblobstore"]))
+suite.ok("ws.datastores", lambda: equal(sorted(ws.datastores), ["mine", "workspaceartifactstore", "workspaceblobstore", "workspacefilestore"]))
 suite.ok("set_default_datastore", lambda: (ws.set_default_datastore("mine"), equal(ws.get_default_datastore().name, "mine")))
 suite.refused("unregister the default", lambda: Datastore.get(ws, "mine").unregister(), "default")
 ws.set_default_datastore("workspaceblobstore")
