@@ -7,6 +7,7 @@ const { CertificateClient } = require("@azure/keyvault-certificates");
 const { CryptographyClient, KeyClient } = require("@azure/keyvault-keys");
 const { BlobServiceClient } = require("@azure/storage-blob");
 const { AccountSASPermissions, DataLakeServiceClient, StorageSharedKeyCredential } = require("@azure/storage-file-datalake");
+const files = require("@azure/storage-file-share");
 const { AzureMachineLearningWorkspaces } = require("@azure/arm-machinelearning");
 const { Client, PageIterator } = require("@microsoft/microsoft-graph-client");
 const management = require("./management.js");
@@ -129,6 +130,7 @@ async function main() {
   await refused("get of the deleted workspace", () => ml.workspaces.get(group, "by-node"), "ResourceNotFound");
   await blobs();
   await lake();
+  await shares();
   await directory();
   await management({ ok, refused, equal, all, credential, scope, world });
   await keys();
@@ -205,6 +207,28 @@ async function certificates(url) {
     equal((await (await c.beginRecoverDeletedCertificate("node-cert", { intervalInMs: 200 })).pollUntilDone()).name, "node-cert");
   });
   await refused("a reader's certificate", () => new CertificateClient(url, credential("reader")).getCertificate("node-cert"), "403");
+}
+
+// shares are file shares, by the account's key, and as a stranger.
+async function shares() {
+  const { token } = await credential("admin").getToken(scope);
+  const account = `${world.armEndpoint}/subscriptions/${world.subscriptionId}/resourceGroups/${group}/providers/Microsoft.Storage/storageAccounts/clientsacct`;
+  const keys = await (await fetch(`${account}/listKeys?api-version=2024-01-01`, { method: "POST", headers: { authorization: `Bearer ${token}` } })).json();
+  const url = `https://clientsacct.file.${world.suffixes.storage}`;
+  const once = { retryOptions: { maxTries: 1 } };
+  const share = new files.ShareServiceClient(url, new files.StorageSharedKeyCredential("clientsacct", keys.keys[0].value), once).getShareClient("by-node");
+  await ok("share: create", () => share.create({ quota: 3 }));
+  const folder = share.getDirectoryClient("Folder");
+  await ok("share: directory", () => folder.create());
+  const file = folder.getFileClient("big");
+  await ok("share: upload in parallel ranges", () => file.uploadData(Buffer.alloc(3 << 20, 7), { rangeSize: 1 << 20, concurrency: 3 }));
+  await ok("share: download of a range", async () => equal((await file.downloadToBuffer(2 << 20, 3)).toString("hex"), "070707"));
+  await ok("share: list", async () => equal((await all(folder.listFilesAndDirectories())).map((e) => e.kind + " " + e.name).join(), "file big"));
+  await ok("share: rename", async () => equal((await file.rename("Folder/b2")).destinationFileClient.name, "b2"));
+  await refused("share: a full directory is deleted", () => folder.delete(), "DirectoryNotEmpty");
+  const theirs = new files.ShareServiceClient(url, credential("stranger"), { ...once, fileRequestIntent: "backup" }).getShareClient("by-node");
+  await refused("share: a stranger's file", () => theirs.getDirectoryClient("Folder").getFileClient("b2").getProperties(), "403");
+  await ok("share: delete", () => share.delete());
 }
 
 // lake is a hierarchical namespace by its own client, which asks the Data Lake host for
