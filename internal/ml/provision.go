@@ -87,7 +87,7 @@ func (s *Service) equip(ctx context.Context, w workspace) error {
 	shared := w.share() != ""
 	if shared {
 		err := s.Blobs.Ensure(ctx, Access{As: w.self(), Files: true}, w.StorageAccount.ID, w.share())
-		if shared = err == nil; err != nil && !(arm.CodeOf(err) == arm.Forbidden && w.bringsOwn()) {
+		if shared = err == nil; err != nil && arm.CodeOf(err) != arm.Forbidden {
 			return err
 		}
 	}
@@ -171,7 +171,8 @@ func (s *Service) vaultByRoles(ctx context.Context, w workspace) (bool, error) {
 }
 
 // furnish puts into the workspace what every one has, and the datastore of its share
-// if there is one: an identity that its owner brought may make none.
+// if there is one: where the account is in another group, or the identity is its
+// owner's, the workspace may make none.
 func (s *Service) furnish(ctx context.Context, w workspace, shared bool) error {
 	account := w.StorageAccount.Name()
 	store1 := func(name, about string, p datastoreProps) *resource.Doc {
