@@ -72,16 +72,7 @@ func (s *Service) containers(parent *resource.Kind) *resource.Kind {
 			c.Doc.Properties, err = json.Marshal(p)
 			return err
 		},
-		Save: func(tx *store.Tx, c resource.Change) error {
-			if c.Old != nil {
-				return nil
-			}
-			p, err := s.placeOf(c.Doc)
-			if err != nil {
-				return err
-			}
-			return newContainer(tx, p, superuser)
-		},
+		Save:   s.saveContainer,
 		Remove: s.removeContainer,
 		Posts: []resource.Post{
 			{Name: "setLegalHold", Action: HoldSet, Do: s.holds(HoldSet, addHolds)},
@@ -211,6 +202,18 @@ func containerInfo(d *resource.Doc) (ContainerInfo, error) {
 		out.Modified = d.System.ModifiedAt
 	}
 	return out, nil
+}
+
+// saveContainer makes the row of a container or share that is new.
+func (s *Service) saveContainer(tx *store.Tx, c resource.Change) error {
+	if c.Old != nil {
+		return nil
+	}
+	p, err := s.placeOf(c.Doc)
+	if err != nil {
+		return err
+	}
+	return newContainer(tx, p, superuser)
 }
 
 // EnsureContainer makes the container that the Grant, for ContainerWrite, is

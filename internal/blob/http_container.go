@@ -1,12 +1,15 @@
 package blob
 
 import (
+	"context"
 	"encoding/base64"
 	"encoding/xml"
 	"net/http"
 	"strconv"
 	"strings"
 	"time"
+
+	"castellan/internal/gate"
 )
 
 // metaXML is metadata, an element a name.
@@ -221,12 +224,15 @@ func (s *Service) setContainerMeta(x exchange) error {
 }
 
 // deleteContainer is Delete Container.
-func (s *Service) deleteContainer(x exchange) error {
+func (s *Service) deleteContainer(x exchange) error { return x.deleteBy(s.DeleteContainer) }
+
+// deleteBy has remove delete what the request is about, under its conditions.
+func (x exchange) deleteBy(remove func(context.Context, gate.Grant, Conditions) error) error {
 	when, err := conditions(x.r.Header, "")
 	if err != nil {
 		return err
 	}
-	if err := s.DeleteContainer(x.r.Context(), x.g, when); err != nil {
+	if err := remove(x.r.Context(), x.g, when); err != nil {
 		return err
 	}
 	x.w.WriteHeader(http.StatusAccepted)

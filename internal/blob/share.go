@@ -86,16 +86,7 @@ func (s *Service) shares(parent *resource.Kind) *resource.Kind {
 			c.Doc.Properties, err = json.Marshal(p)
 			return err
 		},
-		Save: func(tx *store.Tx, c resource.Change) error {
-			if c.Old != nil {
-				return nil
-			}
-			p, err := s.placeOf(c.Doc)
-			if err != nil {
-				return err
-			}
-			return newContainer(tx, p, superuser)
-		},
+		Save:   s.saveContainer,
 		Remove: s.removeContainer,
 		Show: func(d *resource.Doc, props map[string]any) {
 			s.showInner(d, props)

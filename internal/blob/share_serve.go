@@ -266,17 +266,7 @@ func (s *Service) getRanges(x exchange) error {
 }
 
 // deleteShared is Delete File and Delete Directory.
-func (s *Service) deleteShared(x exchange) error {
-	when, err := conditions(x.r.Header, "")
-	if err != nil {
-		return err
-	}
-	if err := s.removePath(x.r.Context(), x.g, when); err != nil {
-		return err
-	}
-	x.w.WriteHeader(http.StatusAccepted)
-	return nil
-}
+func (s *Service) deleteShared(x exchange) error { return x.deleteBy(s.removePath) }
 
 // renameShared is Rename File and Rename Directory.
 func (s *Service) renameShared(x exchange) error {

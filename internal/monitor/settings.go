@@ -47,17 +47,22 @@ func (d *Diagnostics) Routes() []gate.Route {
 
 var settingName = regexp.MustCompile(`^[^<>*%&:\\?+/\x00-\x1f\x7f]{0,259}[^<>*%&:\\?+/.\x00-\x20\x7f]$`)
 
+// readBody reads what a client says of a setting.
+func readBody(w http.ResponseWriter, r *http.Request) (b settingBody, err error) {
+	data, err := resource.ReadBody(w, r)
+	if err == nil {
+		err = arm.Decode(data, &b)
+	}
+	return b, err
+}
+
 func (d *Diagnostics) put(w http.ResponseWriter, r *http.Request, g gate.Grant) error {
 	id, err := g.On(writeSetting)
 	if err != nil {
 		return err
 	}
-	data, err := resource.ReadBody(w, r)
+	b, err := readBody(w, r)
 	if err != nil {
-		return err
-	}
-	var b settingBody
-	if err := arm.Decode(data, &b); err != nil {
 		return err
 	}
 	src, err := b.agree(id)

@@ -65,12 +65,8 @@ func (d *Diagnostics) putTenant(w http.ResponseWriter, r *http.Request, g gate.G
 	if err != nil {
 		return err
 	}
-	data, err := resource.ReadBody(w, r)
+	b, err := readBody(w, r)
 	if err != nil {
-		return err
-	}
-	var b settingBody
-	if err := arm.Decode(data, &b); err != nil {
 		return err
 	}
 	if err := b.named(id); err != nil {
